@@ -1,0 +1,389 @@
+"""What a run is: frozen dataclasses that hold the only copy of every default.
+
+A recipe is a Python file with `config = Config(...)` and only what differs from these defaults; the command
+line overrides single fields (`--train.seed 1`). A run writes its resolved config to `config.json`, and
+that file is read back without executing Python.
+
+Units are in the comments. Nothing here imports jax.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import runpy
+import typing
+from pathlib import Path
+from typing import Literal
+
+
+class UserError(Exception):
+    """A mistake of the person at the keyboard: shown as one message, without a traceback, exit code 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """Where the sentence pairs come from and which of them are kept."""
+
+    sources: tuple[str, ...] = ()
+    """`en-fr=PATH` each: a TSV (.gz too) or TMX file or a glob of them, a Moses stem (`corpus` for corpus.en
+    and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH` draws each of its pairs twice an epoch."""
+    dev: tuple[str, ...] = ()
+    """Development pairs, written as `sources`; empty: split off from the sources by content hash."""
+    dev_share: float = 0.01
+    """Share of the source pairs held out when `dev` is empty."""
+    dev_limit: int = 2000
+    """Development pairs kept per language pair: the candidates of the dev P@1."""
+    unescape: bool = True
+    """Turn HTML entities (`&quot;`) into characters."""
+    max_chars: int = 400
+    """Longest side kept, in characters."""
+    max_ratio: float = 4.0
+    """Longest side over shortest side, in characters; sides under 20 characters count as 20."""
+    deduplicate: bool = True
+    """Keep the first of pairs that are equal up to case, punctuation and spaces."""
+    store: str = "stores"
+    """Folder in which prepared corpora are kept, one subfolder per corpus and tokenizer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """The sentencepiece model, trained on all languages together."""
+
+    model: Literal["bpe", "unigram"] = "bpe"
+    vocab_size: int = 50_000
+    """Pieces, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
+    lowercase: bool = True
+    """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that the option travels with the file."""
+    character_coverage: float = 0.9995
+    """Share of the characters of the text that get a piece; the rest become <unk>."""
+    byte_fallback: bool = False
+    """Spell unknown characters as bytes instead of <unk>."""
+    sample: int = 1_000_000
+    """Sentences (not pairs) that the model is trained on, drawn uniformly by content hash."""
+    sampling: float = 1.0
+    """Share of a language in the sample: proportional to its sentences to this power (0: all the same)."""
+    file: str = ""
+    """An existing sentencepiece model to use instead of training one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The shared transformer encoder (recipes: ACL 2021) and its token head."""
+
+    layers: int = 2
+    """0 is legal: a bag of vectors, the mean of the normalised embeddings."""
+    width: int = 512
+    heads: int = 8
+    feedforward: int = 1024
+    embedding_width: int = 0
+    """Width of the embedding table when smaller than `width` (factorised table); 0: the same."""
+    max_length: int = 200
+    """Tokens kept of a sentence; the rest is cut off."""
+    positions: bool = True
+    """Add learned absolute positions."""
+    pooling: Literal["mean", "max", "sum"] = "mean"
+    dropout: float = 0.1
+    init: Literal["reference", "scaled"] = "reference"
+    """reference: embeddings N(0, 1), linear layers as in PyTorch; scaled: embeddings N(0, 0.02)."""
+    identical_layers: bool = True
+    """Start all layers with the same weights, as the reference's deep copies do."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the transformer's matrix products; sentence vectors, losses and norms are float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokensConfig:
+    """Generative task on the pooled vector: UGT, or its parts SMLM and XTR (ACL 2021, section 3)."""
+
+    weight: float = 1.0
+    kind: Literal["ugt", "xtr", "smlm"] = "ugt"
+    duplicates: Literal["fill", "count", "uniform"] = "fill"
+    """Mass of a repeated piece: 1/n once (fill), count/n (count), 1/distinct (uniform)."""
+    mlm_overwrite: bool = True
+    """The masked word's mass is replaced, not added to, when the word stands in the other sentence too."""
+    xtr_from: Literal["masked", "original"] = "masked"
+    """Which version of the masked sentence the other side reconstructs."""
+    vocab_block: int = 8192
+    """Vocabulary rows per block of logits: bounds memory, changes nothing else. 0: all at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignConfig:
+    """Contrastive task: a sentence finds its translation among the batch."""
+
+    weight: float = 2.0
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = 1.0
+    margin: float = 0.0
+    """Subtracted from the similarity of the true pair (additive margin softmax), before the temperature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SimilarityConfig:
+    """Both languages should see the same similarities within the batch (ACL 2021, section 3)."""
+
+    weight: float = 2.0
+    reduction: Literal["sum", "mean"] = "sum"
+    eps: float = 1e-5
+    """Floor of 1 - |P1 - P2| inside the logarithm; bounds the gradient at about 1/eps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectivesConfig:
+    """The loss is the weighted sum; weight 0 leaves a term (and its head) out."""
+
+    tokens: TokensConfig = TokensConfig()
+    align: AlignConfig = AlignConfig()
+    similarity: SimilarityConfig = SimilarityConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Update rule and learning rate over time."""
+
+    name: Literal["amsgrad", "adamw"] = "amsgrad"
+    """amsgrad follows PyTorch's rule (maximum of the uncorrected second moment)."""
+    learning_rate: float = 1e-3
+    """Peak."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    l2: float = 1e-5
+    """Added to the gradient as l2 * parameter, before the moments."""
+    weight_decay: float = 0.0
+    """Decoupled (adamw); matrices only."""
+    clip: float = 0.0
+    """Largest global gradient norm; 0: no clipping."""
+    warmup_steps: int = 1999
+    schedule: Literal["step", "cosine", "linear", "constant"] = "step"
+    """step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0 at the last step."""
+    decay_epoch: int = 3
+    decay_factor: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long, in which batches, and what is written when."""
+
+    epochs: float = 12.0
+    """Passes over the training pairs."""
+    pairs: int = 0
+    """Train on this many pairs instead of `epochs`."""
+    batch_size: int = 128
+    """Pairs of the global batch, over all devices."""
+    buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
+    """Padded lengths, in tokens; batches hold sentences of one bucket. One number: plain shuffling."""
+    seed: int = 0
+    skip_nonfinite: int = 0
+    """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the first."""
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    dev_every: int = 250
+    """Steps between measurements of dev P@1."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; one is also written at the end, at SIGTERM and at Ctrl-C."""
+    keep: int = 2
+    """Checkpoints kept beside the best."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices as data x model: the batch is split over data, vocabulary rows over model."""
+
+    data: int = 0
+    """0: all devices left by `model`."""
+    model: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    name: str = ""
+    """Recipe name, from the file it was loaded from."""
+    corpus: CorpusConfig = CorpusConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    mesh: MeshConfig = MeshConfig()
+
+
+def recipes() -> dict[str, Path]:
+    """Shipped recipes by name."""
+    package = Path(__file__).parent
+    folders = [package / "configs", package.parent / "configs"]  # wheel, checkout
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py"))}
+
+
+def load(name: str) -> Config:
+    """A recipe by name, or a Python file that holds `config = Config(...)`.
+
+    Raises:
+      UserError: no such recipe or file, or it holds no Config.
+    """
+    path = Path(name)
+    if path.suffix != ".py":
+        known = recipes()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; perhaps you meant {near[0]}" if near else ""
+            raise UserError(
+                f"no recipe {name!r}{hint}. Shipped recipes: {', '.join(sorted(known))}; "
+                "a recipe of your own is given by its path, with .py at the end"
+            )
+        path = known[name]
+    if not path.is_file():
+        raise UserError(f"no config file {path}")
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except Exception as error:
+        raise UserError(f"{path} could not be run: {type(error).__name__}: {error}") from error
+    if not isinstance(config, Config):
+        raise UserError(f"{path} must hold `config = Config(...)`")
+    return dataclasses.replace(config, name=path.stem)
+
+
+def to_dict(config) -> dict:
+    """Nested plain values, as written to config.json."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind, values: dict, path: str = ""):
+    """A config dataclass from plain values; every key must be known and every value of its type.
+
+    Raises:
+      UserError: names the key.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{path or 'config'} should be a table of settings, got {values!r}")
+    fields = typing.get_type_hints(kind)
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"; perhaps you meant {path}{near[0]}" if near else ""
+            raise UserError(f"unknown setting {path}{key}{hint}")
+    return kind(**{key: _typed(fields[key], value, path + key) for key, value in values.items()})
+
+
+def _typed(kind, value, path: str):
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, path + ".")
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{path}={value!r} should be a list")
+        return tuple(_typed(typing.get_args(kind)[0], item, path) for item in value)
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise UserError(f"{path}={value!r} should be one of {typing.get_args(kind)}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{path}={value!r} should be of type {kind.__name__}")
+    return value
+
+
+def validate(config: Config) -> None:
+    """Refuses what cannot work, before anything is read or compiled.
+
+    Raises:
+      UserError: names the value, the rule and a value that works.
+    """
+    model, train, optimizer = config.model, config.train, config.optimizer
+    if model.layers and model.width % model.heads:
+        below = model.width // model.heads * model.heads
+        raise UserError(
+            f"model.width={model.width} is not divisible by model.heads={model.heads}; "
+            f"try {below or model.heads} or {below + model.heads}"
+        )
+    if model.embedding_width > model.width:
+        raise UserError(
+            f"model.embedding_width={model.embedding_width} is larger than model.width={model.width}; "
+            "0 means the same width, smaller factorises the table"
+        )
+    positive = {
+        "model.width": model.width,
+        "model.heads": model.heads,
+        "model.feedforward": model.feedforward,
+        "model.max_length": model.max_length,
+        "train.batch_size": train.batch_size,
+        "train.log_every": train.log_every,
+        "train.dev_every": train.dev_every,
+        "train.checkpoint_every": train.checkpoint_every,
+        "train.keep": train.keep,
+        "optimizer.learning_rate": optimizer.learning_rate,
+        "objectives.align.temperature": config.objectives.align.temperature,
+        "objectives.similarity.eps": config.objectives.similarity.eps,
+        "tokenizer.vocab_size": config.tokenizer.vocab_size,
+        "corpus.dev_limit": config.corpus.dev_limit,
+    }
+    for key, value in positive.items():
+        if not value > 0:
+            raise UserError(f"{key}={value} should be greater than 0")
+    for key, value in {"model.layers": model.layers, "train.pairs": train.pairs}.items():
+        if value < 0:
+            raise UserError(f"{key}={value} should not be negative")
+    for key, value in {
+        "model.dropout": model.dropout,
+        "corpus.dev_share": config.corpus.dev_share,
+        "optimizer.beta1": optimizer.beta1,
+        "optimizer.beta2": optimizer.beta2,
+    }.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{key}={value} should be at least 0 and below 1")
+    if train.batch_size < 2:
+        raise UserError("train.batch_size=1 leaves no negatives in a batch; use 2 or more")
+    if not train.buckets or min(train.buckets) < 1:
+        raise UserError(f"train.buckets={train.buckets} should hold lengths of at least 1 token")
+    if not train.pairs and train.epochs <= 0:
+        raise UserError(f"train.epochs={train.epochs} should be greater than 0, or set train.pairs")
+    terms = config.objectives
+    if not any(term.weight for term in (terms.tokens, terms.align, terms.similarity)):
+        raise UserError("every objective has weight 0: nothing would be learnt")
+
+
+HARMLESS = {
+    "name",
+    "corpus.store",
+    "objectives.tokens.vocab_block",
+    "train.log_every",
+    "train.dev_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "mesh.data",
+    "mesh.model",
+}
+"""Settings that may change when a run is resumed: they do not touch the mathematics."""
+
+
+def flatten(values: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat = {}
+    for key, value in values.items():
+        is_table = isinstance(value, dict)
+        flat.update(flatten(value, f"{prefix}{key}.") if is_table else {prefix + key: value})
+    return flat
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple]:
+    """Settings that differ and would change the mathematics of a resumed run: name -> (old, new).
+
+    The length of a run counts only where the schedule depends on it.
+    """
+    harmless = set(HARMLESS)
+    if new.optimizer.schedule in ("step", "constant"):
+        harmless |= {"train.pairs", "train.epochs"}
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    return {
+        key: (before.get(key), value)
+        for key, value in after.items()
+        if key not in harmless and before.get(key) != value
+    }
+
+
+def fingerprint(values) -> str:
+    """Hex digest of plain values, the same for equal ones."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

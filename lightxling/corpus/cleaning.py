@@ -1,0 +1,150 @@
+"""Normalises sentences, drops the rows that would teach nothing, and counts what was dropped and why."""
+
+import collections
+import functools
+import hashlib
+import html
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from lightxling.config import CorpusConfig
+
+# Controls, bidirectional marks, zero-width spaces, surrogates and private use. The joiners U+200C and U+200D
+# stay: they are spelling in Persian and in the scripts of India. Tabs and newlines become spaces later.
+_INVISIBLE = re.compile(
+    "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]"
+)
+_SHORT = 20  # characters; shorter sides count as this long in the length ratio
+
+
+def clean(text: str, *, unescape: bool = True) -> str:
+    """Returns `text` in NFKC on one line, without invisible characters and repeated spaces."""
+    if unescape and "&" in text:
+        text = html.unescape(text)
+    if not text.isprintable():
+        text = _INVISIBLE.sub("", text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.split())
+
+
+@functools.cache
+def _not_content() -> re.Pattern[str]:
+    # \w lacks combining marks, and without its vowel signs a Hindi word is another word.
+    marks = (chr(c) for c in range(0x300, 0x20000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+    return re.compile(rf"[^\w{''.join(marks)}]+|_+")
+
+
+def content(text: str) -> str:
+    """Returns the letters (with their marks) and digits of `text`, lower-cased."""
+    return _not_content().sub("", text.lower())
+
+
+def _hash64(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def content_hash(text: str) -> int:
+    """Returns 64 bits that depend on `content(text)` alone: the same on every machine and in every run."""
+    return _hash64(content(text))
+
+
+class HashSet:
+    """A growing set of 64-bit hashes in one array: 16 to 32 bytes each, filled by whole batches."""
+
+    def __init__(self):
+        self._table = np.zeros(1 << 16, np.uint64)  # open addressing; 0 marks a free slot
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, hashes: np.ndarray) -> np.ndarray:
+        """Adds uint64 [N]; returns bool [N], True where a hash is seen for the first time."""
+        fresh = np.zeros(len(hashes), bool)
+        values, first = np.unique(np.maximum(hashes, np.uint64(1)), return_index=True)
+        while 2 * (self._size + len(values)) > len(self._table):
+            members = self._table[self._table > 0]
+            self._table = np.zeros(2 * len(self._table), np.uint64)
+            self._insert(members)
+        added = self._insert(values)
+        self._size += int(added.sum())
+        fresh[first[added]] = True
+        return fresh
+
+    def _insert(self, values: np.ndarray) -> np.ndarray:
+        """Inserts distinct `values`; returns which of them were new."""
+        mask = np.uint64(len(self._table) - 1)
+        slot, todo = values & mask, np.arange(len(values))
+        added = np.zeros(len(values), bool)
+        while len(todo):
+            free = self._table[slot] == 0
+            self._table[slot[free]] = values[todo[free]]  # of several rivals for a slot one wins
+            settled = self._table[slot] == values[todo]
+            added[todo[free & settled]] = True
+            todo, slot = todo[~settled], (slot[~settled] + np.uint64(1)) & mask
+        return added
+
+
+def flaw(sides: Sequence[str], contents: Sequence[str], config: CorpusConfig) -> str | None:
+    """Returns why a cleaned row is of no use, or None; `contents` are `content` of its sides."""
+    lengths = [len(side) for side in sides]
+    if not all(lengths):
+        return "empty side"
+    if max(lengths) > config.max_chars:
+        return f"longer than {config.max_chars} characters"
+    if max(*lengths, _SHORT) > config.max_ratio * max(min(lengths), _SHORT):
+        return f"length ratio over {config.max_ratio:g}"
+    if len(set(contents)) < len(contents):
+        return "identical sides"
+    if any(text.isdigit() or not text for text in contents):
+        return "no letters"
+    return None
+
+
+class Cleaner:
+    """Cleans rows batch by batch; remembers the hashes of the rows it has let through.
+
+    Attributes:
+      read: rows seen.
+      dropped: rows dropped, by reason.
+    """
+
+    def __init__(self, config: CorpusConfig):
+        self.config = config
+        self.read = 0
+        self.dropped = collections.Counter()
+        self._seen = HashSet()
+
+    def __call__(
+        self, rows: Sequence[Sequence[str]], languages: Sequence[str]
+    ) -> tuple[list[tuple[str, ...]], np.ndarray]:
+        """Returns the cleaned rows worth keeping and the `content_hash` of their first sides, uint64.
+
+        A row equal to an earlier one of the same languages up to case, punctuation and spaces is dropped.
+        """
+        self.read += len(rows)
+        unescape = self.config.unescape
+        prefix = "\t".join(languages)
+        kept, firsts, keys = [], [], []
+        for row in rows:
+            sides = tuple([clean(side, unescape=unescape) for side in row])
+            contents = [content(side) for side in sides]
+            reason = flaw(sides, contents, self.config)
+            if reason:
+                self.dropped[reason] += 1
+                continue
+            kept.append(sides)
+            firsts.append(_hash64(contents[0]))
+            keys.append(_hash64("\n".join([prefix, *contents])))
+        first_hashes = np.array(firsts, np.uint64)
+        if not self.config.deduplicate:
+            return kept, first_hashes
+        fresh = self._seen.add(np.array(keys, np.uint64))
+        self.dropped["duplicate"] += int((~fresh).sum())
+        return [row for row, new in zip(kept, fresh, strict=True) if new], first_hashes[fresh]

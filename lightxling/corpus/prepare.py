@@ -1,0 +1,351 @@
+"""From text to token store: read and clean, train the tokenizer, encode. Nothing of the corpus stays in memory
+but the hashes that find duplicates."""
+
+import collections
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import itertools
+import json
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
+from lightxling.corpus import readers
+from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.cleaning import Cleaner, content_hash
+from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.store import FORMAT, MAX_TOKENS, Store, StoreWriter, file_sha256
+from lightxling.corpus.tokenizer import Tokenizer
+
+_BATCH = 1 << 14  # rows
+_TALK = 10.0  # seconds between progress lines
+
+
+def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
+    """Returns the folder of the token store for `config`, making it first if it does not exist.
+
+    The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes and times
+    of the source files. Two processes that ask for the same store wait for each other.
+    """
+    corpus = config.corpus
+    if not corpus.sources:
+        raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.en-fr.tsv.gz")
+    sources = [Source.parse(text) for text in corpus.sources]
+    dev_sources = [Source.parse(text) for text in corpus.dev]
+    sides = {len(source.languages) for source in (*sources, *dev_sources)}
+    if len(sides) > 1:
+        raise UserError("all of corpus.sources and corpus.dev must have the same number of languages")
+    name = _fingerprint(corpus, config.tokenizer, [*sources, *dev_sources])[:12]
+    final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(final.parent / f".{name}.lock", progress):
+            if final.exists():
+                try:
+                    Store.open(final)
+                    progress(f"using the store {final}")
+                    return final
+                except UserError as error:
+                    progress(f"preparing again: {error}")
+                    shutil.rmtree(final)
+            shutil.rmtree(work, ignore_errors=True)  # left by a killed run
+            work.mkdir()
+            try:
+                _Preparation(config, sources, dev_sources, work, progress).run(final)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left in {corpus.store}: the new store was removed, older ones are whole;"
+                " free some space or point corpus.store to another disk"
+            ) from None
+        raise UserError(f"{error.filename or corpus.store}: {error.strerror}") from error
+    return final
+
+
+def _fingerprint(corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source]) -> str:
+    settings = dataclasses.asdict(corpus) | dataclasses.asdict(tokenizer)
+    del settings["store"]
+    stats = []
+    for path in (file for source in sources for file in readers.files(source)):
+        stat = path.stat()
+        stats.append((str(path), stat.st_size, stat.st_mtime_ns))
+    model = file_sha256(_tokenizer_file(tokenizer)) if tokenizer.file else ""
+    return hashlib.sha256(json.dumps([FORMAT, settings, stats, model]).encode()).hexdigest()
+
+
+def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
+    path = Path(tokenizer.file)
+    if not path.is_file():
+        raise UserError(f"tokenizer.file={path} does not exist; leave it empty to train a model")
+    return path
+
+
+@contextlib.contextmanager
+def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that prepares the same store")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _batches(rows: Iterable, size: int = _BATCH) -> Iterator[list]:
+    rows = iter(rows)
+    while batch := list(itertools.islice(rows, size)):
+        yield batch
+
+
+class _DevSet:
+    """The `limit` rows with the smallest hashes of their first sides, all sides unique."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._rows = {}  # hash of the first side -> (hash of the rest, group, row)
+
+    def add(self, first: int, group: int, row: tuple[str, ...]) -> None:
+        candidate = (content_hash("\t".join(row[1:])), group, row)
+        self._rows[first] = min(candidate, self._rows.get(first, candidate))
+        if len(self._rows) > 4 * self._limit + 64:  # the double: later rows may take places by their sides
+            self._rows = dict(sorted(self._rows.items())[: 2 * self._limit])
+
+    def rows(self) -> list[tuple[int, tuple[str, ...]]]:
+        """Returns (group, row) by rising hash."""
+        seen, chosen = set(), []
+        for _, (_, group, row) in sorted(self._rows.items()):
+            hashes = {(side, content_hash(text)) for side, text in enumerate(row)}
+            if len(chosen) < self._limit and not hashes & seen:
+                seen |= hashes
+                chosen.append((group, row))
+        return chosen
+
+
+class _Preparation:
+    """One making of a store in the folder `work`."""
+
+    def __init__(
+        self,
+        config: Config,
+        sources: list[Source],
+        dev_sources: list[Source],
+        work: Path,
+        progress: Callable[[str], None],
+    ):
+        self._config, self._work, self._progress = config, work, progress
+        self._sources, self._dev_sources = sources, dev_sources
+        self._groups = [*sources, *dev_sources]  # a row's group is an index into this list
+        self._cleaner, self._dev_cleaner = Cleaner(config.corpus), Cleaner(config.corpus)
+        self._problems = Problems()
+        self._dropped = collections.Counter()  # rows that cleaning kept and the split or encoding did not
+        self._spool = work / "clean.tsv"  # group, then the sides of every kept training row
+        self._sentences = collections.Counter()  # per language, in the spool
+        self._started = self._spoken = time.monotonic()
+
+    def run(self, final: Path) -> None:
+        dev = self._read()
+        read_seconds = time.monotonic() - self._started
+        tokenizer = self._tokenizer()
+        tokenizer_seconds = time.monotonic() - self._started - read_seconds
+        writer, tokens, rows = self._encode(tokenizer, dev)
+        manifest = self._manifest(tokenizer, tokens, rows)
+        writer.finish(final, self._work / "tokenizer.model", manifest)
+        seconds = time.monotonic() - self._started
+        for line in self._table(manifest):
+            self._progress(line)
+        self._progress(
+            f"{seconds:.0f} s: reading {read_seconds:.0f}, tokenizer {tokenizer_seconds:.0f}, encoding"
+            f" {seconds - read_seconds - tokenizer_seconds:.0f};"
+            f" {manifest['counts']['read'] / max(seconds, 1e-3):,.0f} pairs/s"
+        )
+        self._progress(f"store {final}")
+
+    def _talk(self, line: str) -> None:
+        if time.monotonic() - self._spoken > _TALK:
+            self._spoken = time.monotonic()
+            self._progress(line)
+
+    def _read(self) -> list[tuple[int, tuple[str, ...]]]:
+        """Spools the clean training rows; returns the development rows with their groups."""
+        corpus = self._config.corpus
+        dev = {source.languages: _DevSet(corpus.dev_limit) for source in self._groups}
+        held_out, share = set(), 0
+        if self._dev_sources:
+            for group, source in enumerate(self._dev_sources, len(self._sources)):
+                for rows, firsts in self._clean(source, self._dev_cleaner):
+                    held_out.update(firsts.tolist())
+                    for row, first in zip(rows, firsts.tolist(), strict=True):
+                        dev[source.languages].add(first, group, row)
+        else:
+            share = int(corpus.dev_share * 2**64)
+        with open(self._spool, "w", encoding="utf-8", newline="\n") as spool:
+            for group, source in enumerate(self._sources):
+                kept = 0
+                for rows, firsts in self._clean(source, self._cleaner):
+                    for row, first in zip(rows, firsts.tolist(), strict=True):
+                        if first in held_out:
+                            self._dropped["first side in dev"] += 1
+                        elif first < share:
+                            self._dropped["held out for dev"] += 1
+                            dev[source.languages].add(first, group, row)
+                        else:
+                            kept += 1
+                            spool.write(f"{group}\t" + "\t".join(row) + "\n")
+                for language in source.languages:
+                    self._sentences[language] += kept
+        if not self._sentences.total():
+            raise UserError(
+                f"no training pair is left of the {self._cleaner.read} that were read from"
+                f" {', '.join(map(str, self._sources))}{self._reasons()}"
+            )
+        return [row for one in dev.values() for row in one.rows()]
+
+    def _clean(
+        self, source: Source, cleaner: Cleaner
+    ) -> Iterator[tuple[list[tuple[str, ...]], np.ndarray]]:
+        for batch in _batches(readers.read(source, self._problems)):
+            yield cleaner(batch, source.languages)
+            self._talk(f"read {self._cleaner.read + self._dev_cleaner.read:,} pairs, now {source}")
+
+    def _spooled(self) -> Iterator[list[str]]:
+        with open(self._spool, encoding="utf-8", newline="\n") as spool:
+            for line in spool:
+                yield line[:-1].split("\t")
+
+    def _tokenizer(self) -> Tokenizer:
+        config, path = self._config.tokenizer, self._work / "tokenizer.model"
+        if config.file:
+            shutil.copyfile(_tokenizer_file(config), path)
+        else:
+            rates = tokenizers.sample_rates(self._sentences, config.sample, config.sampling)
+            drawn = sum(rates[language] * n for language, n in self._sentences.items())
+            self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
+            tokenizers.train(self._sampled(rates), config, path)
+        return Tokenizer.load(path)
+
+    def _sampled(self, rates: dict[str, float]) -> Iterator[str]:
+        for group, *sides in self._spooled():
+            for language, text in zip(self._groups[int(group)].languages, sides, strict=True):
+                if zlib.crc32(text.encode()) < rates[language] * 2**32:
+                    yield text
+
+    def _encode(
+        self, tokenizer: Tokenizer, dev: list[tuple[int, tuple[str, ...]]]
+    ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
+        """Returns the filled writer, token counts by language, and rows [2, groups] of train and dev."""
+        sides = len(self._sources[0].languages)
+        languages = sorted({code for source in self._groups for code in source.languages})
+        language_of = np.array([[languages.index(c) for c in s.languages] for s in self._groups])
+        writer = StoreWriter(self._work, sides=sides, dtype=tokenizer.dtype)
+        counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
+        rows = np.zeros((2, len(self._groups)), np.int64)
+        train = ((int(group), tuple(texts)) for group, *texts in self._spooled())
+        for split, data in ((writer.train, train), (writer.dev, dev)):
+            for batch in _batches(data):
+                group = np.array([g for g, _ in batch], np.uint16)
+                texts = [text for _, row in batch for text in row]
+                ids, lengths = tokenizer.encode(texts, MAX_TOKENS)
+                whole = lengths.reshape(-1, sides).all(1)
+                if not whole.all():  # the model's normaliser may leave nothing of a strange sentence
+                    self._dropped["no tokens"] += int((~whole).sum())
+                    ids = ids[np.repeat(whole.repeat(sides), lengths)]
+                    lengths, group = lengths[whole.repeat(sides)], group[whole]
+                    batch = list(itertools.compress(batch, whole))
+                split.append(ids, lengths, group)
+                if split is writer.dev:
+                    writer.append_dev_texts([row for _, row in batch])
+                rows[int(split is writer.dev)] += np.bincount(group, minlength=len(self._groups))
+                language = language_of[group].reshape(-1)
+                for i, weights in enumerate((None, lengths, _unknown(ids, lengths))):
+                    counts[i] += np.bincount(language, weights, len(languages)).astype(np.int64)
+                self._talk(f"encoded {writer.train.rows:,} pairs")
+        keys = ("sentences", "tokens", "unknown")
+        tokens = {
+            code: dict(zip(keys, counts[:, i].tolist(), strict=True)) for i, code in enumerate(languages)
+        }
+        return writer, tokens, rows
+
+    def _manifest(
+        self, tokenizer: Tokenizer, tokens: dict[str, dict[str, int]], rows: np.ndarray
+    ) -> dict[str, Any]:
+        dev = self._dev_cleaner
+        return {
+            "languages": list(tokens),
+            "groups": [
+                {
+                    "source": str(source),
+                    "languages": list(source.languages),
+                    "weight": source.weight,
+                    "rows": int(rows[0, i]),
+                    "dev_rows": int(rows[1, i]),
+                }
+                for i, source in enumerate(self._groups)
+            ],
+            "sources": [
+                {
+                    "source": str(source),
+                    "files": [
+                        {"path": str(f), "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+                        for f in readers.files(source)
+                    ],
+                }
+                for source in self._groups
+            ],
+            "counts": {
+                "read": self._cleaner.read,
+                "kept": int(rows[0].sum()),
+                "dropped": dict(self._cleaner.dropped + self._dropped),
+                "dev": {"read": dev.read, "kept": int(rows[1].sum()), "dropped": dict(dev.dropped)},
+                "unreadable": dict(self._problems.counts),
+            },
+            "tokens": tokens,
+            "tokenizer": {
+                "sha256": tokenizer.sha256,
+                "vocab_size": tokenizer.vocab_size,
+                "lowercase": tokenizer.lowercase,
+            },
+            "config": {
+                "corpus": dataclasses.asdict(self._config.corpus),
+                "tokenizer": dataclasses.asdict(self._config.tokenizer),
+            },
+        }
+
+    def _reasons(self) -> str:
+        lines = [f"\n  {n:>12,}  {reason}" for reason, n in (self._cleaner.dropped + self._dropped).items()]
+        for reason, n in self._problems.counts.items():
+            places = ", ".join(self._problems.places[reason])
+            lines.append(f"\n  {n:>12,}  unreadable: {reason} ({places}{', ...' if n > 5 else ''})")
+        return "".join(lines)
+
+    def _table(self, manifest: dict[str, Any]) -> Iterator[str]:
+        counts = manifest["counts"]
+        yield f"{counts['read']:>14,}  pairs read"
+        if reasons := self._reasons():
+            yield reasons[1:]
+        yield f"{counts['kept']:>14,}  kept for training, {counts['dev']['kept']:,} for dev"
+        worst = sorted(
+            manifest["tokens"].items(), key=lambda item: -item[1]["unknown"] / max(item[1]["tokens"], 1)
+        )
+        shown = ", ".join(
+            f"{code} {n['tokens'] / max(n['sentences'], 1):.1f} ({n['unknown'] / max(n['tokens'], 1):.2%})"
+            for code, n in worst[:8]
+        )
+        yield f"{manifest['tokenizer']['vocab_size']:,} pieces; tokens per sentence (unknown): {shown}"
+
+
+def _unknown(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns the number of unknown pieces in each sentence."""
+    total = np.concatenate([[0], np.cumsum(ids == tokenizers.UNK)])
+    ends = np.cumsum(lengths)
+    return total[ends] - total[ends - lengths]

@@ -1,0 +1,262 @@
+"""The token store: a prepared corpus as flat arrays in a folder, written once and then memory-mapped.
+
+    manifest.json      what is in the store, where it came from, and the sha256 of every file below
+    tokenizer.model
+    train/, dev/       tokens.bin   ids of all sentences, end to end: little-endian uint16 or uint32
+                       offsets.npy  int64 [sides * rows + 1]; side s of row r is the tokens from
+                                    offsets[sides * r + s] to offsets[sides * r + s + 1]
+                       group.npy    uint16 [rows], index into manifest["groups"]: the source of the row
+    dev/text.tsv       cleaned text of the development rows, one column per side
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling.config import UserError
+
+FORMAT = 1
+MAX_TOKENS = 512  # per sentence; the model may cut further
+_ARRAYS = ("tokens.bin", "offsets.npy", "group.npy")
+_FILES = (
+    "tokenizer.model",
+    *(f"{split}/{name}" for split in ("train", "dev") for name in _ARRAYS),
+    "dev/text.tsv",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Rows of a store; every row holds `sides` sentences.
+
+    Attributes:
+      tokens: ids of all sentences end to end, uint16 or uint32.
+      offsets: int64 [sides * rows + 1], where each sentence starts in `tokens`.
+      group: uint16 [rows], index into the store's `groups`.
+      sides: sentences per row.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    group: np.ndarray
+    sides: int
+    folder: Path
+
+    @property
+    def rows(self) -> int:
+        return len(self.group)
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every sentence, int32 [rows, sides]."""
+        return np.diff(self.offsets).astype(np.int32).reshape(self.rows, self.sides)
+
+    def texts(self) -> list[tuple[str, ...]]:
+        """Returns the cleaned sentences of every row; only the dev split keeps them."""
+        text = (self.folder / "text.tsv").read_text("utf-8")
+        return [tuple(line.split("\t")) for line in text.split("\n")[:-1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """An opened store.
+
+    Attributes:
+      languages: codes of all languages, sorted.
+      groups: one per source, the `dev` sources last: `source` as written in the config, `languages` of
+        its sides, `weight`, `rows` in train and `dev_rows` in dev.
+      tokenizer_path: the sentencepiece model.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    train: Split
+    dev: Split
+
+    @property
+    def languages(self) -> list[str]:
+        return self.manifest["languages"]
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        return self.manifest["groups"]
+
+    @property
+    def tokenizer_path(self) -> Path:
+        return self.path / "tokenizer.model"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> "Store":
+        """Maps the store at `path`; UserError unless every file has the size (and sha256) it was written with."""
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"{path} is not a folder; make a store with `lightxling prepare`")
+        manifest = _read_manifest(path)
+        for name in _FILES:
+            _check_file(path / name, manifest["files"][name], verify)
+        splits = {name: _open_split(path / name, manifest) for name in ("train", "dev")}
+        return cls(path=path, manifest=manifest, **splits)
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path} {what}; remove its folder or run `lightxling prepare` again")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        checksum = manifest.pop("checksum")
+    except FileNotFoundError:
+        raise _damaged(path, "is missing: the store was not finished") from None
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
+        raise _damaged(path, "is damaged") from None
+    if checksum != _checksum(manifest):
+        raise _damaged(path, "was altered")
+    if manifest["format"] != FORMAT:
+        raise _damaged(path, f"has format {manifest['format']}, this version reads {FORMAT}")
+    return manifest
+
+
+def _check_file(path: Path, expected: dict[str, Any], verify: bool) -> None:
+    try:
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            raise _damaged(path, f"has {size} bytes instead of {expected['bytes']}")
+        if verify and file_sha256(path) != expected["sha256"]:
+            raise _damaged(path, "was altered: its sha256 is not the one it was written with")
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from None
+
+
+def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
+    sides, dtype = manifest["sides"], np.dtype(manifest["dtype"]).newbyteorder("<")
+    tokens_path = folder / "tokens.bin"
+    try:
+        # An empty file cannot be mapped.
+        tokens = np.memmap(tokens_path, dtype, "r") if tokens_path.stat().st_size else np.empty(0, dtype)
+        offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+        group = np.load(folder / "group.npy", mmap_mode="r")
+    except (OSError, ValueError):
+        raise _damaged(folder, "cannot be mapped") from None
+    if len(offsets) != sides * len(group) + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
+        raise _damaged(folder, "holds arrays that do not fit each other")
+    # A plain array over the same mapping: np.memmap costs microseconds per slice.
+    return Split(*(np.asarray(a).view(np.ndarray) for a in (tokens, offsets, group)), sides, folder)
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+class _ArrayWriter:
+    """A one-dimensional .npy file written piece by piece."""
+
+    def __init__(self, path: Path, dtype: str):
+        self._file = open(path, "wb")  # noqa: SIM115
+        self._dtype, self._length = np.dtype(dtype), 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._length,)}
+        np.lib.format.write_array_header_1_0(self._file, header)  # pads for the length to grow
+
+    def append(self, values: np.ndarray) -> None:
+        self._file.write(values.astype(self._dtype).tobytes())
+        self._length += len(values)
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+
+class _SplitWriter:
+    def __init__(self, folder: Path, sides: int, dtype: np.dtype):
+        folder.mkdir()
+        self.rows = 0
+        self._sides, self._dtype, self._end = sides, dtype.newbyteorder("<"), 0
+        self._tokens = open(folder / "tokens.bin", "wb")  # noqa: SIM115
+        self._offsets = _ArrayWriter(folder / "offsets.npy", "<i8")
+        self._group = _ArrayWriter(folder / "group.npy", "<u2")
+        self._offsets.append(np.zeros(1))
+
+    def append(self, ids: np.ndarray, lengths: np.ndarray, group: np.ndarray) -> None:
+        """Adds rows: `ids` of all their sentences end to end, `lengths` [rows * sides], `group` [rows]."""
+        if len(lengths) != self._sides * len(group) or lengths.sum() != len(ids):
+            raise ValueError(f"{len(ids)} ids, {len(lengths)} lengths and {len(group)} groups do not fit")
+        self._tokens.write(ids.astype(self._dtype).tobytes())
+        self._offsets.append(self._end + np.cumsum(lengths))
+        self._group.append(group)
+        self._end += len(ids)
+        self.rows += len(group)
+
+    def close(self) -> None:
+        self._tokens.close()
+        self._offsets.close()
+        self._group.close()
+
+
+class StoreWriter:
+    """Writes a store into `work`; `finish` moves it to its place in one step, so no half store looks whole.
+
+    `work` exists already, may hold other files, and lies on the file system of the final place.
+    """
+
+    def __init__(self, work: Path, *, sides: int, dtype: np.dtype):
+        self._sides, self._dtype = sides, dtype
+        self.folder = work / "store"
+        self.folder.mkdir()
+        self.train = _SplitWriter(self.folder / "train", sides, dtype)
+        self.dev = _SplitWriter(self.folder / "dev", sides, dtype)
+        self._text = open(self.folder / "dev" / "text.tsv", "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+
+    def append_dev_texts(self, rows: Sequence[Sequence[str]]) -> None:
+        self._text.writelines("\t".join(row) + "\n" for row in rows)
+
+    def finish(self, final: Path, tokenizer: Path, manifest: dict[str, Any]) -> None:
+        """Adds the tokenizer and the manifest and moves the store to `final`, which must not exist."""
+        self.train.close()
+        self.dev.close()
+        self._text.close()
+        shutil.copyfile(tokenizer, self.folder / "tokenizer.model")
+        files = {}
+        for name in _FILES:
+            _sync(self.folder / name)
+            files[name] = {
+                "bytes": (self.folder / name).stat().st_size,
+                "sha256": file_sha256(self.folder / name),
+            }
+        manifest = {
+            "format": FORMAT,
+            "sides": self._sides,
+            "dtype": self._dtype.name,
+            "rows": {"train": self.train.rows, "dev": self.dev.rows},
+            **manifest,
+            "files": files,
+        }
+        manifest = json.loads(json.dumps(manifest))  # as it will be read: the checksum covers that
+        manifest["checksum"] = _checksum(manifest)
+        path = self.folder / "manifest.json"
+        path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
+        _sync(path)
+        os.replace(self.folder, final)
+
+
+def _sync(path: Path) -> None:
+    """Waits until `path` is on the disk: a renamed store must not lose its contents to a power cut."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

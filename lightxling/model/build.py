@@ -1,0 +1,59 @@
+"""From a config to `(graphdef, params)`: the only form in which a model leaves this folder.
+
+`params` is a plain nested dict of arrays, so that sharding, freezing, checkpoints and exports need
+to know nothing of flax.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from lightxling.config import ModelConfig
+from lightxling.model.encoder import Encoder
+from lightxling.model.heads import TokenHead
+
+Params = dict[str, Any]
+
+
+class Model(nnx.Module):
+    """The encoder and the heads that the objectives ask for."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, *, token_head: bool, rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(config.compute_dtype)
+        self.encoder = Encoder(config, vocab_size, rngs)
+        self.token_head = TokenHead(config, vocab_size, rngs) if token_head else None
+
+    def prediction(self, vectors: Float[Array, "B D"]) -> tuple[Array, Array, Array]:
+        """Hidden [B, E], table [V, E] and bias [V] such that logits = hidden @ table.T + bias."""
+        hidden = self.token_head(vectors)
+        if self.encoder.word_projection is not None:
+            hidden = hidden @ self.encoder.word_projection[...].T
+        table = self.encoder.words[...]
+        return hidden.astype(self.dtype), table.astype(self.dtype), self.token_head.bias[...]
+
+
+def build(
+    config: ModelConfig, vocab_size: int, key: PRNGKeyArray, *, token_head: bool
+) -> tuple[nnx.GraphDef, Params]:
+    """Returns the model's structure and its freshly initialised parameters."""
+    model = Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(key))
+    graphdef, state = nnx.split(model)
+    return graphdef, nnx.to_pure_dict(state)
+
+
+def merge(graphdef: nnx.GraphDef, params: Params) -> Model:
+    """The callable model, to be used inside a pure function."""
+    return nnx.merge(graphdef, nnx.State(params))
+
+
+def encode(graphdef: nnx.GraphDef, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B D"]:
+    """Sentence vectors in evaluation mode: float32, not normalised."""
+    return merge(graphdef, params).encoder(tokens)
+
+
+def count(params: Params) -> int:
+    """Number of scalars."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

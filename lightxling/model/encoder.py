@@ -1,0 +1,150 @@
+"""The shared transformer: token ids -> one vector per sentence.
+
+One set of weights encodes every language; there is no language id in the encoder. Letters in shapes: B
+sentences, L tokens, D width, E embedding width, H heads, K = D/H, F feed-forward, V vocabulary.
+
+Source: Lightweight Cross-Lingual Sentence Representation Learning (ACL 2021), section 3, and its released
+code: post-norm blocks, SiLU feed-forward, learned absolute positions counted from 1, mean pooling.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from lightxling.config import ModelConfig
+
+PAD = 0
+NORM_EPS = 1e-12  # vanishes in 16 bits, hence norms in float32
+
+
+def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
+    """Zeroes a share of x and scales the rest so that the mean stays; no key, no dropout.
+
+    One threefry word serves four elements, as random bits are a tenth of a step on CPUs: the rate is
+    therefore rounded to 1/256 (0.1 becomes 0.1016), and the scale is exact for the rounded rate.
+    """
+    dropped = round(rate * 256)
+    if key is None or dropped == 0:
+        return x
+    words = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 4)), jnp.uint32)
+    octets = jax.lax.bitcast_convert_type(words, jnp.uint8)  # [..., words, 4]
+    octets = octets.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
+    return jnp.where(octets >= dropped, x * (256 / (256 - dropped)), 0)
+
+
+def mean_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
+    """Averages over the tokens where `real`; a sentence without tokens gives zeros."""
+    weight = real[..., None].astype(hidden.dtype)
+    return jnp.sum(hidden * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1)
+
+
+def max_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
+    """Largest value over real tokens; padding cannot win, and an empty sentence gives zeros."""
+    best = jnp.max(jnp.where(real[..., None], hidden, -jnp.inf), axis=1)
+    return jnp.where(jnp.any(real, axis=1)[:, None], best, 0)
+
+
+def sum_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
+    """Sums over the tokens where `real`."""
+    return jnp.sum(jnp.where(real[..., None], hidden, 0), axis=1)
+
+
+POOLING = {"mean": mean_pool, "max": max_pool, "sum": sum_pool}
+
+
+def linear(fan_in: int, fan_out: int, *, dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    """A dense layer that starts as PyTorch's does: kernel and bias U(-1, 1) / sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def uniform(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return nnx.Linear(
+        fan_in, fan_out, kernel_init=uniform, bias_init=uniform, dtype=dtype, rngs=rngs
+    )
+
+
+def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Normalisation in float32 whatever the compute type."""
+    return nnx.LayerNorm(width, epsilon=NORM_EPS, dtype=jnp.float32, rngs=rngs)
+
+
+class Block(nnx.Module):
+    """Self-attention and feed-forward, each followed by dropout, the residual sum and LayerNorm."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.compute_dtype)
+        self.heads, self.rate, self.dtype = config.heads, config.dropout, dtype
+        width = config.width
+        self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.out = linear(width, width, dtype=dtype, rngs=rngs)
+        self.attention_norm = layer_norm(width, rngs)
+        self.up = linear(width, config.feedforward, dtype=dtype, rngs=rngs)
+        self.down = linear(config.feedforward, width, dtype=dtype, rngs=rngs)
+        self.output_norm = layer_norm(width, rngs)
+
+    def attend(self, x, real, key):
+        B, L, D = x.shape
+        q, k, v = jnp.split(self.qkv(x).reshape(B, L, 3 * self.heads, D // self.heads), 3, axis=2)
+        scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)
+        scores = jnp.where(real[:, None, None, :], scores * (D // self.heads) ** -0.5, -1e6)
+        weights = dropout(jax.nn.softmax(scores, axis=-1), self.rate, key).astype(self.dtype)
+        return self.out(jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(B, L, D))
+
+    def __call__(self, x, real, key):
+        keys = [None] * 3 if key is None else jax.random.split(key, 3)
+        x = self.attention_norm(x + dropout(self.attend(x, real, keys[0]), self.rate, keys[1]))
+        hidden = self.down(jax.nn.silu(self.up(x)))
+        return self.output_norm(x + dropout(hidden, self.rate, keys[2]))
+
+
+class Encoder(nnx.Module):
+    """Embeddings, `layers` blocks, pooling."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
+        self.rate, self.pool = config.dropout, POOLING[config.pooling]
+        std = {"reference": 1.0, "scaled": 0.02}[config.init]
+        width = config.embedding_width or config.width
+        normal = nnx.initializers.normal(std)
+
+        def table(rows, width):  # row 0, the padding, starts at zero
+            return nnx.Param(normal(rngs.params(), (rows, width)).at[PAD].set(0))
+
+        self.words = table(vocab_size, width)
+        self.word_projection = (
+            nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width, config.width)))
+            if width != config.width
+            else None
+        )
+        self.positions = table(config.max_length + 1, config.width) if config.positions else None
+        self.embedding_norm = layer_norm(config.width, rngs)
+        blocks = [Block(config, rngs) for _ in range(config.layers)]
+        if config.identical_layers:
+            for block in blocks[1:]:
+                nnx.update(block, nnx.state(blocks[0]))
+        self.blocks = nnx.List(blocks)
+
+    def __call__(
+        self, tokens: Int[Array, "B L"], key: PRNGKeyArray | None = None
+    ) -> Float[Array, "B D"]:
+        """Sentence vectors, float32 and not normalised.
+
+        Args:
+          tokens: padded with 0 at the end.
+          key: for dropout; None means evaluation.
+        """
+        real = tokens != PAD
+        keys = [None] * (len(self.blocks) + 1)
+        if key is not None:
+            keys = list(jax.random.split(key, len(keys)))
+        x = self.words[...][tokens]
+        if self.word_projection is not None:
+            x = x @ self.word_projection[...]
+        if self.positions is not None:
+            x = x + self.positions[...][jnp.where(real, jnp.arange(1, tokens.shape[1] + 1), PAD)]
+        x = dropout(self.embedding_norm(x), self.rate, keys.pop())
+        for block, block_key in zip(self.blocks, keys, strict=True):
+            x = block(x, real, block_key)
+        return self.pool(x.astype(jnp.float32), real)

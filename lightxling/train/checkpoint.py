@@ -1,0 +1,144 @@
+"""Saving and restoring with orbax: whole or not at all, checked by checksum, on any number of devices."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
+
+from lightxling.config import UserError
+
+CHECKSUMS = "checksums.json"
+
+
+def digest(path: Path) -> dict[str, str]:
+    """sha256 of every file below a folder, by relative name."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != CHECKSUMS
+    }
+
+
+def save(path: Path, tree: Any) -> None:
+    """Writes a tree of arrays under a temporary name, with checksums, then renames.
+
+    Called by every process of a run; the first one does the renaming.
+
+    Raises:
+      UserError: the disk is full; what stood at `path` before is untouched.
+    """
+    path = path.absolute()
+    temporary = path.with_name(path.name + ".writing")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary, tree, force=True)
+        if jax.process_index() == 0:
+            checksums = temporary / CHECKSUMS
+            checksums.write_text(json.dumps(digest(temporary)))
+            old = path.with_name(path.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+    except (OSError, ValueError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"the disk is full: {path} could not be written; the checkpoints before it are whole. "
+            "Free some space and type the same command again to go on from the last one"
+        ) from error
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"saved {path.name}")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every file of a checkpoint has the content that was written."""
+    try:
+        return json.loads((path / CHECKSUMS).read_text()) == digest(path)
+    except (OSError, ValueError):
+        return False
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps with a checkpoint, ascending; unfinished ones do not count."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdecimal())
+
+
+def latest_whole(folder: Path, warn=print) -> int | None:
+    """The newest undamaged checkpoint's step, saying which ones are passed over."""
+    for step in reversed(steps(folder)):
+        if is_whole(folder / str(step)):
+            return step
+        warn(f"checkpoint {folder / str(step)} is damaged (checksum); using the one before it")
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints, and what a killed run left half-written."""
+    if jax.process_index() == 0:
+        for step in steps(folder)[:-keep]:
+            shutil.rmtree(folder / str(step))
+        for leftover in [*folder.glob("*.writing*"), *folder.glob("*.old")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def restore(path: Path, target: Any) -> Any:
+    """Restores into an explicit target: a tree of ShapeDtypeStruct with shardings.
+
+    Raises:
+      UserError: the checkpoint has other shapes or names than the target.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(path.absolute(), target)
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        raise UserError(
+            f"checkpoint {path} does not fit this configuration or is damaged: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def load_params(run: Path, which: str, target: Any) -> tuple[Any, int | None]:
+    """Parameters of a run on the default device: `which` is best, last or a step number.
+
+    Args:
+      target: tree of ShapeDtypeStruct, as `jax.eval_shape` of the model's initialisation gives it.
+
+    Returns:
+      The parameters, and the step they are from where the folder's name says it.
+    """
+    folder = run / "checkpoints"
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), target
+    )
+    if which == "best" and (run / "best").is_dir():
+        if not is_whole(run / "best"):
+            raise UserError(f"{run / 'best'} is damaged (checksum); try --checkpoint last")
+        return restore(run / "best", target), None
+    available = steps(folder)
+    if not available:
+        raise UserError(f"{run} has no checkpoint; train it first, or give another folder")
+    if which in ("best", "last"):
+        step = latest_whole(folder)
+        if step is None:
+            raise UserError(f"every checkpoint in {folder} is damaged")
+    elif which.isdecimal() and int(which) in available:
+        step = int(which)
+    else:
+        raise UserError(
+            f"{run} has no checkpoint {which!r}; it has best, last, "
+            + ", ".join(map(str, available))
+        )
+    return restore(folder / str(step), {"params": target})["params"], step

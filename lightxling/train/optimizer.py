@@ -1,0 +1,95 @@
+"""Update rules and learning-rate schedules, as optax transformations."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lightxling.config import OptimizerConfig
+
+
+class ScaleByAmsgradState(NamedTuple):
+    count: jax.Array
+    mu: optax.Updates
+    nu: optax.Updates
+    nu_max: optax.Updates
+
+
+def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation:
+    """AMSGrad by PyTorch's rule.
+
+        m_t = b1 m_{t-1} + (1 - b1) g     v_t = b2 v_{t-1} + (1 - b2) g^2     w_t = max(w_{t-1}, v_t)
+        update = m_t / (1 - b1^t) / (sqrt(w_t / (1 - b2^t)) + eps)
+
+    PyTorch keeps the maximum of the *uncorrected* second moment and corrects afterwards. optax.scale_by_amsgrad
+    keeps the maximum of the corrected one, in which the first step's value (v_1 / (1 - b2) = g_1^2) stays
+    for ever.
+    """
+
+    def init(params):
+        def zeros():
+            return optax.tree.zeros_like(params)
+
+        return ScaleByAmsgradState(jnp.zeros([], jnp.int32), zeros(), zeros(), zeros())
+
+    def update(grads, state, params=None):
+        del params
+        count = state.count + 1
+        mu = optax.tree.update_moment(grads, state.mu, beta1, 1)
+        nu = optax.tree.update_moment(grads, state.nu, beta2, 2)
+        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
+        correction1, correction2 = 1 - beta1**count, 1 - beta2**count
+        updates = jax.tree.map(
+            lambda m, w: (m / correction1) / (jnp.sqrt(w / correction2) + eps), mu, nu_max
+        )
+        return updates, ScaleByAmsgradState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
+
+
+def learning_rate(
+    config: OptimizerConfig, *, steps: int, steps_per_epoch: int
+) -> optax.Schedule:
+    """Learning rate at step t (from 0): warm-up times the chosen decay.
+
+    The warm-up is (t + 1) / warmup_steps: the reference's "untuned linear" rule gives 1999 steps for
+    beta2 = 0.999, and the first step already moves.
+    """
+
+    def schedule(step):
+        t = jnp.asarray(step, jnp.float32)
+        warmup = jnp.minimum(1, (t + 1) / max(config.warmup_steps, 1))
+        done = jnp.clip((t - config.warmup_steps) / max(steps - config.warmup_steps, 1), 0, 1)
+        decay = {
+            "step": lambda: jnp.where(
+                step >= config.decay_epoch * steps_per_epoch, config.decay_factor, 1
+            ),
+            "cosine": lambda: (1 + jnp.cos(jnp.pi * done)) / 2,
+            "linear": lambda: 1 - done,
+            "constant": lambda: 1,
+        }
+        return config.learning_rate * warmup * decay[config.schedule]()
+
+    return schedule
+
+
+def decayed(params) -> optax.Params:
+    """True for the leaves that decoupled weight decay acts on: matrices, not biases and norms."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def make_optimizer(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Clipping, L2 in the gradient, the update rule, decoupled decay, the learning rate: in this order."""
+    rule = {"amsgrad": scale_by_amsgrad, "adamw": optax.scale_by_adam}[config.name]
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
+        optax.add_decayed_weights(config.l2) if config.l2 else optax.identity(),
+        rule(config.beta1, config.beta2, config.eps),
+        optax.add_decayed_weights(config.weight_decay, decayed)
+        if config.weight_decay
+        else optax.identity(),
+        optax.scale_by_learning_rate(schedule),
+    )

@@ -1,0 +1,91 @@
+"""What a run shows and leaves behind: the live line, metrics.jsonl, TensorBoard events."""
+
+import json
+import math
+import resource
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent where it is readable."""
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+class Progress:
+    """Writes one object per logged step, and keeps the live line of a terminal.
+
+    Where the output is no terminal, a plain line is printed at most every `plain_every` logs instead.
+    """
+
+    def __init__(self, workdir: Path, *, start: int, stop: int, console: Console | None = None):
+        from tensorboardX import SummaryWriter
+
+        self.console = console or Console(highlight=False)
+        self.path = workdir / "metrics.jsonl"
+        self._forget_after(start)
+        self.file = self.path.open("a", buffering=1)
+        self.events = SummaryWriter(str(workdir), purge_step=start + 1)
+        self.bar = Bar(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("train", total=stop, completed=start, text="compiling")
+
+    def _forget_after(self, step: int) -> None:
+        """Drops lines beyond the restored step (a killed run had written them), and half a line."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except ValueError:
+                continue
+        temporary = self.path.with_suffix(".writing")
+        temporary.write_text("".join(kept))
+        temporary.replace(self.path)
+
+    def __enter__(self) -> "Progress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.stop()
+        self.file.close()
+        self.events.close()
+
+    def say(self, message: str) -> None:
+        """Prints a line above the live one."""
+        self.console.print(message, markup=False)
+
+    def log(self, record: dict[str, float], terms: list[str]) -> None:
+        """Appends a record; `terms` names the loss terms to show on the live line."""
+        finite = {k: v if math.isfinite(v) else None for k, v in record.items()}
+        self.file.write(json.dumps(finite) + "\n")
+        for name, value in record.items():
+            if name != "step":
+                self.events.add_scalar(name, value, record["step"])
+        shown = ["loss", *terms] if len(terms) > 1 else ["loss"]
+        text = "  ".join(f"{name} {number(record[name])}" for name in shown if name in record)
+        if "pairs_per_second" in record:
+            text = f"{record['pairs_per_second']:,.0f} pairs/s  {text}"
+        self.bar.update(self.task, completed=record["step"], text=text)
+        if "dev_p@1" in record:
+            self.say(f"step {record['step']:,}: {text}  dev P@1 {record['dev_p@1']:.1f}")

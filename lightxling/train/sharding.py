@@ -1,0 +1,61 @@
+"""Where arrays live: the mesh ("data", "model"), the rules that split parameters, batches on devices."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lightxling.config import MeshConfig, UserError
+
+
+def make_mesh(config: MeshConfig, *, batch_size: int) -> Mesh:
+    """The device mesh.
+
+    Raises:
+      UserError: the mesh does not fit the devices, or the batch does not divide over them.
+    """
+    devices = jax.device_count()
+    data = config.data or devices // config.model
+    if data * config.model != devices or config.model < 1:
+        raise UserError(
+            f"mesh.data={config.data} x mesh.model={config.model} does not fit {devices} "
+            f"{jax.devices()[0].platform} device(s); their product must be {devices}"
+        )
+    if batch_size % data:
+        raise UserError(
+            f"train.batch_size={batch_size} does not divide over mesh.data={data} devices; "
+            f"try {max(batch_size // data, 1) * data} or {-(-batch_size // data) * data}"
+        )
+    # Auto axes: the default, Explicit ones, refuse x @ y.T with both sides split over "data"
+    return jax.make_mesh(
+        (data, config.model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto)
+    )
+
+
+def partition(path: tuple, shape: tuple[int, ...], model_axis: int) -> P:
+    """The split of one parameter or optimizer leaf, from its path and shape alone.
+
+    Rows of the embedding table and of the vocabulary bias go over "model" where they divide; everything
+    else is replicated.
+    """
+    names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+    is_vocabulary = "words" in names or names[-2:] == ["token_head", "bias"]
+    if is_vocabulary and model_axis > 1 and shape and shape[0] % model_axis == 0:
+        return P("model")
+    return P()
+
+
+def shardings(mesh: Mesh, tree):
+    """A sharding per leaf of a tree of arrays or shapes, by `partition`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, partition(path, leaf.shape, mesh.shape["model"])),
+        tree,
+    )
+
+
+def put_batch(batch, mesh: Mesh):
+    """Puts this process's rows of a batch on its devices; the result is the global batch."""
+    by_row = NamedSharding(mesh, P("data"))
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(by_row, np.asarray(x)), batch
+    )
