@@ -1,3 +1,12 @@
 """lightxling: small cross-lingual sentence encoders, trained from scratch from parallel text."""
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """`lightxling.Encoder`, imported when it is first asked for: `import lightxling` stays light."""
+    if name == "Encoder":
+        from lightxling.encoder import Encoder
+
+        return Encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,7 +67,10 @@ def train(args: list[str]) -> None:
     Example: lightxling train light --workdir runs/en-fr --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
     given = with_recipe(Train, args)
+    from lightxling.encoder import keep_compiled
     from lightxling.train.loop import train
+
+    keep_compiled()
 
     train(given.config, given.workdir)
 

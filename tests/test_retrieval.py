@@ -69,8 +69,8 @@ def pairs(rows, width=12, noise=1.0, seed=0):
 @pytest.mark.parametrize("block", [7, 64, 2048])
 @pytest.mark.parametrize("scoring", SCORINGS)
 def test_ranks_equal_a_float64_loop_over_the_whole_table(scoring, block):
-    src, tgt = pairs(90)
-    queries, gold = src[10:50], np.arange(10, 50)
+    src, tgt = pairs(90, width=5, noise=0.8)
+    queries, gold = src[10:70], np.arange(10, 70)
     expected = slow_ranks(queries, tgt, gold, range(90), scoring)
     found = ranks(queries, tgt, gold, scoring=scoring, block=block)
     np.testing.assert_array_equal(found, expected)
@@ -144,6 +144,14 @@ def test_two_equal_candidates_both_miss_by_row_and_both_hit_by_text():
     assert precision_at_1(src, tgt, same_src=labels, same_tgt=labels) == Accuracy(1.0, 1.0, 4)
 
 
+def test_equal_texts_of_one_side_help_the_direction_that_looks_for_them():
+    src, tgt = np.eye(4), np.eye(4)
+    tgt[3], src[3] = tgt[2], src[2]
+    labels = text_labels(["a", "b", "c", "c"])
+    assert precision_at_1(src, tgt, same_tgt=labels) == Accuracy(1.0, 0.5, 4)
+    assert precision_at_1(src, tgt, same_src=labels) == Accuracy(0.5, 1.0, 4)
+
+
 @pytest.mark.parametrize("scoring", SCORINGS)
 def test_one_candidate_is_always_found(scoring):
     one = np.array([[0.6, 0.8]])
@@ -153,9 +161,9 @@ def test_one_candidate_is_always_found(scoring):
 def test_directions_are_counted_separately():
     src = np.array([[1.0, 0.0], [0.8, 0.6]])
     tgt = np.array([[0.8, 0.6], [0.0, 1.0]])
-    # forward: query (.8, .6) prefers (.8, .6), row 0: both queries choose candidate 0 -> 1 of 2.
-    # backward: (.8, .6) prefers its equal, row 1 -> missed; (0, 1) prefers (.8, .6), row 1 ->
-    found.result = precision_at_1(src, tgt)
+    # Forward: both queries choose row 0, 1 of 2 is right. Backward: (.8, .6) chooses its equal, row
+    # 1, a miss; (0, 1) chooses row 1, a hit.
+    result = precision_at_1(src, tgt)
     assert (result.forward, result.backward, result.mean, result.error) == (0.5, 0.5, 0.5, 0.5)
     np.testing.assert_array_equal(ranks(src, tgt), [1, 2])
     np.testing.assert_array_equal(ranks(tgt, src), [2, 1])

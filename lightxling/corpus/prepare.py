@@ -1,5 +1,8 @@
-"""From text to token store: read and clean, train the tokenizer, encode. Nothing of the corpus stays in memory
-but the hashes that find duplicates."""
+"""From text to token store: read and clean, train the tokenizer, encode.
+
+Two passes over the text, the first from the sources to a spool of clean rows; of the corpus only
+the hashes that find duplicates stay in memory.
+"""
 
 import collections
 import contextlib
@@ -33,17 +36,17 @@ _TALK = 10.0  # seconds between progress lines
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     """Returns the folder of the token store for `config`, making it first if it does not exist.
 
-    The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes and times
-    of the source files. Two processes that ask for the same store wait for each other.
+    The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
+    and times of the source files. Processes that ask for the same store wait for each other.
     """
     corpus = config.corpus
     if not corpus.sources:
-        raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.en-fr.tsv.gz")
+        raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
     sources = [Source.parse(text) for text in corpus.sources]
     dev_sources = [Source.parse(text) for text in corpus.dev]
     sides = {len(source.languages) for source in (*sources, *dev_sources)}
     if len(sides) > 1:
-        raise UserError("all of corpus.sources and corpus.dev must have the same number of languages")
+        raise UserError("corpus.sources and corpus.dev must all have the same number of languages")
     name = _fingerprint(corpus, config.tokenizer, [*sources, *dev_sources])[:12]
     final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
     try:
@@ -64,7 +67,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
                 f"no space left in {corpus.store}: the new store was removed, older ones are whole;"
                 " free some space or point corpus.store to another disk"
@@ -118,7 +121,8 @@ class _DevSet:
     def add(self, first: int, group: int, row: tuple[str, ...]) -> None:
         candidate = (content_hash("\t".join(row[1:])), group, row)
         self._rows[first] = min(candidate, self._rows.get(first, candidate))
-        if len(self._rows) > 4 * self._limit + 64:  # the double: later rows may take places by their sides
+        if len(self._rows) > 4 * self._limit + 64:
+            # Twice the limit, because `rows` will leave out some for their other sides.
             self._rows = dict(sorted(self._rows.items())[: 2 * self._limit])
 
     def rows(self) -> list[tuple[int, tuple[str, ...]]]:
@@ -148,7 +152,7 @@ class _Preparation:
         self._groups = [*sources, *dev_sources]  # a row's group is an index into this list
         self._cleaner, self._dev_cleaner = Cleaner(config.corpus), Cleaner(config.corpus)
         self._problems = Problems()
-        self._dropped = collections.Counter()  # rows that cleaning kept and the split or encoding did not
+        self._dropped = collections.Counter()  # clean rows that are not in the store
         self._spool = work / "clean.tsv"  # group, then the sides of every kept training row
         self._sentences = collections.Counter()  # per language, in the spool
         self._started = self._spoken = time.monotonic()
@@ -165,9 +169,9 @@ class _Preparation:
         for line in self._table(manifest):
             self._progress(line)
         self._progress(
-            f"{seconds:.0f} s: reading {read_seconds:.0f}, tokenizer {tokenizer_seconds:.0f}, encoding"
-            f" {seconds - read_seconds - tokenizer_seconds:.0f};"
-            f" {manifest['counts']['read'] / max(seconds, 1e-3):,.0f} pairs/s"
+            f"{seconds:.0f} s (reading {read_seconds:.0f}, tokenizer {tokenizer_seconds:.0f},"
+            f" encoding {seconds - read_seconds - tokenizer_seconds:.0f}),"
+            f" {manifest['counts']['read'] / seconds:,.0f} pairs/s"
         )
         self._progress(f"store {final}")
 
@@ -243,7 +247,7 @@ class _Preparation:
     def _encode(
         self, tokenizer: Tokenizer, dev: list[tuple[int, tuple[str, ...]]]
     ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
-        """Returns the filled writer, token counts by language, and rows [2, groups] of train and dev."""
+        """Returns the filled writer, token counts by language, rows [2, groups] of train, dev."""
         sides = len(self._sources[0].languages)
         languages = sorted({code for source in self._groups for code in source.languages})
         language_of = np.array([[languages.index(c) for c in s.languages] for s in self._groups])
@@ -257,7 +261,8 @@ class _Preparation:
                 texts = [text for _, row in batch for text in row]
                 ids, lengths = tokenizer.encode(texts, MAX_TOKENS)
                 whole = lengths.reshape(-1, sides).all(1)
-                if not whole.all():  # the model's normaliser may leave nothing of a strange sentence
+                if not whole.all():
+                    # The model's own normaliser may leave nothing of a strange sentence.
                     self._dropped["no tokens"] += int((~whole).sum())
                     ids = ids[np.repeat(whole.repeat(sides), lengths)]
                     lengths, group = lengths[whole.repeat(sides)], group[whole]
@@ -272,7 +277,8 @@ class _Preparation:
                 self._talk(f"encoded {writer.train.rows:,} pairs")
         keys = ("sentences", "tokens", "unknown")
         tokens = {
-            code: dict(zip(keys, counts[:, i].tolist(), strict=True)) for i, code in enumerate(languages)
+            code: dict(zip(keys, count, strict=True))
+            for code, count in zip(languages, counts.T.tolist(), strict=True)
         }
         return writer, tokens, rows
 
@@ -322,26 +328,26 @@ class _Preparation:
         }
 
     def _reasons(self) -> str:
-        lines = [f"\n  {n:>12,}  {reason}" for reason, n in (self._cleaner.dropped + self._dropped).items()]
-        for reason, n in self._problems.counts.items():
-            places = ", ".join(self._problems.places[reason])
-            lines.append(f"\n  {n:>12,}  unreadable: {reason} ({places}{', ...' if n > 5 else ''})")
+        """Returns one line for each reason for which something was left out."""
+        dropped = self._cleaner.dropped + self._dropped
+        lines = [f"\n{n:>16,}  {reason}" for reason, n in dropped.most_common()]
+        for reason, n in self._problems.counts.most_common():
+            places = self._problems.places[reason]
+            more = ", ..." if n > len(places) else ""
+            lines.append(f"\n{n:>16,}  unreadable: {reason} ({', '.join(places)}{more})")
         return "".join(lines)
 
     def _table(self, manifest: dict[str, Any]) -> Iterator[str]:
-        counts = manifest["counts"]
-        yield f"{counts['read']:>14,}  pairs read"
-        if reasons := self._reasons():
-            yield reasons[1:]
+        counts, tokens = manifest["counts"], manifest["tokens"]
+        yield f"{counts['read']:>14,}  pairs read{self._reasons()}"
         yield f"{counts['kept']:>14,}  kept for training, {counts['dev']['kept']:,} for dev"
-        worst = sorted(
-            manifest["tokens"].items(), key=lambda item: -item[1]["unknown"] / max(item[1]["tokens"], 1)
-        )
+        unknown = {code: n["unknown"] / max(n["tokens"], 1) for code, n in tokens.items()}
         shown = ", ".join(
-            f"{code} {n['tokens'] / max(n['sentences'], 1):.1f} ({n['unknown'] / max(n['tokens'], 1):.2%})"
-            for code, n in worst[:8]
+            f"{code} {tokens[code]['tokens'] / max(tokens[code]['sentences'], 1):.1f} ({share:.2%})"
+            for code, share in sorted(unknown.items(), key=lambda item: -item[1])[:8]
         )
-        yield f"{manifest['tokenizer']['vocab_size']:,} pieces; tokens per sentence (unknown): {shown}"
+        pieces = manifest["tokenizer"]["vocab_size"]
+        yield f"{pieces:,} pieces; tokens a sentence (share unknown): {shown}"
 
 
 def _unknown(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:

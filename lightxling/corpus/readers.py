@@ -1,7 +1,7 @@
 """Sources of parallel text. Every reader streams rows of sentences, one sentence per language.
 
-Files come from strangers: what cannot be a sentence is counted and skipped, a file that cannot be read is a
-UserError, and no file, however odd, is held in memory.
+Files come from strangers: what cannot be a sentence is counted and skipped, a file that cannot be
+read is a UserError, and no file, however odd, is held in memory.
 """
 
 import collections
@@ -25,10 +25,13 @@ import defusedxml.sax
 from lightxling.config import UserError
 
 _CODE = re.compile(r"[a-z]{2,3}(_[A-Za-z0-9]+)?")
-_TFDS = re.compile(r"tfds:(?P<name>[\w/.+-]+(:\d+\.\d+\.\d+)?)(:(?P<split>[^#]+))?(#(?P<fields>.+))?")
+_TFDS = re.compile(
+    r"tfds:(?P<name>[\w/.+-]+(:\d+\.\d+\.\d+)?)(:(?P<split>[^#]+))?(#(?P<fields>.+))?"
+)
 _LINE_LIMIT = 1 << 20  # bytes; a longer line is no sentence
 _SEGMENT_LIMIT = 1 << 16  # characters of a TMX segment that are kept; cleaning drops it later
-_TOKEN_LIMIT = 1 << 24  # bytes of XML without a single element or text
+_TOKEN_LIMIT = 1 << 20  # bytes of XML without a single element or text
+_DEPTH_LIMIT = 100  # elements
 _SHOWN = 5  # places remembered per reason
 
 
@@ -60,7 +63,8 @@ class Source:
             raise UserError(f"source {text!r} names no file; write it like en-fr=corpus.tsv")
         if len(languages) < 2 or not all(_CODE.fullmatch(code) for code in languages):
             raise UserError(
-                f"source {text!r}: {codes!r} is no language pair; write two codes like en-fr or en-zh_Hans"
+                f"source {text!r}: {codes!r} is no language pair; write two codes, such as en-fr"
+                " or en-zh_Hans"
             )
         try:
             weight = float(weight_text) if at else 1.0
@@ -68,7 +72,8 @@ class Source:
             weight = math.nan
         if not 0 < weight < math.inf:
             raise UserError(
-                f"source {text!r}: weight {weight_text!r} is no positive number; write it like en-fr@2=PATH"
+                f"source {text!r}: weight {weight_text!r} is no positive number; write it like"
+                " en-fr@2=PATH"
             )
         return cls(languages, weight, path.strip())
 
@@ -137,8 +142,11 @@ def _resolve(source: Source) -> list[tuple[Path, ...]]:
 
 
 def _moses_files(stem: str, languages: Sequence[str]) -> tuple[Path, ...]:
-    plain = (Path(f"{stem}.{code}") for code in languages)
-    return tuple(p if p.is_file() else next((z for z in [Path(f"{p}.gz")] if z.is_file()), p) for p in plain)
+    files = []
+    for code in languages:
+        plain, packed = Path(f"{stem}.{code}"), Path(f"{stem}.{code}.gz")
+        files.append(packed if packed.is_file() and not plain.is_file() else plain)
+    return tuple(files)
 
 
 @contextlib.contextmanager
@@ -205,9 +213,10 @@ def read_moses(paths: Sequence[Path], problems: Problems) -> Iterator[tuple[str,
         if len(ended) == len(paths):
             return
         if ended:
+            others = [path for path in paths if path not in ended]
             raise UserError(
-                f"{ended[0]} ends after {number} lines, but {' and '.join(map(str, paths))} must have"
-                " as many lines as each other: line n of one translates line n of the other"
+                f"{ended[0]} ends after line {number}, before {' and '.join(map(str, others))};"
+                " all must have the same number of lines, for line n is the translation of line n"
             )
         number += 1
         if None not in row:
@@ -220,27 +229,29 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
     # Elements inside a segment that hold codes of the original format, not words.
     _CODES = frozenset(["bpt", "ept", "it", "ph", "ut"])
 
-    def __init__(self, languages: Sequence[str], path: Path, problems: Problems):
+    def __init__(self, parser: Any, languages: Sequence[str], path: Path, problems: Problems):
         super().__init__()
         self.rows = []
         self.events = 0
+        self._parser = parser
         self._codes = [language_tag(code) for code in languages]
         self._path, self._problems = path, problems
-        self._locator = None
         self._sides = [None] * len(languages)
         self._side = None  # of the <tuv> being read
         self._text = None  # pieces of the <seg> being read
         self._length = 0
-        self._hidden = 0  # depth inside codes
+        self._depth = self._hidden = 0  # of elements, and of those inside codes
 
-    def setDocumentLocator(self, locator):  # noqa: N802
-        self._locator = locator
-
-    def startElement(self, name, attrs):  # noqa: N802
+    def startElement(self, name, attrs):
         self.events += 1
+        self._depth += 1
+        if self._depth > _DEPTH_LIMIT:
+            raise UserError(f"{self._path} is no TMX: it nests more than {_DEPTH_LIMIT} elements")
         if name == "tu":
             self._sides = [None] * len(self._codes)
+            self._text = self._side = None
         elif name == "tuv":
+            self._text = None
             tag = language_tag(attrs.get("xml:lang") or attrs.get("lang") or "")
             free = (i for i, side in enumerate(self._sides) if side is None)
             self._side = next((i for i in free if _speaks(tag, self._codes[i])), None)
@@ -255,14 +266,15 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
             self._text.append(content)
             self._length += len(content)
 
-    def endElement(self, name):  # noqa: N802
+    def endElement(self, name):
+        self._depth -= 1
         if name == "seg" and self._text is not None:
             self._sides[self._side] = "".join(self._text)
             self._text = self._side = None
         elif name == "tu":
             if None in self._sides:
-                line = self._locator.getLineNumber() if self._locator else 0
-                self._problems.add("unit without all languages", f"{self._path}:{line}")
+                place = f"{self._path}:{self._parser.getLineNumber()}"
+                self._problems.add("unit without all languages", place)
             else:
                 self.rows.append(tuple(self._sides))
         elif self._text is not None and self._hidden:
@@ -270,24 +282,25 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
 
 
 def language_tag(code: str) -> str:
-    """Returns a language code in the form in which codes are compared: `zh_Hant` gives `zh-hant`."""
+    """Returns a language code as it is compared with others: `zh-hant` for `zh_Hant`."""
     return code.replace("_", "-").lower()
 
 
 def _speaks(tag: str, code: str) -> bool:
-    """Whether text marked `tag` is in the language `code`: en-us is in en, but en is not in en-us."""
+    """Whether `tag` is `code` or a variety of it, as en-us is of en."""
     return tag == code or tag.startswith(f"{code}-")
 
 
 def read_tmx(path: Path, languages: Sequence[str], problems: Problems) -> Iterator[tuple[str, ...]]:
     """Yields the translation units of a TMX file that have a segment in all `languages`.
 
-    Of several segments in one language the first counts. Codes of the original format inside a segment
-    (<bpt>, <ept>, <it>, <ph>, <ut>) are left out, the text inside <hi> stays. Entities that a file defines
-    itself and references to other files are refused.
+    Of several segments in one language the first counts. Codes of the original format inside a
+    segment (<bpt>, <ept>, <it>, <ph>, <ut>) are left out, the text inside <hi> stays. A file that
+    defines entities, from within or from other files, is refused.
     """
     parser = defusedxml.sax.make_parser()
-    handler = _TmxHandler(languages, path, problems)
+    parser.forbid_external = False  # <!DOCTYPE tmx SYSTEM "tmx14.dtd"> is usual; nothing is fetched
+    handler = _TmxHandler(parser, languages, path, problems)
     parser.setContentHandler(handler)
     quiet, events = 0, 0
     try:
@@ -299,7 +312,7 @@ def read_tmx(path: Path, languages: Sequence[str], problems: Problems) -> Iterat
                 quiet = quiet + len(chunk) if handler.events == events else 0
                 events = handler.events
                 if quiet > _TOKEN_LIMIT:
-                    raise UserError(f"{path} is no TMX: a tag or comment longer than 16 MiB")
+                    raise UserError(f"{path} is no TMX: a tag or comment longer than 1 MiB")
             parser.close()
         yield from handler.rows
     except xml.sax.SAXParseException as error:
@@ -308,17 +321,19 @@ def read_tmx(path: Path, languages: Sequence[str], problems: Problems) -> Iterat
         ) from None
     except defusedxml.DefusedXmlException:
         raise UserError(
-            f"{path} defines entities or refers to other files, which is refused; expand them first,"
-            " with `xmllint --noent` if you trust the file"
+            f"{path} defines entities of its own, which is refused; if you trust it, expand"
+            " them first: `xmllint --noent`"
         ) from None
+    except (ValueError, LookupError) as error:  # an encoding that expat does not know
+        raise UserError(f"{path} cannot be read as XML: {error}") from None
 
 
 def _tfds_parts(source: Source) -> re.Match[str]:
     match = _TFDS.fullmatch(source.path)
     if not match:
         raise UserError(
-            f"source {source}: write tfds:NAME/CONFIG, tfds:NAME/CONFIG:SPLIT or, to name the text fields,"
-            " tfds:NAME/CONFIG:SPLIT#FIELD,FIELD"
+            f"source {source}: write tfds:NAME/CONFIG, tfds:NAME/CONFIG:SPLIT or, to name the text"
+            " fields, tfds:NAME/CONFIG:SPLIT#FIELD,FIELD"
         )
     return match
 
@@ -336,24 +351,25 @@ def _tfds_errors(source: Source) -> Iterator[None]:
         while cause is not None:
             if isinstance(cause, ImportError) and (cause.name or "").startswith("tensorflow"):
                 raise UserError(
-                    f"tensorflow-datasets needs TensorFlow to unpack {name}, though not to read it. In an"
-                    f" environment that has TensorFlow, type once\n  python -c \"import"
-                    f" tensorflow_datasets as tfds; tfds.builder('{name}',"
-                    " file_format='array_record').download_and_prepare()\"\nand then this again"
+                    f"tensorflow-datasets needs TensorFlow to unpack {name}, though not to read it."
+                    " In an environment that has TensorFlow, type once\n"
+                    '  python -c "import tensorflow_datasets as tfds;'
+                    f" tfds.builder('{name}', file_format='array_record').download_and_prepare()\""
+                    "\nand then this again"
                 ) from None
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, NotImplementedError):
             raise UserError(
-                f"{name} lies on the disk in a format that only TensorFlow reads; set TFDS_DATA_DIR to an"
-                " empty folder to prepare it again, as array_record"
+                f"{name} lies on the disk in a format that only TensorFlow reads; set TFDS_DATA_DIR"
+                " to an empty folder to prepare it again, as array_record"
             ) from None
         message = str(error).strip().split("\n")[0]
         raise UserError(f"source {source}: tensorflow-datasets says: {message}") from error
 
 
 def _tfds_builder(source: Source) -> Any:
-    """Returns the builder of a tensorflow-datasets source, its data prepared as array_record files."""
-    import tensorflow_datasets as tfds  # noqa: PLC0415 - a third of a second, needed by few
+    """Returns the builder of a tensorflow-datasets source, with its array_record files prepared."""
+    import tensorflow_datasets as tfds  # a third of a second, and few need it
     import tensorflow_datasets.translate  # registers wmt and flores
 
     name = _tfds_parts(source)["name"]
@@ -366,14 +382,12 @@ def _tfds_builder(source: Source) -> Any:
 
 
 def _tfds_files(source: Source) -> list[Path]:
-    builder = _tfds_builder(source)
-    with _tfds_errors(source):
-        shards = builder.info.splits[_tfds_parts(source)["split"] or "train"].filepaths
-    return [path for path in map(Path, shards) if path.is_file()]
+    folder = Path(_tfds_builder(source).data_dir)
+    return sorted(path for path in folder.glob("*") if path.is_file())
 
 
 def read_tfds(source: Source, problems: Problems) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of a dataset of tensorflow-datasets; reads array_record files, without TensorFlow."""
+    """Yields the rows of a dataset of tensorflow-datasets; TensorFlow is not imported."""
     parts = _tfds_parts(source)
     builder = _tfds_builder(source)
     sides = _tfds_sides(source, builder.info.features, parts["fields"])
@@ -381,9 +395,9 @@ def read_tfds(source: Source, problems: Problems) -> Iterator[tuple[str, ...]]:
         examples = builder.as_data_source(split=parts["split"] or "train")
     for number in range(len(examples)):
         with _tfds_errors(source):
-            texts = sides(examples[number])
+            example = examples[number]
         try:
-            row = tuple(text.decode() if isinstance(text, bytes) else text for text in texts)
+            row = tuple(t.decode() if isinstance(t, bytes) else t for t in sides(example))
         except UnicodeDecodeError:
             problems.add("invalid UTF-8", f"{source.path}:{number}")
             continue
@@ -397,7 +411,7 @@ def _tfds_sides(
     source: Source, features: Any, fields: str | None
 ) -> Callable[[Any], Sequence[bytes | str | None]]:
     """Returns the function that takes the sentences of all languages out of an example."""
-    from tensorflow_datasets import features as kinds  # noqa: PLC0415
+    from tensorflow_datasets import features as kinds
 
     codes = [language_tag(code) for code in source.languages]
     if not isinstance(features, kinds.FeaturesDict):
@@ -414,12 +428,13 @@ def _tfds_sides(
         keys = fields.split(",")
     else:
         keys = [next((k for k in texts if _speaks(language_tag(k), code)), None) for code in codes]
-        if None in keys and len(texts) == len(codes) and not isinstance(features, kinds.Translation):
-            keys = texts  # such as source and target
+        named_otherwise = None in keys and len(texts) == len(codes)  # such as source and target
+        if named_otherwise and not isinstance(features, kinds.Translation):
+            keys = texts
     if len(keys) != len(codes) or not set(keys) <= set(texts):
         raise UserError(
-            f"source {source}: the text fields are {', '.join(texts) or 'none'}; name one for each of"
-            f" {', '.join(source.languages)} at the end, such as #{','.join((texts * 2)[: len(codes)])}"
+            f"source {source}: the text fields are {', '.join(texts) or 'none'}; name one for each"
+            f" of {', '.join(source.languages)} at the end, such as #{','.join(texts[:2])}"
         )
     return lambda example: [example[key] for key in keys]
 
@@ -427,7 +442,9 @@ def _tfds_sides(
 def _variable_sides(example: Any, codes: Sequence[str]) -> list[bytes | str | None]:
     """Returns the first sentence of each language, None for a language that is missing."""
     tags = [tag.decode() if isinstance(tag, bytes) else tag for tag in example["language"]]
-    found = dict(zip(map(language_tag, reversed(tags)), reversed(example["translation"]), strict=True))
+    found = dict(
+        zip(map(language_tag, reversed(tags)), reversed(example["translation"]), strict=True)
+    )
     return [
         found.get(code, next((text for tag, text in found.items() if _speaks(tag, code)), None))
         for code in codes

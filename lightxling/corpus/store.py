@@ -1,12 +1,12 @@
-"""The token store: a prepared corpus as flat arrays in a folder, written once and then memory-mapped.
+"""The token store: a prepared corpus as flat arrays, written once and then memory-mapped.
 
-    manifest.json      what is in the store, where it came from, and the sha256 of every file below
-    tokenizer.model
-    train/, dev/       tokens.bin   ids of all sentences, end to end: little-endian uint16 or uint32
-                       offsets.npy  int64 [sides * rows + 1]; side s of row r is the tokens from
-                                    offsets[sides * r + s] to offsets[sides * r + s + 1]
-                       group.npy    uint16 [rows], index into manifest["groups"]: the source of the row
-    dev/text.tsv       cleaned text of the development rows, one column per side
+manifest.json      what is in the store, where it came from, and the sha256 of every file below
+tokenizer.model
+train/, dev/       tokens.bin   ids of all sentences, end to end: little-endian uint16 or uint32
+                   offsets.npy  int64 [sides * rows + 1]; side s of row r is the tokens from
+                                offsets[sides * r + s] to offsets[sides * r + s + 1]
+                   group.npy    uint16 [rows], index into manifest["groups"]: the row's source
+dev/text.tsv       cleaned text of the development rows, one column per side
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from lightxling.config import UserError
 
 FORMAT = 1
 MAX_TOKENS = 512  # per sentence; the model may cut further
+_MANIFEST_LIMIT = 1 << 26  # bytes
 _ARRAYS = ("tokens.bin", "offsets.npy", "group.npy")
 _FILES = (
     "tokenizer.model",
@@ -71,8 +72,8 @@ class Store:
 
     Attributes:
       languages: codes of all languages, sorted.
-      groups: one per source, the `dev` sources last: `source` as written in the config, `languages` of
-        its sides, `weight`, `rows` in train and `dev_rows` in dev.
+      groups: one per source, the `dev` sources last: `source` as the config names it, `languages`
+        of its sides, `weight`, `rows` in train and `dev_rows` in dev.
       tokenizer_path: the sentencepiece model.
     """
 
@@ -95,34 +96,39 @@ class Store:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = True) -> "Store":
-        """Maps the store at `path`; UserError unless every file has the size (and sha256) it was written with."""
+        """Maps the store at `path`.
+
+        UserError unless every file has the size and, with `verify`, the sha256 it was written with.
+        """
         path = Path(path)
         if not path.is_dir():
             raise UserError(f"{path} is not a folder; make a store with `lightxling prepare`")
-        manifest = _read_manifest(path)
-        for name in _FILES:
-            _check_file(path / name, manifest["files"][name], verify)
-        splits = {name: _open_split(path / name, manifest) for name in ("train", "dev")}
+        try:
+            manifest = _read_manifest(path / "manifest.json")
+            for name in _FILES:
+                _check_file(path / name, manifest["files"][name], verify)
+            splits = {name: _open_split(path / name, manifest) for name in ("train", "dev")}
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise _damaged(path / "manifest.json", "is damaged") from None
         return cls(path=path, manifest=manifest, **splits)
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"{path} {what}; remove its folder or run `lightxling prepare` again")
+    return UserError(f"{path} {what}; run `lightxling prepare` again")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
+def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_bytes())
-        checksum = manifest.pop("checksum")
+        with open(path, "rb") as file:
+            manifest = json.loads(file.read(_MANIFEST_LIMIT))
     except FileNotFoundError:
         raise _damaged(path, "is missing: the store was not finished") from None
-    except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
-        raise _damaged(path, "is damaged") from None
-    if checksum != _checksum(manifest):
-        raise _damaged(path, "was altered")
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from None
     if manifest["format"] != FORMAT:
         raise _damaged(path, f"has format {manifest['format']}, this version reads {FORMAT}")
+    if manifest.pop("checksum") != _checksum(manifest):
+        raise _damaged(path, "was altered")
     return manifest
 
 
@@ -139,15 +145,16 @@ def _check_file(path: Path, expected: dict[str, Any], verify: bool) -> None:
 
 def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
     sides, dtype = manifest["sides"], np.dtype(manifest["dtype"]).newbyteorder("<")
-    tokens_path = folder / "tokens.bin"
+    path = folder / "tokens.bin"
     try:
         # An empty file cannot be mapped.
-        tokens = np.memmap(tokens_path, dtype, "r") if tokens_path.stat().st_size else np.empty(0, dtype)
+        tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
         offsets = np.load(folder / "offsets.npy", mmap_mode="r")
         group = np.load(folder / "group.npy", mmap_mode="r")
     except (OSError, ValueError):
         raise _damaged(folder, "cannot be mapped") from None
-    if len(offsets) != sides * len(group) + 1 or offsets[0] != 0 or offsets[-1] != len(tokens):
+    shapes = (offsets.shape, offsets.dtype, group.ndim, group.dtype)
+    if shapes != ((sides * len(group) + 1,), "<i8", 1, "<u2") or offsets[-1] != len(tokens):
         raise _damaged(folder, "holds arrays that do not fit each other")
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
     return Split(*(np.asarray(a).view(np.ndarray) for a in (tokens, offsets, group)), sides, folder)
@@ -195,9 +202,9 @@ class _SplitWriter:
         self._offsets.append(np.zeros(1))
 
     def append(self, ids: np.ndarray, lengths: np.ndarray, group: np.ndarray) -> None:
-        """Adds rows: `ids` of all their sentences end to end, `lengths` [rows * sides], `group` [rows]."""
+        """Adds rows: ids of all sentences end to end, lengths [rows * sides], group [rows]."""
         if len(lengths) != self._sides * len(group) or lengths.sum() != len(ids):
-            raise ValueError(f"{len(ids)} ids, {len(lengths)} lengths and {len(group)} groups do not fit")
+            raise ValueError(f"{len(ids)} ids, {len(lengths)} lengths, {len(group)} groups differ")
         self._tokens.write(ids.astype(self._dtype).tobytes())
         self._offsets.append(self._end + np.cumsum(lengths))
         self._group.append(group)
@@ -211,7 +218,7 @@ class _SplitWriter:
 
 
 class StoreWriter:
-    """Writes a store into `work`; `finish` moves it to its place in one step, so no half store looks whole.
+    """Writes a store into `work`; `finish` moves it to its place in one step.
 
     `work` exists already, may hold other files, and lies on the file system of the final place.
     """
@@ -222,13 +229,14 @@ class StoreWriter:
         self.folder.mkdir()
         self.train = _SplitWriter(self.folder / "train", sides, dtype)
         self.dev = _SplitWriter(self.folder / "dev", sides, dtype)
-        self._text = open(self.folder / "dev" / "text.tsv", "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        path = self.folder / "dev" / "text.tsv"
+        self._text = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
 
     def append_dev_texts(self, rows: Sequence[Sequence[str]]) -> None:
         self._text.writelines("\t".join(row) + "\n" for row in rows)
 
     def finish(self, final: Path, tokenizer: Path, manifest: dict[str, Any]) -> None:
-        """Adds the tokenizer and the manifest and moves the store to `final`, which must not exist."""
+        """Adds tokenizer and manifest and moves the store to `final`, which must not exist."""
         self.train.close()
         self.dev.close()
         self._text.close()
@@ -257,6 +265,6 @@ class StoreWriter:
 
 
 def _sync(path: Path) -> None:
-    """Waits until `path` is on the disk: a renamed store must not lose its contents to a power cut."""
+    """Waits until `path` is on the disk: a power cut must not empty a store that was renamed."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())

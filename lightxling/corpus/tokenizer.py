@@ -1,4 +1,4 @@
-"""Trains, loads and applies a sentencepiece model. Ids 0, 1, 2 are <pad>, <unk>, <MASK> in every model."""
+"""Trains, loads and applies a sentencepiece model, whose ids 0, 1, 2 are <pad>, <unk>, <MASK>."""
 
 import hashlib
 import io
@@ -15,14 +15,14 @@ from lightxling.config import TokenizerConfig, UserError
 
 PAD, UNK, MASK = 0, 1, 2
 _SPECIAL = ("<pad>", "<unk>", "<MASK>")
-_PUNCTUATION = frozenset(". ? ! , \" : ; < > - + = _ ' % & # @ * ( ) ~ `".split()) | {"", " "}
+_PUNCTUATION = frozenset(".?!,\":;<>-+=_'%&#@*()~`") | {"", " "}
 
 
 def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict[str, float]:
     """Returns for each language the share of its sentences to draw, at most 1.
 
-    Language l gets a share of the `total` proportional to counts[l] ** exponent; what a small language cannot
-    fill goes to the others. Exponent 1 draws uniformly, 0 equally many of each language.
+    Language l gets a share of the `total` proportional to counts[l] ** exponent; what a small
+    language cannot fill goes to the others. Exponent 1 draws uniformly, 0 as many of each language.
     """
     rates, left = {}, dict(counts)
     while left:
@@ -38,7 +38,7 @@ def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict
 
 
 def train(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None:
-    """Trains a model on `sentences` and writes it to `path`; the same sentences give the same bytes."""
+    """Trains a model and writes it to `path`; the same sentences give the same bytes."""
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -72,12 +72,11 @@ def _training_error(message: str, config: TokenizerConfig) -> str:
             f"{value} is more than the text supports;"
             f" try --tokenizer.vocab-size {largest[1]} or less, or add text"
         )
-    if "sentences_.empty()" in message:
-        return "there is no text to train a tokenizer on; check corpus.sources"
     if smallest := re.search(r"required_chars\S* \d+ vs (\d+)", message):
         return (
             f"{value} does not hold the {smallest[1]} characters of the text; try"
-            f" --tokenizer.vocab-size {2 * int(smallest[1])} or a smaller --tokenizer.character-coverage"
+            f" --tokenizer.vocab-size {2 * int(smallest[1])}"
+            " or a smaller --tokenizer.character-coverage"
         )
     return f"sentencepiece cannot train {value}: {message}"
 
@@ -120,7 +119,7 @@ class Tokenizer:
             raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
 
     def encode(self, sentences: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns all ids in one array and the int64 number of ids of each sentence, at most `max_length`."""
+        """Returns all ids end to end, and how many each sentence has: at most `max_length`."""
         try:
             rows = self._model.encode(list(sentences), num_threads=os.cpu_count())
         except (TypeError, UnicodeEncodeError):  # lone surrogates
@@ -138,7 +137,7 @@ class Tokenizer:
         return [self._model.id_to_piece(i) for i in range(self.vocab_size)]
 
     def maskable(self) -> np.ndarray:
-        """Returns bool [V]: False for special and byte pieces, punctuation marks and the bare space."""
+        """Returns bool [V]: False for special pieces, bytes, punctuation and the bare space."""
         words = [piece.replace("▁", "") not in _PUNCTUATION for piece in self.pieces()]
         model = self._model
         return np.array(

@@ -122,9 +122,7 @@ def ranks(
     penalty = None
     if scoring == "csls":
         near, _ = nearest(candidates, queries, NEIGHBOURS["csls"], block)
-        penalty = (
-            near.mean(axis=1) / 2
-        )  # half: the ranking of 2 cos - r(y) is that of cos - r(y) / 2
+        penalty = near.mean(axis=1) / 2  # cos - r(y) / 2 ranks like 2 cos - r(x) - r(y)
     owner, right = _right_candidates(gold, same)
     score = _pair_cosines(queries, candidates, owner, right, block)
     if penalty is not None:

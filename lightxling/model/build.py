@@ -35,13 +35,20 @@ class Model(nnx.Module):
         return hidden.astype(self.dtype), table.astype(self.dtype), self.token_head.bias[...]
 
 
-def build(
+def structure(config: ModelConfig, vocab_size: int, *, token_head: bool) -> nnx.GraphDef:
+    """The model without its parameters; nothing is allocated."""
+    model = nnx.eval_shape(
+        lambda: Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(0))
+    )
+    return nnx.split(model)[0]
+
+
+def initialise(
     config: ModelConfig, vocab_size: int, key: PRNGKeyArray, *, token_head: bool
-) -> tuple[nnx.GraphDef, Params]:
-    """Returns the model's structure and its freshly initialised parameters."""
+) -> Params:
+    """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
     model = Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(key))
-    graphdef, state = nnx.split(model)
-    return graphdef, nnx.to_pure_dict(state)
+    return nnx.to_pure_dict(nnx.state(model))
 
 
 def merge(graphdef: nnx.GraphDef, params: Params) -> Model:

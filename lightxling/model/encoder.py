@@ -85,15 +85,18 @@ class Block(nnx.Module):
         self.down = linear(config.feedforward, width, dtype=dtype, rngs=rngs)
         self.output_norm = layer_norm(width, rngs)
 
-    def attend(self, x, real, key):
-        B, L, D = x.shape
-        q, k, v = jnp.split(self.qkv(x).reshape(B, L, 3 * self.heads, D // self.heads), 3, axis=2)
+    def attend(self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key) -> Float[Array, "BL D"]:
+        B, L = real.shape
+        K = x.shape[1] // self.heads
+        q, k, v = jnp.split(self.qkv(x).reshape(B, L, 3 * self.heads, K), 3, axis=2)
         scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)
-        scores = jnp.where(real[:, None, None, :], scores * (D // self.heads) ** -0.5, -1e6)
+        scores = jnp.where(real[:, None, None, :], scores * K**-0.5, -1e6)
         weights = dropout(jax.nn.softmax(scores, axis=-1), self.rate, key).astype(self.dtype)
-        return self.out(jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(B, L, D))
+        return self.out(jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(B * L, -1))
 
-    def __call__(self, x, real, key):
+    def __call__(
+        self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key: PRNGKeyArray | None
+    ) -> Float[Array, "BL D"]:
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
         x = self.attention_norm(x + dropout(self.attend(x, real, keys[0]), self.rate, keys[1]))
         hidden = self.down(jax.nn.silu(self.up(x)))
@@ -136,15 +139,17 @@ class Encoder(nnx.Module):
           key: for dropout; None means evaluation.
         """
         real = tokens != PAD
-        keys = [None] * (len(self.blocks) + 1)
+        keys: list[PRNGKeyArray | None] = [None] * (len(self.blocks) + 1)
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
         x = self.words[...][tokens]
         if self.word_projection is not None:
             x = x @ self.word_projection[...]
         if self.positions is not None:
-            x = x + self.positions[...][jnp.where(real, jnp.arange(1, tokens.shape[1] + 1), PAD)]
+            position = jnp.arange(1, tokens.shape[1] + 1)[None]
+            x = x + self.positions[...][jnp.where(real, position, PAD)]
         x = dropout(self.embedding_norm(x), self.rate, keys.pop())
+        x = x.reshape(tokens.size, -1)  # [BL, D]: XLA's gradients of 3-D products are slow on CPUs
         for block, block_key in zip(self.blocks, keys, strict=True):
             x = block(x, real, block_key)
-        return self.pool(x.astype(jnp.float32), real)
+        return self.pool(x.reshape(*tokens.shape, -1), real)

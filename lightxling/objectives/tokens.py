@@ -23,7 +23,7 @@ PAD, MASK = 0, 2
 def apply_mask(tokens: Int[Array, "B 2 L"], masked: Int[Array, " B"]) -> Int[Array, "B 2 L"]:
     """Replaces one piece of each pair by <MASK>; `masked` counts side * L + position."""
     flat = tokens.reshape(len(tokens), -1)
-    slots = jnp.arange(flat.shape[1])
+    slots = jnp.arange(flat.shape[1])[None]
     return jnp.where(slots == masked[:, None], MASK, flat).reshape(tokens.shape)
 
 
@@ -38,7 +38,8 @@ def piece_weights(
     real = ids != PAD
     same = (ids[:, :, None] == ids[:, None, :]) & real[:, None, :]  # [R, L, L]
     position = jnp.arange(ids.shape[1])
-    first = real & ~jnp.any(same & (position[None, :] < position[:, None]), axis=2)
+    earlier = position[None, None, :] < position[None, :, None]
+    first = real & ~jnp.any(same & earlier, axis=2)
     mass = {
         "fill": lambda: first / jnp.maximum(real.sum(1, keepdims=True), 1),
         "count": lambda: first * same.sum(2) / jnp.maximum(real.sum(1, keepdims=True), 1),
@@ -80,8 +81,8 @@ def targets(
         return ids, weights
 
     word = jnp.take_along_axis(tokens.reshape(B, -1), masked[:, None], axis=1)  # [B, 1]
-    is_masked_side = (jnp.arange(2) == (masked // L)[:, None])[..., None]  # [B, 2, 1]
-    word_slot = jnp.arange(L + 1) == L
+    is_masked_side = (jnp.arange(2)[None] == (masked // L)[:, None])[..., None]  # [B, 2, 1]
+    word_slot = jnp.arange(L + 1)[None, None] == L
     ids = jnp.where(is_masked_side & word_slot, word[..., None], ids)
     if kind == "smlm":
         return ids, (is_masked_side & word_slot).astype(jnp.float32)
@@ -119,8 +120,14 @@ def token_loss(
 
 
 def _blocks(table, bias, chunk):
-    """Splits the vocabulary into equal blocks, [N, chunk, E] and [N, chunk], and a remainder."""
-    n = len(table) // chunk
+    """Splits the vocabulary into equal blocks, [N, size, E] and [N, size], and a remainder.
+
+    The size is the largest divisor of V up to `chunk`, which leaves no remainder to be copied; where that
+    is too small to be fast, it is `chunk`.
+    """
+    V = len(table)
+    size = next((size for size in range(chunk, chunk // 4, -1) if V % size == 0), chunk)
+    n, chunk = V // size, size
     whole = n * chunk
     blocks = table[:whole].reshape(n, chunk, -1), bias[:whole].reshape(n, chunk)
     return blocks, jnp.arange(n) * chunk, (table[whole:], bias[whole:], whole)
@@ -133,7 +140,7 @@ def _log_likelihood(hidden, table, bias, ids, weights, chunk):
 
 
 def _logits(hidden, table, bias):
-    return jnp.dot(hidden, table.T, preferred_element_type=jnp.float32) + bias
+    return jnp.dot(hidden, table.T, preferred_element_type=jnp.float32) + bias[None]
 
 
 def _forward(hidden, table, bias, ids, weights, chunk):
@@ -149,7 +156,7 @@ def _forward(hidden, table, bias, ids, weights, chunk):
 
     rows = len(hidden)
     carry = (jnp.full(rows, -jnp.inf), jnp.zeros(rows), jnp.zeros(rows))
-    blocks, starts, rest = _blocks(table, bias, chunk or len(table))
+    blocks, starts, rest = _blocks(table, bias, min(chunk or len(table), len(table)))
     carry, _ = jax.lax.scan(add_block, carry, (*blocks, starts))
     if len(rest[1]):
         carry, _ = add_block(carry, rest)
@@ -175,7 +182,7 @@ def _backward(chunk, residuals, gradient):
         dot = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
         return hidden_gradient + dot(dz, block_table), (dot(dz.T, hidden), dz.sum(axis=0))
 
-    blocks, starts, rest = _blocks(table, bias, chunk or len(table))
+    blocks, starts, rest = _blocks(table, bias, min(chunk or len(table), len(table)))
     dh, (dtable, dbias) = jax.lax.scan(
         add_block, jnp.zeros(hidden.shape, jnp.float32), (*blocks, starts)
     )

@@ -45,6 +45,20 @@ class TrainState(NamedTuple):
     """Best dev P@1 so far, in per cent; -1 before the first measurement."""
 
 
+def initial_state(
+    config: Config, vocab_size: int, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Step 0; to be jitted with shardings, or given to `jax.eval_shape` for the shapes."""
+    params = models.initialise(
+        config.model,
+        vocab_size,
+        jax.random.key(config.train.seed),
+        token_head="tokens" in combine.active(config.objectives),
+    )
+    step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0)
+    return TrainState(step, params, optimizer.init(params), best)
+
+
 def make_train_step(
     loss: Callable, optimizer: optax.GradientTransformation, seed: int
 ) -> Callable:
@@ -263,21 +277,11 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
 
-    def initialise():
-        graphdef, params = models.build(
-            config.model,
-            tokenizer.vocab_size,
-            jax.random.key(config.train.seed),
-            token_head="tokens" in terms,
-        )
-        structure.append(graphdef)
-        return TrainState(
-            jnp.zeros([], jnp.int32), params, optimizer.init(params), jnp.full([], -1.0)
-        )
-
-    structure = []  # the graph definition is no array, so it leaves eval_shape this way
+    graphdef = models.structure(
+        config.model, tokenizer.vocab_size, token_head="tokens" in terms
+    )
+    initialise = functools.partial(initial_state, config, tokenizer.vocab_size, optimizer)
     shapes = jax.eval_shape(initialise)
-    graphdef = structure[0]
     layout = shardings(mesh, shapes)
     latest = checkpoint.latest_whole(workdir / "checkpoints", console.print)
     if latest is None:

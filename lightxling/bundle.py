@@ -1,0 +1,284 @@
+"""What encoding needs, read from a run or from an export: configuration, parameters, tokenizer, languages.
+
+Parameters are a flat dict of numpy arrays under dotted names (`blocks.0.qkv.kernel`), kept in the
+number format of the file. An int8 array has its scales beside it, in `NAME.scales`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling import __version__, tensors
+from lightxling.config import Config, ModelConfig, UserError, from_dict, validate
+
+PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
+FORMAT = "lightxling"
+_JSON_LIMIT = 16 << 20  # bytes
+_LARGEST = {"layers": 1000, "width": 1 << 20, "feedforward": 1 << 24, "max_length": 1 << 20}
+
+Params = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An encoder as plain data.
+
+    Attributes:
+      config: of the model.
+      params: flat dict of arrays, the encoder's only; `projection` [D, d], where there is one, is applied
+        to the pooled vector.
+      tokenizer: the bytes of a sentencepiece model.
+      languages: codes that the encoder was trained on.
+      scores: what was measured, under any names; ends up in model cards.
+    """
+
+    config: ModelConfig
+    params: Params
+    tokenizer: bytes
+    languages: tuple[str, ...] = ()
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.params["words"])
+
+    @property
+    def dimension(self) -> int:
+        """Width of the sentence vectors."""
+        projection = self.params.get("projection")
+        return self.config.width if projection is None else projection.shape[1]
+
+    @property
+    def dtype(self) -> str:
+        """Number format of the matrices."""
+        return self.params["words"].dtype.name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parameters."""
+        return sum(array.nbytes for array in self.params.values())
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that a vector depends on."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode())
+        digest.update(hashlib.sha256(self.tokenizer).digest())
+        for name in sorted(self.params):
+            array = self.params[name]
+            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8))
+        return digest.hexdigest()
+
+
+def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of an encoder."""
+    width, feedforward = config.width, config.feedforward
+    table = config.embedding_width or width
+    expected: dict[str, tuple[int, ...]] = {"words": (vocab_size, table)}
+    if table != width:
+        expected["word_projection"] = (table, width)
+    if config.positions:
+        expected["positions"] = (config.max_length + 1, width)
+
+    def norm(name):
+        expected[f"{name}.scale"] = expected[f"{name}.bias"] = (width,)
+
+    def linear(name, fan_in, fan_out):
+        expected[f"{name}.kernel"], expected[f"{name}.bias"] = (fan_in, fan_out), (fan_out,)
+
+    norm("embedding_norm")
+    for i in range(config.layers):
+        linear(f"blocks.{i}.qkv", width, 3 * width)
+        linear(f"blocks.{i}.out", width, width)
+        norm(f"blocks.{i}.attention_norm")
+        linear(f"blocks.{i}.up", width, feedforward)
+        linear(f"blocks.{i}.down", feedforward, width)
+        norm(f"blocks.{i}.output_norm")
+    if dimension != width:
+        expected["projection"] = (width, dimension)
+    return expected
+
+
+def scale_axis(name: str) -> int:
+    """Axis of an int8 array along which every index has its own scale: rows of tables, outputs of kernels."""
+    return 0 if name in ("words", "positions") else 1
+
+
+def array(params: Params, name: str) -> np.ndarray:
+    """A parameter in float32, whatever its format."""
+    values = np.asarray(params[name], np.float32)
+    scales = params.get(f"{name}.scales")
+    if scales is None:
+        return values
+    return values * np.expand_dims(scales, 1 - scale_axis(name))
+
+
+def dequantize(params: Params) -> Params:
+    """All parameters in float32."""
+    return {name: array(params, name) for name in params if not name.endswith(".scales")}
+
+
+def nest(params: Params) -> dict[str, Any]:
+    """The nested dict of the `encoder` part of `lightxling.model.build`; digits become integer keys."""
+    tree: dict[Any, Any] = {}
+    for name, value in params.items():
+        *folders, last = (int(part) if part.isdecimal() else part for part in name.split("."))
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = value
+    return tree
+
+
+def flatten(tree: Mapping, prefix: str = "") -> Params:
+    """The inverse of `nest`."""
+    flat: Params = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = np.asarray(value)
+    return flat
+
+
+def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+    """Reads a run directory, one of its checkpoints, or a `safetensors` export.
+
+    Args:
+      checkpoint: of a run: best (the default), last, or a step.
+
+    Raises:
+      UserError: nothing is there, it is damaged, or it is an export for other programs.
+    """
+    path = Path(path)
+    if path.name == PARAMETERS:
+        path = path.parent
+    if not path.exists():
+        raise UserError(f"no model at {path}; give the folder of a run or of an export")
+    if not (path / DESCRIPTION).is_file() and checkpoint is None:  # RUN/best, RUN/checkpoints/STEP
+        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
+            return load(path.parent, "best")
+        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
+            return load(path.parent.parent, path.name)
+    description = read_json(path / DESCRIPTION)
+    if "config" in description:
+        return _load_run(path, description, str(checkpoint or "best"))
+    if description.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is no run and no export that lightxling reads; exports for other programs open "
+            "there, and `lightxling export RUN --format safetensors` writes one for here"
+        )
+    if checkpoint is not None:
+        raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
+    return _load_export(path, description)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file that may come from a stranger."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_JSON_LIMIT + 1)
+        if len(text) > _JSON_LIMIT:
+            raise ValueError("too large")
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+        return value
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; a model is the folder of a run or of an export"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
+
+
+def _read_tokenizer(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
+
+
+def _languages(description: Mapping[str, Any]) -> tuple[str, ...]:
+    codes = description.get("languages", [])
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise UserError(f"languages={codes!r} in {DESCRIPTION} should be a list of codes")
+    return tuple(codes)
+
+
+def _load_run(path: Path, description: Mapping[str, Any], checkpoint: str) -> Bundle:
+    import jax
+
+    from lightxling.model import build
+    from lightxling.train.checkpoint import load_params
+
+    config = from_dict(Config, description["config"])
+    validate(config)
+    vocab_size = description.get("vocab_size")
+    if type(vocab_size) is not int or vocab_size < 1:
+        raise UserError(f"vocab_size={vocab_size!r} in {path / DESCRIPTION} should be a number")
+
+    initialise = functools.partial(
+        build.initialise, config.model, vocab_size, token_head=bool(config.objectives.tokens.weight)
+    )
+    params, _ = load_params(path, checkpoint, jax.eval_shape(initialise, jax.random.key(0)))
+    return Bundle(
+        config.model,
+        flatten(params["encoder"]),
+        _read_tokenizer(path / TOKENIZER),
+        _languages(description),
+    )
+
+
+def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
+    version = description.get("format_version")
+    if version != 1:
+        raise UserError(
+            f"{path} has format version {version!r}, this lightxling {__version__} reads version 1"
+        )
+    if not isinstance(description.get("model"), dict):
+        raise UserError(f"{path / DESCRIPTION} has no model; export it again")
+    config = from_dict(ModelConfig, description["model"], "model.")
+    validate(dataclasses.replace(Config(), model=config))
+    for field, largest in _LARGEST.items():
+        if getattr(config, field) > largest:
+            raise UserError(f"model.{field}={getattr(config, field)} should be at most {largest}")
+    vocab_size, dimension = description.get("vocab_size"), description.get("dimension")
+    for name, value in {"vocab_size": vocab_size, "dimension": dimension}.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{name}={value!r} in {path / DESCRIPTION} should be a number")
+    params, _ = tensors.read(path / PARAMETERS)
+    _check(params, shapes(config, vocab_size, dimension), path / PARAMETERS)
+    return Bundle(
+        config,
+        params,
+        _read_tokenizer(path / TOKENIZER),
+        _languages(description),
+        description.get("scores") or {},
+    )
+
+
+def _check(params: Params, expected: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Refuses a file whose arrays are not those that its configuration describes."""
+    given = {name for name in params if not name.endswith(".scales")}
+    if given != expected.keys():
+        odd = sorted(given ^ expected.keys())
+        raise UserError(f"{path} does not fit its {DESCRIPTION}: see {', '.join(odd[:5])}")
+    for name, shape in expected.items():
+        if params[name].shape != shape:
+            raise UserError(
+                f"{path} does not fit its {DESCRIPTION}: {name} is {params[name].shape}, not {shape}"
+            )
+        kind, scales = params[name].dtype.name, params.get(f"{name}.scales")
+        if kind not in ("float32", "float16", "bfloat16", "int8"):
+            raise UserError(f"{path}: {name} is {kind}; parameters are floats or int8")
+        rows = (shape[scale_axis(name)],) if len(shape) > 1 else ()
+        if (kind == "int8") != (scales is not None) or (
+            scales is not None and (scales.shape != rows or scales.dtype != np.float32)
+        ):
+            raise UserError(f"{path}: the scales of {name} do not fit it")

@@ -1,0 +1,324 @@
+"""Zero-shot classification: a small head is trained on vectors of one language and tested on
+others.
+
+Heads are pure functions over dictionaries of arrays. All seeds train at once: their parameters
+carry a leading axis S, and one `vmap` runs them together. The epoch (or regularisation) is chosen
+on development data of the training language, never on the language that is tested.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Int
+
+from lightxling.evaluate.retrieval import normalize
+
+Inputs = np.ndarray | tuple[np.ndarray, ...]
+"""[N, D] vectors, or several such arrays that `MlpHead.features` combines."""
+
+
+def identity(vectors):
+    return vectors
+
+
+def pair_features(pair):
+    """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
+    u, v = pair
+    return jnp.concatenate([u, v, jnp.abs(u - v), u * v], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpHead:
+    """A perceptron with tanh layers, dropout before every linear layer, and how it is trained."""
+
+    hidden: tuple[int, ...] = (10, 8)
+    dropout: float = 0.2
+    batch_size: int = 12
+    epochs: int = 500
+    learning_rate: float = 1e-3
+    features: Callable = identity
+    """Inputs of a batch to [B, F]: wide features are never in memory for all rows."""
+
+
+LASER = MlpHead()
+"""The document classifier of the LASER toolkit."""
+
+NLI = MlpHead((512, 384), dropout=0.3, batch_size=128, epochs=200, features=pair_features)
+"""The inference classifier of the LASER toolkit: entailment, neutral, contradiction."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Trained heads of S seeds, and how the choice on development data came out."""
+
+    predict: Callable[[Inputs], Int[np.ndarray, "S N"]]
+    """Classes that each head assigns."""
+    dev_accuracy: Float[np.ndarray, " S"]
+    chosen: Float[np.ndarray, " S"]
+    """Epoch (from 1) that was kept, or C of the logistic regression."""
+
+
+def fit_mlp(
+    train: Inputs,
+    train_labels: Int[np.ndarray, " N"],
+    dev: Inputs,
+    dev_labels: Int[np.ndarray, " M"],
+    *,
+    classes: int,
+    seeds: Sequence[int] = range(5),
+    head: MlpHead = LASER,
+) -> Fitted:
+    """Trains one head per seed with Adam and keeps each head's last epoch of best dev accuracy.
+
+    Args:
+      train, dev: [N, D] and [M, D] vectors, or tuples of them, as they come from the encoder.
+      train_labels, dev_labels: classes, 0 to `classes` - 1.
+      seeds: of the initial weights, the order of the examples and the dropout.
+    """
+    _check(train, train_labels, classes, "training")
+    _check(dev, dev_labels, classes, "development")
+    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))
+    train, dev = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (train, dev))
+    params, accuracy, epoch = _fit_heads(
+        keys, train, train_labels, dev, dev_labels, head=head, classes=classes
+    )
+    return Fitted(_predictor(params, head), np.asarray(accuracy), np.asarray(epoch, np.float32))
+
+
+def fit_logistic(
+    train: Float[np.ndarray, "N D"],
+    train_labels: Int[np.ndarray, " N"],
+    dev: Float[np.ndarray, "M D"],
+    dev_labels: Int[np.ndarray, " M"],
+    *,
+    classes: int,
+    strengths: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
+    steps: int = 500,
+) -> Fitted:
+    """Multinomial logistic regression by L-BFGS; the C of best dev accuracy, the smallest of
+    equals.
+
+        loss = sum_i CE(W x_i + b, y_i) + |W|^2 / (2 C)
+
+    Vectors are normalised and centred on the training mean. The problem is convex: there is no
+    seed, and the result has S = 1.
+    """
+    _check(train, train_labels, classes, "training")
+    _check(dev, dev_labels, classes, "development")
+    unit = normalize(train)
+    centre = unit.mean(axis=0)
+    params = _fit_strengths(
+        jnp.asarray(strengths, jnp.float32), unit - centre, train_labels, classes, steps
+    )
+    kernel, bias = np.asarray(params["kernel"]), np.asarray(params["bias"])  # [C, D, K], [C, K]
+    right = [
+        np.mean(((normalize(dev) - centre) @ w + b).argmax(1) == dev_labels)
+        for w, b in zip(kernel, bias, strict=True)
+    ]
+    best = int(np.argmax(right))
+
+    def predict(vectors):
+        return ((normalize(vectors) - centre) @ kernel[best] + bias[best]).argmax(1)[None]
+
+    return Fitted(predict, np.array(right[best : best + 1]), np.array([strengths[best]]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Accuracy and macro-F1 in 0 to 1, over S seeds; `sd` is the sample standard deviation."""
+
+    accuracy: float
+    accuracy_sd: float
+    macro_f1: float
+    macro_f1_sd: float
+    accuracies: list[float]
+    confusion: list[list[float]]
+    """Row: true class; column: assigned class; mean number of documents over the seeds."""
+    documents: int
+
+
+def score(predicted: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int) -> Scores:
+    """Compares the classes that S heads assign with the true ones.
+
+    Macro-F1 is the plain mean of F1 over the classes; a class that neither occurs nor is assigned
+    is left out of it. The spread of a single seed is 0.
+    """
+    tables = np.stack([confusion_matrix(labels, row, classes) for row in predicted])
+    accuracies = np.trace(tables, axis1=1, axis2=2) / len(labels)
+    f1 = np.array([macro_f1(table) for table in tables])
+    return Scores(
+        accuracy=float(accuracies.mean()),
+        accuracy_sd=_spread(accuracies),
+        macro_f1=float(f1.mean()),
+        macro_f1_sd=_spread(f1),
+        accuracies=accuracies.tolist(),
+        confusion=tables.mean(axis=0).tolist(),
+        documents=len(labels),
+    )
+
+
+def confusion_matrix(
+    labels: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"], classes: int
+) -> Int[np.ndarray, "K K"]:
+    """[K, K] counts; row: true class, column: assigned class."""
+    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def macro_f1(confusion: Int[np.ndarray, "K K"]) -> float:
+    """Mean F1 of the classes that occur or are assigned."""
+    hits, sizes = np.diagonal(confusion), confusion.sum(axis=0) + confusion.sum(axis=1)
+    present = sizes > 0
+    return float(np.mean(2 * hits[present] / sizes[present]))
+
+
+@functools.partial(jax.jit, static_argnames=("classes", "steps"))
+def _fit_strengths(strengths, x, labels, classes, steps):
+    """Logistic regression for each of C strengths: kernel [C, D, K] and bias [C, K]."""
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+    tx = optax.lbfgs()
+
+    def fit(strength):
+        def loss(params):
+            penalty = jnp.sum(params["kernel"] ** 2) / (2 * strength * len(x))
+            return cross_entropy(x @ params["kernel"] + params["bias"], labels).mean() + penalty
+
+        value_and_grad = optax.value_and_grad_from_state(loss)
+
+        def step(carry):
+            params, state, _, i = carry
+            value, grad = value_and_grad(params, state=state)
+            updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=loss)
+            return optax.apply_updates(params, updates), state, optax.tree.norm(grad), i + 1
+
+        def unfinished(carry):
+            return (carry[2] > 1e-5) & (carry[3] < steps)
+
+        start = {"kernel": jnp.zeros((x.shape[1], classes)), "bias": jnp.zeros(classes)}
+        return jax.lax.while_loop(unfinished, step, (start, tx.init(start), jnp.inf, 0))[0]
+
+    return jax.lax.map(fit, strengths)  # one after the other: each stops when it has converged
+
+
+@functools.partial(jax.jit, static_argnames=("head", "classes"))
+def _fit_heads(keys, train, train_labels, dev, dev_labels, *, head, classes):
+    """`_fit_one` for each of S keys at once."""
+    fit = functools.partial(_fit_one, head=head, classes=classes)
+    return jax.vmap(fit, in_axes=(0, None, None, None, None))(
+        keys, train, train_labels, dev, dev_labels
+    )
+
+
+def _fit_one(key, train, train_labels, dev, dev_labels, *, head, classes):
+    """Trains one head; returns its best parameters, their dev accuracy and epoch (from 1)."""
+    rows = len(train_labels)
+    batch_size = min(head.batch_size, rows)
+    steps = -(-rows // batch_size)
+    width = jax.eval_shape(head.features, jax.tree.map(lambda x: x[:1], train)).shape[-1]
+    key, init_key = jax.random.split(key)
+    params = _init(init_key, (width, *head.hidden, classes))
+    tx = optax.adam(head.learning_rate)
+
+    def loss_fn(params, batch, labels, real, key):
+        logits = _apply(params, head.features(batch), head.dropout, key)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.sum(loss * real) / jnp.sum(real)
+
+    def train_step(carry, step):
+        params, state = carry
+        at, real, key = step
+        batch = jax.tree.map(lambda x: x[at], train)
+        grad = jax.grad(loss_fn)(params, batch, train_labels[at], real, key)
+        updates, state = tx.update(grad, state)
+        return (optax.apply_updates(params, updates), state), None
+
+    def epoch(carry, number):
+        params, state, best, best_right, best_epoch = carry
+        order_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
+        order = jax.random.permutation(order_key, rows)
+        # The last batch is filled up with examples of weight 0.
+        order = jnp.concatenate([order, jnp.zeros(steps * batch_size - rows, order.dtype)])
+        real = (jnp.arange(steps * batch_size) < rows).astype(jnp.float32)
+        steps_of_epoch = (
+            order.reshape(steps, batch_size),
+            real.reshape(steps, batch_size),
+            jax.random.split(dropout_key, steps),
+        )
+        (params, state), _ = jax.lax.scan(train_step, (params, state), steps_of_epoch)
+        assigned = jnp.argmax(_apply(params, head.features(dev)), axis=-1)
+        right = jnp.sum(assigned == dev_labels)
+        better = right >= best_right
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, best)
+        best_epoch = jnp.where(better, number + 1, best_epoch)
+        return (params, state, best, jnp.maximum(right, best_right), best_epoch), None
+
+    start = (params, tx.init(params), params, jnp.int32(-1), jnp.int32(0))
+    (_, _, best, right, number), _ = jax.lax.scan(epoch, start, jnp.arange(head.epochs))
+    return best, right / len(dev_labels), number
+
+
+def _init(key, widths):
+    """Weights and biases uniform in +-1 / sqrt(fan in), as the reference's linear layers have."""
+    params = []
+    for fan_in, fan_out in itertools.pairwise(widths):
+        key, kernel_key, bias_key = jax.random.split(key, 3)
+        bound = fan_in**-0.5
+        uniform = functools.partial(jax.random.uniform, minval=-bound, maxval=bound)
+        params.append(
+            {
+                "kernel": uniform(kernel_key, (fan_in, fan_out)),
+                "bias": uniform(bias_key, (fan_out,)),
+            }
+        )
+    return params
+
+
+def _apply(params, x, dropout=0.0, key=None):
+    """Logits [..., K]; dropout only with a key."""
+    for i, layer in enumerate(params):
+        if i:
+            x = jnp.tanh(x)
+        if key is not None and dropout > 0:
+            keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - dropout, x.shape)
+            x = jnp.where(keep, x / (1 - dropout), 0)
+        x = x @ layer["kernel"] + layer["bias"]
+    return x
+
+
+@functools.partial(jax.jit, static_argnames="head")
+def _classify(params, inputs, head):
+    logits = jax.vmap(lambda p: _apply(p, head.features(inputs)))(params)  # [S, N, K]
+    return jnp.argmax(logits, axis=-1)
+
+
+def _predictor(params, head, block=4096):
+    """Function from inputs to classes [S, N], computed in blocks."""
+
+    def predict(inputs):
+        parts = []
+        for start in range(0, len(jax.tree.leaves(inputs)[0]), block):
+            stop = start + block
+            part = [np.asarray(x[start:stop], np.float32) for x in jax.tree.leaves(inputs)]
+            parts.append(_classify(params, tuple(part) if len(part) > 1 else part[0], head))
+        return np.concatenate(parts, axis=1)
+
+    return predict
+
+
+def _spread(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _check(inputs, labels, classes, name):
+    sizes = {len(x) for x in jax.tree.leaves(inputs)}
+    if sizes != {len(labels)} or not len(labels):
+        raise ValueError(f"{name}: {len(labels)} labels for {sorted(sizes)} vectors")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"{name}: labels lie in {labels.min()} to {labels.max()}, not in 0 to {classes - 1}"
+        )

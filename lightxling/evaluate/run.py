@@ -1,0 +1,325 @@
+"""`lightxling evaluate` and `lightxling mine`: encode, score, keep, show.
+
+Results lie in `evaluation/TASK.DATASET.json`, one file per benchmark, and are computed once: every
+unit carries a key made of the encoder, the bytes of its files and the settings.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from lightxling import __version__
+from lightxling.config import UserError
+from lightxling.corpus.readers import Problems, read_moses
+from lightxling.evaluate import mining
+from lightxling.evaluate.retrieval import nearest, normalize
+from lightxling.evaluate.tasks import TASKS, Encode, Settings, Unit, select
+
+Results = dict[str, Any]
+"""task, dataset, settings, and per unit its scores in per cent and what describes them."""
+
+
+def evaluate(
+    encode: Encode,
+    fingerprint: str,
+    *,
+    tasks: Sequence[str],
+    data: Sequence[str],
+    folder: Path,
+    languages: Sequence[str] = (),
+    trained: Sequence[str] = (),
+    settings: Settings | None = None,
+    again: bool = False,
+    plot: bool = False,
+    console: Console | None = None,
+) -> list[Results]:
+    """Runs the tasks on the data, keeps the results in `folder` and prints a table for each.
+
+    Args:
+      encode: sentences to vectors, not normalised.
+      fingerprint: hash of everything that a vector depends on.
+      tasks: names from `TASKS`.
+      data: folders, files, or `en-fr=PATH`.
+      languages: which to evaluate; by default those in `trained`, or all when that is empty.
+      again: compute even what is kept.
+      plot: also write pictures, into `folder`.
+
+    Raises:
+      UserError: unknown task, missing files or languages, files that contradict each other.
+    """
+    console, settings = console or Console(), settings or Settings()
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
+    plan = {}
+    for task in dict.fromkeys(tasks):
+        units = TASKS[task].find(data, settings)
+        plan[task] = list(select(units, languages, trained, ", ".join(data)))
+
+    done: dict[Path, Results] = {}
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        shown = bar.add_task("", total=sum(map(len, plan.values())))
+        for task, units in plan.items():
+            used = {name: getattr(settings, name) for name in TASKS[task].settings}
+            for unit in units:
+                bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
+                path = folder / results_name(task, unit.dataset, used)
+                key = unit_key(fingerprint, unit, used)
+                whole = done.setdefault(path, _empty(task, unit.dataset, used))
+                kept = load_results(path)["results"].get(unit.name, {})
+                if again or kept.get("key") != key:
+                    whole["results"][unit.name] = {**timed(unit, encode), "key": key}
+                    save_results(path, whole)
+                else:
+                    whole["results"][unit.name] = kept
+                bar.advance(shown)
+    for results in done.values():
+        console.print(table(results))
+    console.print(f"kept in {folder}", markup=False, highlight=False)
+    if plot:
+        from lightxling.evaluate import plots
+
+        for picture in plots.all_pictures(encode, list(done.values()), plan, folder):
+            console.print(f"drew {picture}", markup=False, highlight=False)
+    return list(done.values())
+
+
+def timed(unit: Unit, encode: Encode) -> dict[str, Any]:
+    """Runs a unit; adds the seconds that encoding and scoring took, and the sentences encoded."""
+    spent, count = 0.0, 0
+
+    @functools.wraps(encode)
+    def measured(sentences: list[str]) -> np.ndarray:
+        nonlocal spent, count
+        start = time.perf_counter()
+        vectors = np.asarray(encode(sentences))
+        spent += time.perf_counter() - start
+        count += len(sentences)
+        return vectors
+
+    start = time.perf_counter()
+    result = unit.run(measured)
+    total = time.perf_counter() - start
+    return {
+        **result,
+        "sentences": count,
+        "seconds": {"encode": round(spent, 3), "score": round(total - spent, 3)},
+    }
+
+
+# Results on disk
+
+
+def results_name(task: str, dataset: str, settings: dict[str, Any]) -> str:
+    """File name of a benchmark; settings other than the defaults are part of it."""
+    default = Settings()
+    special = [f"{k}={v}" for k, v in settings.items() if v != getattr(default, k)]
+    return ".".join([task, dataset, *special, "json"])
+
+
+def unit_key(fingerprint: str, unit: Unit, settings: dict[str, Any]) -> str:
+    """Hash of the encoder, the contents of the unit's files, and the settings."""
+    digest = hashlib.sha256(f"{__version__} {fingerprint} {unit.name}".encode())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for path in unit.files():
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_results(path: Path) -> Results:
+    """What an evaluation file holds; nothing when it is missing or damaged."""
+    try:
+        whole = json.loads(path.read_text())
+        return whole if isinstance(whole.get("results"), dict) else {"results": {}}
+    except (OSError, ValueError, AttributeError):
+        return {"results": {}}
+
+
+def save_results(path: Path, results: Results) -> None:
+    """Writes the units computed now, and those of other languages that the file has."""
+    kept = load_results(path)["results"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        text = json.dumps({**results, "results": {**kept, **results["results"]}}, indent=1)
+        temporary.write_text(text + "\n")
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it at the end; removed after an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _empty(task: str, dataset: str, settings: dict[str, Any]) -> Results:
+    return {"task": task, "dataset": dataset, "settings": settings, "results": {}}
+
+
+# On the screen
+
+DESCRIPTIONS = ("candidates", "queries", "pairs", "documents")
+
+
+def mean_scores(results: Results) -> dict[str, float]:
+    """Mean of every score over the units (the pooled unit of STS is none)."""
+    rows = [unit["scores"] for name, unit in results["results"].items() if name != "pooled"]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def table(results: Results) -> Table:
+    """The units of a benchmark, one in a row, with their mean."""
+    units = results["results"]
+    scores = list(dict.fromkeys(name for unit in units.values() for name in unit["scores"]))
+    about = [name for name in DESCRIPTIONS if any(name in unit for unit in units.values())]
+    settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items())
+    out = Table(title=f"{results['task']} {results['dataset']} ({settings})", title_justify="left")
+    out.add_column("")
+    for name in (*scores, *about):
+        out.add_column(name.replace("_", " "), justify="right")
+    for name, unit in units.items():
+        out.add_row(
+            name,
+            *(_percent(unit["scores"].get(score)) for score in scores),
+            *(_count(unit.get(column)) for column in about),
+        )
+    if len(units) > 1:
+        mean = mean_scores(results)
+        out.add_section()
+        out.add_row(f"mean of {len(units)}", *(_percent(mean.get(score)) for score in scores))
+    return out
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _count(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_count(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " x ".join(f"{item:,}" for item in value)
+    return "" if value is None else f"{value:,}"
+
+
+# Mining files
+
+SearchName = Literal["auto", "exact", "faiss"]
+EXACT_LIMIT = 2e10  # products of vectors: some minutes of exact search
+IN_MEMORY = 200_000  # sentences; beyond, unit vectors lie on disk as float16
+
+
+@dataclasses.dataclass(frozen=True)
+class MineSettings:
+    """How pairs are found in two files of sentences."""
+
+    margin: mining.Margin = "ratio"
+    direction: mining.Direction = "max"
+    neighbours: int = 4
+    threshold: float | None = None
+    """Lowest score that is written; 1.06 is a usual choice for ratio. By default all pairs are."""
+    search: SearchName = "auto"
+    """exact: every sentence with every other; faiss: an approximate index; auto: by size."""
+    index: str = ""
+    """faiss factory string, such as IVF4096,SQ8; by default chosen by size."""
+    probes: int = 32
+    """Lists of the index that are searched per sentence."""
+
+
+def mine_files(
+    encode: Encode,
+    src: Path,
+    tgt: Path,
+    output: Path,
+    settings: MineSettings | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Writes `score<TAB>source<TAB>target`, best first, from two files with one sentence per line.
+
+    Blank and repeated lines are left out. Returns what was done, in numbers.
+    """
+    console, settings = console or Console(), settings or MineSettings()
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    start = time.perf_counter()
+    texts = []
+    for path in (src, tgt):
+        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], Problems()))
+        if not unique:
+            raise UserError(f"{path} holds no sentences")
+        texts.append(unique)
+        console.print(f"{path}: {len(unique):,} different sentences", markup=False)
+    products = len(texts[0]) * len(texts[1])
+    name = settings.search
+    if name == "auto":
+        name = "exact" if products <= EXACT_LIMIT else "faiss"
+    search = nearest if name == "exact" else mining.faiss_search(settings.index, settings.probes)
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".mine-") as scratch:
+        vectors = [
+            _unit_vectors(encode, side, Path(scratch) / f"{i}.npy") for i, side in enumerate(texts)
+        ]
+        encoded = time.perf_counter()
+        console.print(f"encoded in {encoded - start:.0f} s; searching ({name})", markup=False)
+        mined = mining.mine(
+            *vectors,
+            margin=settings.margin,
+            retrieval=settings.direction,
+            k=settings.neighbours,
+            search=search,
+        )
+    if settings.threshold is not None:
+        mined = mined.above(settings.threshold)
+    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for score, i, j in zip(mined.score, mined.src, mined.tgt, strict=True):
+            one, other = (text.replace("\t", " ") for text in (texts[0][i], texts[1][j]))
+            file.write(f"{score:.4f}\t{one}\t{other}\n")
+    console.print(f"{len(mined):,} pairs in {output}", markup=False)
+    return {
+        "sentences": [len(side) for side in texts],
+        "pairs": len(mined),
+        "search": name,
+        "seconds": {
+            "encode": round(encoded - start, 3),
+            "search": round(time.perf_counter() - encoded, 3),
+        },
+    }
+
+
+def _unit_vectors(encode: Encode, texts: list[str], path: Path, chunk: int = 50_000) -> np.ndarray:
+    """[N, D] unit vectors; many of them as float16 in a file, for D times N times 2 bytes."""
+    if len(texts) <= IN_MEMORY:
+        return normalize(encode(texts))
+    vectors = None
+    for start in range(0, len(texts), chunk):
+        part = normalize(encode(texts[start : start + chunk]))
+        if vectors is None:
+            shape = len(texts), part.shape[1]
+            vectors = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        vectors[start : start + len(part)] = part
+    return vectors

@@ -1,0 +1,113 @@
+"""The encoder's forward pass in numpy: what runs where an encoder is used, not trained.
+
+The same function as `model.encoder.Encoder` in evaluation mode (a test holds them together), without
+padding: sentences of equal length are stacked, so attention needs no mask, and everything but attention
+runs over all tokens of a batch at once. On a CPU this is faster than compiled code over padded batches,
+and importing it takes no time.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lightxling.bundle import Params, array, scale_axis
+from lightxling.config import ModelConfig
+
+NORM_EPS = np.float32(1e-12)
+POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
+
+
+class Forward:
+    """Parameters in float32 and ready to use; the two tables stay in their own format until looked up."""
+
+    def __init__(self, config: ModelConfig, params: Params):
+        self.config = config
+        tables = {"words", "positions"}
+        self.params = {
+            name: array(params, name)
+            for name in params
+            if name not in tables and not name.endswith(".scales")
+        }
+        self.tables = {
+            name: (params[name], params.get(f"{name}.scales")) for name in tables if name in params
+        }
+        assert all(scale_axis(name) == 0 for name in tables)
+
+    def __call__(self, groups: Sequence[Int[np.ndarray, "n L"]]) -> Float[np.ndarray, "B D"]:
+        """Vectors of all sentences, group after group, not normalised.
+
+        Args:
+          groups: token ids without padding; the sentences of a group are equally long, at least 1 token.
+        """
+        config, p = self.config, self.params
+        x = self.rows("words", np.concatenate([group.ravel() for group in groups]))  # [tokens, E]
+        if "word_projection" in p:
+            x = x @ p["word_projection"]
+        if config.positions:
+            start = 0
+            table = self.rows("positions", np.arange(1, 1 + max(g.shape[1] for g in groups)))
+            for group in groups:
+                here = x[start : start + group.size].reshape(*group.shape, -1)
+                here += table[: group.shape[1]]
+                start += group.size
+        self.norm(x, "embedding_norm")
+        for i in range(config.layers):
+            name = f"blocks.{i}"
+            x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
+            self.norm(x, f"{name}.attention_norm")
+            x += self.linear(silu(self.linear(x, f"{name}.up")), f"{name}.down")
+            self.norm(x, f"{name}.output_norm")
+        pool, start, pooled = POOLING[config.pooling], 0, []
+        for group in groups:
+            hidden = x[start : start + group.size].reshape(*group.shape, -1)
+            pooled.append(pool(hidden, axis=1))
+            start += group.size
+        vectors = np.concatenate(pooled)
+        return vectors @ p["projection"] if "projection" in p else vectors
+
+    def rows(self, name: str, ids: Int[np.ndarray, "T"]) -> Float[np.ndarray, "T E"]:
+        values, scales = self.tables[name]
+        found = values[ids].astype(np.float32, copy=False)
+        if scales is not None:
+            found *= scales[ids, None]
+        return found
+
+    def linear(self, x: Float[np.ndarray, "T I"], name: str) -> Float[np.ndarray, "T O"]:
+        y = x @ self.params[f"{name}.kernel"]
+        y += self.params[f"{name}.bias"]
+        return y
+
+    def norm(self, x: Float[np.ndarray, "T D"], name: str) -> None:
+        """LayerNorm in place."""
+        x -= x.mean(axis=1, keepdims=True)
+        variance = np.einsum("td,td->t", x, x) / np.float32(x.shape[1])
+        x *= (1 / np.sqrt(variance + NORM_EPS))[:, None]
+        x *= self.params[f"{name}.scale"]
+        x += self.params[f"{name}.bias"]
+
+    def attend(
+        self, qkv: Float[np.ndarray, "T 3D"], groups: Sequence[np.ndarray]
+    ) -> Float[np.ndarray, "T D"]:
+        width, heads = self.config.width, self.config.heads
+        out = np.empty((len(qkv), width), np.float32)
+        start = 0
+        for group in groups:
+            here = slice(start, start + group.size)
+            parts = qkv[here].reshape(*group.shape, 3, heads, width // heads)
+            q, k, v = parts.transpose(2, 0, 3, 1, 4)  # each [n, H, L, K]
+            scores = q @ k.swapaxes(2, 3)
+            scores *= np.float32((width // heads) ** -0.5)
+            scores -= scores.max(axis=-1, keepdims=True)
+            np.exp(scores, out=scores)
+            scores /= scores.sum(axis=-1, keepdims=True)
+            out[here] = (scores @ v).swapaxes(1, 2).reshape(-1, width)
+            start += group.size
+        return out
+
+
+def silu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """x * sigmoid(x), in place; written so that nothing overflows."""
+    y = np.exp(-np.abs(x))
+    x *= np.where(x >= 0, 1, y) / (1 + y)
+    return x

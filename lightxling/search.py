@@ -1,0 +1,199 @@
+"""Ask in one language, find in another: a file of sentences, its vectors beside it.
+
+The index is a safetensors file next to the text: float16 vectors and the place of every line. It names the
+text and the encoder it was made from, and is made again when either has changed.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lightxling import tensors
+from lightxling.config import UserError
+from lightxling.encoder import Encoder, Lines, atomic
+from lightxling.evaluate.retrieval import nearest
+
+_LANGUAGE = re.compile(r"([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)", re.DOTALL)
+_SLAB = 1 << 13
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A sentence that was found.
+
+    Attributes:
+      score: cosine to the query.
+      line: number in the file, from 1.
+      language: code, or "" if unknown.
+    """
+
+    score: float
+    line: int
+    language: str
+    sentence: str
+
+
+class Index:
+    """Searchable vectors of the lines of a text file.
+
+    A line may begin with a language code and a tab (`fr<TAB>Où est la gare ?`); without, the language of
+    all lines is the ending of the file's name (`corpus.fr`), if that is one the encoder knows.
+
+    Attributes:
+      rebuilt: whether opening it meant encoding the file.
+    """
+
+    def __init__(self, encoder: Encoder, text: Path, path: Path, rebuilt: bool):
+        self.encoder, self.text, self.rebuilt = encoder, text, rebuilt
+        arrays, _ = tensors.read(path)
+        self.vectors, self.starts = arrays["vectors"], arrays["starts"]
+        ending = text.suffix.removeprefix(".")
+        self.language = ending if ending in encoder.languages else ""
+
+    @classmethod
+    def open(
+        cls,
+        encoder: Encoder,
+        text: str | os.PathLike[str],
+        *,
+        index: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> "Index":
+        """Opens the index of a text file, and makes it first where it is missing or out of date.
+
+        Args:
+          index: where the index is kept; by default beside the text, as NAME.index.safetensors.
+          progress: receives a line of text now and then.
+
+        Raises:
+          UserError: the text cannot be read or the index not be written.
+        """
+        text = Path(text)
+        path = index or text.with_name(text.name + ".index.safetensors")
+        wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "1"}
+        is_current = False
+        with contextlib.suppress(UserError):  # missing or damaged: made again
+            arrays, metadata = tensors.read(path)
+            is_current = metadata == wanted and _is_sound(arrays, encoder.dimension)
+        if not is_current:
+            _build(encoder, text, path, wanted, progress or (lambda line: None))
+        return cls(encoder, text, path, not is_current)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: str | Sequence[str], k: int = 5) -> list[list[Hit]]:
+        """The k lines nearest to each query, best first."""
+        queries = [queries] if isinstance(queries, str) else list(queries)
+        if not len(self) or not queries:
+            return [[] for _ in queries]
+        scores, rows = nearest(self.encoder.encode(queries), self.vectors, k)
+        with open(self.text, "rb") as file:
+            return [
+                [self._hit(file, *found) for found in zip(*pair, strict=True)]
+                for pair in zip(scores, rows, strict=True)
+            ]
+
+    def _hit(self, file, score: float, row: int) -> Hit:
+        file.seek(int(self.starts[row]))
+        raw = file.readline(1 << 20).removesuffix(b"\n").removesuffix(b"\r")
+        language, sentence = split_language(raw.decode("utf-8", "replace"))
+        return Hit(float(score), int(row) + 1, language or self.language, sentence)
+
+
+def split_language(line: str) -> tuple[str, str]:
+    """`fr<TAB>text` -> ("fr", "text"); a line without a code -> ("", line)."""
+    match = _LANGUAGE.fullmatch(line)
+    return (match[1], match[2]) if match else ("", line)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            if file.peek(2)[:2] == b"\x1f\x8b":
+                raise UserError(f"{path} is a gzip file; unpack it to search it: gunzip {path}")
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _is_sound(arrays: dict[str, np.ndarray], dimension: int) -> bool:
+    vectors, starts = arrays.get("vectors"), arrays.get("starts")
+    return (
+        vectors is not None
+        and starts is not None
+        and vectors.dtype == np.float16
+        and starts.dtype == np.int64
+        and vectors.shape == (len(starts), dimension)
+        and bool((starts >= 0).all())
+    )
+
+
+def _build(
+    encoder: Encoder, text: Path, path: Path, metadata: dict[str, str], say: Callable[[str], None]
+) -> None:
+    """Encodes the text into an index, in constant memory."""
+    starts = _line_starts(text)
+    described = [
+        ("starts", "int64", starts.shape),
+        ("vectors", "float16", (len(starts), encoder.dimension)),
+    ]
+    with Lines.open(text) as lines, atomic(path) as file:
+        tensors.write_header(file, described, metadata)
+        file.write(starts.tobytes())
+        done = 0
+        for slab in lines.slabs(_SLAB):
+            vectors = encoder.encode([split_language(line)[1] for line in slab])
+            file.write(vectors.astype(np.float16).tobytes())
+            done += len(slab)
+            say(f"indexed {done:,} of {len(starts):,} lines")
+        if done != len(starts):
+            raise UserError(f"{text} changed while it was read; try again")
+
+
+def _line_starts(path: Path) -> np.ndarray:
+    """Byte offset of every line."""
+    starts, offset = [np.zeros(1, np.int64)], 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+            starts.append(offset + ends + 1)
+            offset += len(block)
+    found = np.concatenate(starts)
+    return found[found < offset]  # a newline at the end begins no line
+
+
+def show(hits: Sequence[Hit]) -> str:
+    """Hits as lines of score, language and sentence."""
+    width = max((len(hit.language) for hit in hits), default=0)
+    return "\n".join(f"{hit.score:6.3f}  {hit.language:<{width}}  {hit.sentence}" for hit in hits)
+
+
+def answers(
+    index: Index, queries: Iterator[str] | Sequence[str], k: int = 5
+) -> Iterator[tuple[str, list[Hit]]]:
+    """Answers queries one by one, as they come; empty ones are passed over."""
+    for query in queries:
+        if query.strip():
+            yield query, index.search(query, k)[0]
+
+
+def prompt(ask: Callable[[str], str] = input) -> Iterator[str]:
+    """Yields what the person types, until an empty line or the end of the input.
+
+    Example: lightxling search runs/en-fr sentences.txt
+    """
+    while True:
+        try:
+            query = ask("? ")
+        except (EOFError, KeyboardInterrupt):
+            return
+        if not query.strip():
+            return
+        yield query
