@@ -4,6 +4,8 @@ Heavy imports stand inside the functions, so that `lightxling --help` starts at 
 """
 
 import dataclasses
+import difflib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +14,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lightxling.config import Config, UserError, load
+from lightxling.config import Config, UserError, load, validate
+
+Model = Annotated[Path, tyro.conf.Positional]
+"""A run directory or an exported one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +32,12 @@ class Train:
     config: Annotated[Config, tyro.conf.arg(name="")]
 
 
-def with_recipe(command: type, args: list[str]):
+def with_recipe(command: type, function: Callable, args: list[str]):
     """Parses `CONFIG [--key.sub value ...]`: the recipe gives the defaults of the flags."""
-    name = command.__name__.lower()
-    if not args or args[0].startswith("-"):
-        if args and args[0] not in ("-h", "--help"):
-            raise UserError(f"{name} starts with a recipe: lightxling {name} light {' '.join(args)}")
-        recipe, rest = Config(), ["--help"]
-    else:
-        recipe, rest = load(args[0]), args[1:]
+    name = function.__name__
+    if args and args[0] not in ("-h", "--help") and args[0].startswith("-"):
+        raise UserError(f"a recipe comes first: lightxling {name} light {' '.join(args)}")
+    recipe, rest = (load(args[0]), args[1:]) if args and args[0][0] != "-" else (Config(), ["-h"])
     fields = {"config": recipe}
     if command is Train:
         fields["workdir"] = tyro.MISSING
@@ -44,38 +46,206 @@ def with_recipe(command: type, args: list[str]):
         args=rest,
         default=command(**fields),
         prog=f"lightxling {name} CONFIG",
-        description=globals()[name].__doc__,
+        description=inspect.getdoc(function),
     )
 
 
+def quickstart(workdir: Path = Path("quickstart")) -> None:
+    """Train, evaluate and try a tiny encoder on real text, in minutes, on a laptop.
+
+    Example: lightxling quickstart
+
+    Args:
+      workdir: folder that receives the corpus and the run.
+    """
+    from lightxling.encoder import keep_compiled
+    from lightxling.quickstart import quickstart
+
+    keep_compiled()
+    quickstart(workdir)
+
+
 def prepare(args: list[str]) -> None:
-    """Read, clean and tokenise the corpora of a recipe into a token store.
+    """Turn the corpora of a recipe into a tokenizer and a token store.
 
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
-    config = with_recipe(Prepare, args).config
-    from lightxling.config import validate
-    from lightxling.corpus.prepare import prepare
-
+    config = with_recipe(Prepare, prepare, args).config
     validate(config)
-    print(prepare(config))
+    from lightxling.corpus.prepare import prepare as run
+
+    print(run(config))
 
 
 def train(args: list[str]) -> None:
     """Train an encoder, or go on with a run that was stopped.
 
-    Example: lightxling train light --workdir runs/en-fr --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
+    Example: lightxling train light --workdir runs/mine --corpus.sources "en-fr=data/*.tsv.gz"
     """
-    given = with_recipe(Train, args)
+    given = with_recipe(Train, train, args)
+    validate(given.config)
     from lightxling.encoder import keep_compiled
-    from lightxling.train.loop import train
+    from lightxling.train.loop import train as run
 
     keep_compiled()
+    run(given.config, given.workdir)
 
-    train(given.config, given.workdir)
+
+def evaluate(
+    model: Model,
+    task: tuple[str, ...],
+    data: tuple[str, ...],
+    languages: tuple[str, ...] = (),
+    checkpoint: str = "best",
+    scoring: Literal["cosine", "csls", "margin"] = "cosine",
+    head: Literal["mlp", "logistic"] = "mlp",
+    seeds: int = 5,
+    output: Path | None = None,
+    again: bool = False,
+    plot: bool = False,
+) -> None:
+    """Score an encoder: retrieval, tatoeba, europarl, bucc, classification, mldoc, sts, nli.
+
+    Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
+
+    Args:
+      model: a run directory or an exported one.
+      task: one or several tasks.
+      data: files, folders, or `en-fr=PATH`.
+      languages: languages to score; by default those the encoder was trained on.
+      checkpoint: of a run: best, last or a step.
+      scoring: how retrieval compares two vectors.
+      head: what classification trains on the vectors.
+      seeds: heads trained, for mean and spread.
+      output: folder for the results; by default MODEL/evaluation.
+      again: compute even what is kept from before.
+      plot: also draw pictures (needs the extra `plot`).
+    """
+    from lightxling.encoder import Encoder, keep_compiled
+    from lightxling.evaluate import run, tasks
+
+    keep_compiled()
+    encoder = Encoder.load(model, checkpoint=checkpoint)
+    settings = tasks.Settings(scoring=scoring, head=head, seeds=seeds)
+    run.evaluate(
+        lambda sentences: encoder.encode(sentences, normalize=False),
+        encoder.fingerprint,
+        tasks=task,
+        data=data,
+        folder=output or model / "evaluation",
+        languages=languages,
+        trained=encoder.languages,
+        settings=settings,
+        again=again,
+        plot=plot,
+    )
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"prepare": prepare, "train": train}
+def encode(
+    model: Model,
+    file: tyro.conf.Positional[str] = "-",
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("vectors.npy"),
+    checkpoint: str = "best",
+    batch_size: int = 256,
+    normalize: bool = True,
+) -> None:
+    """Write one vector per line of a text, empty lines included.
+
+    Example: lightxling encode runs/mine sentences.txt -o vectors.npy
+
+    Args:
+      model: a run directory or an exported one.
+      file: a text file (.gz too); - is standard input.
+      output: .npy for an array [lines, dimension], .jsonl for one object a line.
+      checkpoint: of a run: best, last or a step.
+      batch_size: sentences computed together, at most.
+      normalize: scale vectors to length 1.
+    """
+    from lightxling.encoder import Encoder, encode_file, keep_compiled
+
+    encoder = Encoder.load(model, checkpoint=checkpoint)
+    if encoder.backend == "jax":
+        keep_compiled()
+    count = encode_file(
+        encoder, file, output, batch_size=batch_size, normalize=normalize, progress=note
+    )
+    note(f"{output}: {count:,} x {encoder.dimension}")
+
+
+def search(
+    model: Model,
+    corpus: tyro.conf.Positional[Path],
+    query: tuple[str, ...] = (),
+    k: int = 5,
+    index: Path | None = None,
+) -> None:
+    """Ask in one language, find in another.
+
+    Example: lightxling search runs/mine sentences.txt --query "Where is the station?"
+
+    Args:
+      model: a run directory or an exported one.
+      corpus: a text file with one sentence a line, in any languages; `fr<TAB>sentence` names one.
+      query: what to look for; without it, questions are read from the keyboard.
+      k: sentences shown.
+      index: where the vectors are kept; by default beside the corpus.
+    """
+    from lightxling import search as searching
+    from lightxling.encoder import Encoder
+
+    opened = searching.Index.open(Encoder.load(model), corpus, index=index, progress=note)
+    asked = list(query) or searching.prompt()
+    for text, hits in searching.answers(opened, asked, k):
+        if query:
+            print(text)
+        print(searching.show(hits))
+
+
+def mine(
+    model: Model,
+    src: tyro.conf.Positional[Path],
+    tgt: tyro.conf.Positional[Path],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mined.tsv"),
+    margin: Literal["ratio", "distance", "absolute"] = "ratio",
+    direction: Literal["forward", "backward", "intersection", "max"] = "max",
+    threshold: float | None = None,
+    neighbours: int = 4,
+) -> None:
+    """Find parallel sentences in two monolingual files.
+
+    Example: lightxling mine runs/mine news.en news.fr -o pairs.tsv --threshold 1.06
+
+    Args:
+      model: a run directory or an exported one.
+      src: one sentence a line.
+      tgt: one sentence a line.
+      output: score, source and target, separated by tabs, best first.
+      margin: how a pair's cosine is compared with those of its neighbours.
+      direction: which pairs are candidates.
+      threshold: lowest score that is written.
+      neighbours: of each sentence.
+    """
+    from lightxling.encoder import Encoder
+    from lightxling.evaluate import run
+
+    encoder = Encoder.load(model)
+    settings = run.MineSettings(
+        margin=margin, direction=direction, threshold=threshold, neighbours=neighbours
+    )
+    run.mine_files(
+        lambda sentences: encoder.encode(sentences, normalize=False), src, tgt, output, settings
+    )
+
+
+def note(line: str) -> None:
+    """A line about the progress, on standard error."""
+    print(line, file=sys.stderr)
+
+
+COMMANDS: dict[str, Callable] = {
+    function.__name__: function
+    for function in (quickstart, prepare, train, evaluate, encode, search, mine)
+}
 
 
 def usage() -> str:
@@ -91,18 +261,23 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
+    name, *args = argv
     try:
-        if argv[0] not in COMMANDS:
-            import difflib
-
-            near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        if name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"; perhaps you meant {near[0]}" if near else ""
-            raise UserError(f"no command {argv[0]!r}{hint}\n{usage()}")
-        COMMANDS[argv[0]](argv[1:])
+            raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
+        if name in ("prepare", "train"):
+            COMMANDS[name](args)
+        else:
+            tyro.cli(COMMANDS[name], args=args, prog=f"lightxling {name}")
     except UserError as error:
-        print(f"lightxling: {error}", file=sys.stderr)
+        note(f"lightxling: {error}")
         return 2
-    except BrokenPipeError:
+    except KeyboardInterrupt:
+        note("lightxling: interrupted")
+        return 130
+    except BrokenPipeError:  # of `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

@@ -22,3 +22,56 @@ def mesh():
     from lightxling.train.sharding import make_mesh
 
     return make_mesh(MeshConfig(data=8, model=1), batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A TSV of 600 pairs in two made-up languages with a word-by-word dictionary."""
+    import random
+
+    rng = random.Random(0)
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    words = ["".join(rng.sample(syllables, 2)) for _ in range(150)]
+    other = ["".join(rng.sample(syllables, 2)) + "x" for _ in range(150)]
+    lines = []
+    for _ in range(600):
+        chosen = rng.choices(range(150), k=rng.randint(3, 12))
+        lines.append(
+            " ".join(words[i] for i in chosen) + "\t" + " ".join(other[i] for i in chosen) + "\n"
+        )
+    path = tmp_path_factory.mktemp("corpus") / "made.aa-bb.tsv"
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture
+def tiny(corpus, tmp_path_factory):
+    """A config that trains in a second on `corpus`."""
+    from lightxling.config import (
+        Config,
+        CorpusConfig,
+        ModelConfig,
+        OptimizerConfig,
+        TokenizerConfig,
+        TrainConfig,
+    )
+
+    return Config(
+        name="tiny",
+        corpus=CorpusConfig(
+            sources=(f"aa-bb={corpus}",),
+            dev_share=0.1,
+            store=str(tmp_path_factory.getbasetemp() / "stores"),
+        ),
+        tokenizer=TokenizerConfig(vocab_size=300, model="unigram"),
+        model=ModelConfig(layers=1, width=16, heads=2, feedforward=16, max_length=32),
+        optimizer=OptimizerConfig(warmup_steps=5),
+        train=TrainConfig(
+            pairs=16 * 12,
+            batch_size=16,
+            buckets=(32,),
+            log_every=2,
+            dev_every=6,
+            checkpoint_every=6,
+        ),
+    )

@@ -23,13 +23,13 @@ def word(name, part="noun"):
     return next(w for w in words() if w.part == part and w.name == name and not w.plural)
 
 
+def word_sets(row):
+    return [set(re.findall(r"[^\W_]+", text.casefold())) for text in row.texts]
+
+
 def near_copies(one, other):
     """Slowly, and sharing no code with the corpus."""
-    for a, b in zip(one.texts, other.texts, strict=True):
-        a, b = (set(re.findall(r"[^\W_]+", text.casefold())) for text in (a, b))
-        if len(a & b) / len(a | b) >= 0.6 - 1e-12:
-            return True
-    return False
+    return any(len(a & b) / len(a | b) >= 0.6 - 1e-12 for a, b in zip(one, other, strict=True))
 
 
 def test_there_are_a_thousand_whole_sentences(whole):
@@ -87,16 +87,19 @@ def test_no_frame_is_on_both_sides(whole, composed):
 
 def test_no_near_copy_is_on_both_sides(whole, composed):
     training, held_out = split(whole, composed[:1000])
+    sets = [word_sets(row) for row in training[::2]]
     for held in held_out[::9]:
-        assert not [row for row in training[::2] if near_copies(held, row)]
+        held = word_sets(held)
+        assert not any(near_copies(held, other) for other in sets)
 
 
 def test_a_near_copy_in_one_language_is_enough(whole):
-    held = split(whole, [])[1][0]
+    few = whole[:200]
+    training, (held, *_) = split(few, [])
     other = ("Nothing alike.", "Ganz anders.", "Rien de tel.", "Nada igual.")
     for i in range(len(LANGUAGES)):
         row = Row("template", (*other[:i], held.texts[i], *other[i:]))
-        assert split(whole, [row])[0] == split(whole, [])[0]
+        assert split(few, [row])[0] == training
 
 
 def test_the_threshold_is_three_fifths(monkeypatch):

@@ -186,7 +186,8 @@ def _fit_strengths(strengths, x, labels, classes, steps):
     def fit(strength):
         def loss(params):
             penalty = jnp.sum(params["kernel"] ** 2) / (2 * strength * len(x))
-            return cross_entropy(x @ params["kernel"] + params["bias"], labels).mean() + penalty
+            logits = x @ params["kernel"] + params["bias"][None]
+            return cross_entropy(logits, labels).mean() + penalty
 
         value_and_grad = optax.value_and_grad_from_state(loss)
 
@@ -279,14 +280,14 @@ def _init(key, widths):
 
 
 def _apply(params, x, dropout=0.0, key=None):
-    """Logits [..., K]; dropout only with a key."""
+    """Logits [N, K] of x [N, F]; dropout only with a key."""
     for i, layer in enumerate(params):
         if i:
             x = jnp.tanh(x)
         if key is not None and dropout > 0:
             keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - dropout, x.shape)
             x = jnp.where(keep, x / (1 - dropout), 0)
-        x = x @ layer["kernel"] + layer["bias"]
+        x = x @ layer["kernel"] + layer["bias"][None]
     return x
 
 

@@ -153,7 +153,7 @@ def _normalizers(model) -> Iterable[dict[str, Any]]:
         yield {"type": "NFC"}
         yield _replace(_BARRIER, "", regex=False)
     yield _replace(" +", " ")
-    yield {"type": "Strip", "strip_left": True, "strip_right": True}
+    yield _replace("^ | $", "")
 
 
 def _is_jamo(char: str) -> bool:

@@ -244,9 +244,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
     """
     console = console or Console(highlight=False)
+    say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
     mesh = make_mesh(config.mesh, batch_size=config.train.batch_size)
-    store = Store.open(prepare(config, progress=lambda line: console.print(line, markup=False)))
+    store = Store.open(prepare(config, progress=say))
     check_workdir(workdir, config, store)
     tokenizer = Tokenizer.load(store.tokenizer_path)
 
@@ -283,7 +284,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     initialise = functools.partial(initial_state, config, tokenizer.vocab_size, optimizer)
     shapes = jax.eval_shape(initialise)
     layout = shardings(mesh, shapes)
-    latest = checkpoint.latest_whole(workdir / "checkpoints", console.print)
+    latest = checkpoint.latest_whole(workdir / "checkpoints", say)
     if latest is None:
         state = jax.jit(initialise, out_shardings=layout)()
     else:
@@ -295,19 +296,18 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
         state = TrainState(
             **checkpoint.restore(workdir / "checkpoints" / str(latest), target._asdict())
         )
-        console.print(f"resuming {workdir} at step {latest:,} of {steps:,}", markup=False)
+        say(f"resuming {workdir} at step {latest:,} of {steps:,}")
 
     is_first = jax.process_index() == 0
     (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
     if is_first:
         write_json(workdir / "config.json", describe(config, store, tokenizer.vocab_size, state.params))
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
-    console.print(
+    say(
         f"{models.count(state.params):,} parameters "
         f"({models.count(state.params['encoder']):,} in the encoder), "
         f"{store.train.rows:,} training pairs, {store.dev.rows:,} dev pairs, "
-        f"{per_epoch:,} steps an epoch, {steps:,} steps",
-        markup=False,
+        f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
 
     step_fn = make_train_step(functools.partial(combine.loss, objectives, graphdef), optimizer,

@@ -73,9 +73,9 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Prints a line above the live one."""
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, soft_wrap=True)
 
-    def log(self, record: dict[str, float], terms: list[str]) -> None:
+    def log(self, record: dict[str, float | int], terms: list[str]) -> None:
         """Appends a record; `terms` names the loss terms to show on the live line."""
         finite = {k: v if math.isfinite(v) else None for k, v in record.items()}
         self.file.write(json.dumps(finite) + "\n")

@@ -493,7 +493,11 @@ TEMPLATES = (
     ),
     Template(
         "gave_as_a_present",
-        {"who": KIN, "thing": "gift clothes item !book gadget", "adj": "~thing"},
+        {
+            "who": KIN,
+            "thing": "gift clothes gadget !book !ring !watch !handbag !backpack",
+            "adj": "~thing",
+        },
         "I gave my {who} {thing.a adj}.",
         "Ich habe {who.meinem} {thing.einen adj} geschenkt.",
         "J'ai offert {thing.un adj} à {who.mon}.",

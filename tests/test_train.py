@@ -1,0 +1,285 @@
+"""The whole run: resuming after kill -9, signals, refusals, many devices."""
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
+from lightxling.corpus.prepare import prepare
+from lightxling.model import build as models
+from lightxling.objectives import combine
+from lightxling.train import checkpoint
+from lightxling.train.loop import check_finite, initial_state, make_train_step, train
+from lightxling.train.optimizer import learning_rate, make_optimizer
+from lightxling.train.sharding import make_mesh, put_batch, shardings
+
+
+def change(config: Config, **changes) -> Config:
+    """change(config, train__pairs=3): a config with nested fields replaced."""
+    for key, value in changes.items():
+        part, field = key.split("__")
+        config = dataclasses.replace(
+            config, **{part: dataclasses.replace(getattr(config, part), **{field: value})}
+        )
+    return config
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def files(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a run's last checkpoint, by name."""
+    step = checkpoint.steps(path / "checkpoints")[-1]
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore((path / "checkpoints" / str(step)).absolute())
+    return {jax.tree_util.keystr(k): np.array(v) for k, v in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def command(config: Config, workdir: Path) -> list[str]:
+    """`lightxling train` with every setting of `config` given on the command line."""
+    recipe = workdir.with_suffix(".py")
+    recipe.write_text(
+        "from lightxling.config import Config, from_dict\n"
+        f"config = from_dict(Config, {to_dict(config)!r})\n"
+    )
+    return [sys.executable, "-m", "lightxling.cli", "train", str(recipe), "--workdir", str(workdir)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended too early"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def straight(corpus, tmp_path_factory):
+    """Lazily filled cache of the uninterrupted run, shared by the tests that compare with it."""
+    return {"path": tmp_path_factory.mktemp("straight") / "run"}
+
+
+def run_straight(tiny, straight) -> Path:
+    path = straight["path"]
+    if not path.exists():
+        subprocess.run(command(tiny, path), env=environment(), check=True, capture_output=True)
+    return path
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tiny, straight, tmp_path):
+    whole = files(run_straight(tiny, straight))
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(tiny, run), env=environment(), stdout=subprocess.DEVNULL)
+    wait_for(lambda: checkpoint.steps(run / "checkpoints"), process)
+    process.kill()
+    process.wait()
+    assert checkpoint.steps(run / "checkpoints") == [6]
+    subprocess.run(command(tiny, run), env=environment(), check=True, capture_output=True)
+    resumed = files(run)
+    assert resumed.keys() == whole.keys()
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name], whole[name], err_msg=name)
+    assert [r["step"] for r in records(run)] == [2, 4, 6, 8, 10, 12]
+    losses = [[r["loss"] for r in records(path)] for path in (run, straight["path"])]
+    assert losses[0] == losses[1]
+
+
+def test_sigterm_saves_and_exits_0(tiny, tmp_path):
+    config = change(tiny, train__pairs=16 * 100_000, train__checkpoint_every=100_000)
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        command(config, run), env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: (run / "metrics.jsonl").exists() and records(run), process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    step = checkpoint.steps(run / "checkpoints")[-1]
+    assert f"stopped at step {step:,}" in output
+
+
+def test_what_a_run_leaves_behind(tiny, straight):
+    run = run_straight(tiny, straight)
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["languages"] == ["aa", "bb"]
+    assert saved["config"]["train"]["pairs"] == 192
+    assert (run / "tokenizer.model").is_file()
+    assert list(run.glob("events.*"))
+    assert checkpoint.steps(run / "checkpoints") == [6, 12]
+    assert checkpoint.is_whole(run / "best")
+    assert {"tokens", "align", "similarity", "learning_rate", "pairs_per_second"} <= set(
+        records(run)[0]
+    )
+    assert "dev_p@1/aa-bb" in records(run)[-1]
+
+
+def test_a_finished_run_trains_no_further(tiny, straight):
+    run = run_straight(tiny, straight)
+    before = records(run)
+    train(tiny, run)
+    assert records(run) == before
+
+
+@pytest.mark.parametrize("field", ["train__batch_size", "model__width", "optimizer__l2"])
+def test_another_config_is_refused_and_named(tiny, straight, field):
+    run = run_straight(tiny, straight)
+    part, name = field.split("__")
+    other = change(tiny, **{field: 2 * getattr(getattr(tiny, part), name)})
+    with pytest.raises(UserError, match=f"{part}.{name}"):
+        train(other, run)
+
+
+def test_length_and_logging_may_change_where_the_schedule_allows(tiny):
+    longer = change(tiny, train__pairs=999, train__log_every=7)
+    assert differences(tiny, longer) == {}
+    cosine = change(tiny, optimizer__schedule="cosine")
+    assert list(differences(cosine, change(cosine, train__pairs=999))) == ["train.pairs"]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny, straight, tmp_path, capsys):
+    import shutil
+
+    run = tmp_path / "copy"
+    shutil.copytree(run_straight(tiny, straight), run)
+    victim = max((run / "checkpoints" / "12").rglob("*"), key=lambda f: f.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    train(tiny, run)
+    assert "damaged" in capsys.readouterr().out
+    whole, repaired = files(straight["path"]), files(run)
+    for name in whole:
+        np.testing.assert_array_equal(repaired[name], whole[name])
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tiny, tmp_path):
+    exploding = change(
+        tiny, optimizer__learning_rate=1e30, optimizer__warmup_steps=0, train__checkpoint_every=1
+    )
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=r"step \d+: .*not finite"):
+        train(exploding, run)
+    step = checkpoint.latest_whole(run / "checkpoints")
+    assert step is not None
+    assert all(np.isfinite(x).all() for x in files(run).values())
+
+
+def test_skipped_steps_are_counted_and_bounded():
+    good = {"finite": True, "step": 1, "loss": 1.0, "grad_norm": 1.0, "tokens": 1.0}
+    bad = {"finite": False, "step": 2, "loss": np.nan, "grad_norm": np.nan, "tokens": np.inf}
+    assert check_finite([good, bad], ["tokens"], 1, 0) == 1
+    with pytest.raises(UserError, match="step 2: tokens is not finite"):
+        check_finite([good, bad], ["tokens"], 1, 1)
+
+
+def step_on(mesh_config, config, vocab=64):
+    """Loss terms and parameters after two steps on a mesh."""
+    mesh = make_mesh(mesh_config, batch_size=config.train.batch_size)
+    schedule = learning_rate(config.optimizer, steps=10, steps_per_epoch=10)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    initialise = functools.partial(initial_state, config, vocab, optimizer)
+    layout = shardings(mesh, jax.eval_shape(initialise))
+    state = jax.jit(initialise, out_shardings=layout)()
+    graphdef = models.structure(config.model, vocab, token_head=True)
+    loss = functools.partial(combine.loss, config.objectives, graphdef)
+    step = make_train_step(loss, optimizer, seed=0)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(3, vocab, (config.train.batch_size, 2, 7)).astype(np.int32)
+    masked = rng.integers(0, 14, config.train.batch_size).astype(np.int32)
+    history = []
+    for _ in range(2):
+        state, metrics = step(state, put_batch(combine.Batch(tokens, masked), mesh))
+        history.append(jax.device_get(metrics))
+    return history, jax.device_get(state.params), state
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
+def test_many_devices_give_the_losses_and_gradients_of_one(tiny, shape):
+    config = change(tiny, optimizer__name="adamw", optimizer__learning_rate=1e-3)
+    if shape[1] > 1:
+        tokens = dataclasses.replace(config.objectives.tokens, vocab_block=0)
+        config = dataclasses.replace(
+            config, objectives=dataclasses.replace(config.objectives, tokens=tokens)
+        )
+    one = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "device_count", lambda: 1)
+        patch.setattr(jax, "make_mesh", functools.partial(jax.make_mesh, devices=one))
+        single, params, _ = step_on(MeshConfig(1, 1), config)
+    many, split_params, state = step_on(MeshConfig(*shape), config)
+    for a, b in zip(single, many, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=1e-6, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, split_params)
+    words = state.params["encoder"]["words"].sharding.spec
+    assert (words[0] == "model") if shape[1] > 1 else (not any(words))
+
+
+def test_a_checkpoint_restores_onto_other_devices(tiny, tmp_path):
+    _, params, state = step_on(MeshConfig(8, 1), tiny)
+    checkpoint.save(tmp_path / "1", state.params)
+    mesh = make_mesh(MeshConfig(4, 2), batch_size=8)
+    layout = shardings(mesh, state.params)
+    target = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state.params, layout
+    )
+    restored = checkpoint.restore(tmp_path / "1", target)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), params)
+    assert restored["encoder"]["words"].sharding == layout["encoder"]["words"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path):
+    checkpoint.save(tmp_path / "1", {"a": jnp.zeros(3)})
+    with pytest.raises(UserError, match="does not fit"):
+        checkpoint.restore(tmp_path / "1", {"a": jax.ShapeDtypeStruct((4,), jnp.float32)})
+
+
+def test_mesh_and_batch_must_fit_the_devices():
+    with pytest.raises(UserError, match="does not fit 8 cpu"):
+        make_mesh(MeshConfig(data=3, model=1), batch_size=6)
+    with pytest.raises(UserError, match="batch_size=20 does not divide .* try 16 or 24"):
+        make_mesh(MeshConfig(data=8, model=1), batch_size=20)
+
+
+def test_too_little_text_for_one_batch(tiny, tmp_path):
+    with pytest.raises(UserError, match="do not fill one batch"):
+        train(change(tiny, train__batch_size=2048), tmp_path / "run")
+
+
+def test_training_learns_the_dictionary(tiny, tmp_path):
+    """Two made-up languages with a one-to-one dictionary: P@1 far above the 1/dev pairs of chance."""
+    config = dataclasses.replace(
+        tiny, objectives=dataclasses.replace(
+            tiny.objectives,
+            align=dataclasses.replace(
+                tiny.objectives.align, similarity="cosine", temperature=0.1
+            ),
+            similarity=dataclasses.replace(tiny.objectives.similarity, weight=0.0),
+        ),
+    )
+    config = change(
+        config, train__pairs=16 * 250, train__dev_every=250, train__log_every=100,
+        train__checkpoint_every=1000, optimizer__learning_rate=1e-2, model__width=32,
+        model__init="scaled", model__dropout=0.0,
+    )
+    scores = train(config, tmp_path / "run")
+    assert scores["dev_p@1"] > 50
+    assert prepare(config).is_dir()
