@@ -24,7 +24,7 @@ config = Config(
         width=128,
         heads=4,
         feedforward=256,
-        max_length=32,
+        max_length=48,
         init="scaled",
         identical_layers=False,
     ),
@@ -43,10 +43,10 @@ config = Config(
         clip=1.0,
     ),
     train=TrainConfig(
-        pairs=102_400,
+        pairs=140_800,
         batch_size=128,
-        buckets=(12, 16, 32),
-        dev_every=200,
+        buckets=(12, 16),
+        dev_every=220,
         checkpoint_every=400,
     ),
 )

@@ -1,6 +1,7 @@
 """`lightxling quickstart`: a tiny encoder for five languages in minutes, from nothing but the package."""
 
 import dataclasses
+import functools
 import itertools
 from pathlib import Path
 
@@ -84,9 +85,10 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     from lightxling.train.loop import train
 
     console = console or Console(highlight=False)
+    say = functools.partial(console.print, markup=False, soft_wrap=True)
     config, held_out, count = write_corpus(workdir / "corpus")
     corpus = dataclasses.replace(config.corpus, store=str(workdir / "stores"))
-    console.print(
+    say(
         f"{count:,} sentences in {', '.join(everyday.LANGUAGES)} to learn from; "
         f"{len(held_out)} of other wording held out"
     )
@@ -99,17 +101,15 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     }
     vectors = {language: encoder.encode(lines) for language, lines in texts.items()}
     console.print(accuracy_table(vectors))
-    console.print("\nNearest held-out sentence in the other languages (= is the translation):")
+    say("\nNearest held-out sentence in the other languages (= is the translation):")
     step = max(len(held_out) // SHOWN, 1)
     for question, answers in neighbours(vectors, texts, list(range(0, len(held_out), step))[:SHOWN]):
-        console.print("\n" + question, markup=False)
-        console.print("\n".join(answers), markup=False)
+        say("\n" + "\n".join([question, *answers]))
     source = workdir / "corpus" / "dev.en-fr.tsv"
-    console.print(
-        f"\nNext:\n"
+    say(
+        "\nNext:\n"
         f"  lightxling search {workdir} {source}   ask in one language, find in another\n"
         f"  lightxling export {workdir} --format safetensors   a file to ship\n"
         f'  lightxling train light --workdir runs/mine --corpus.sources "en-fr=my/*.tsv.gz"'
-        f"   an encoder from your own sentence pairs",
-        markup=False,
+        "   an encoder from your own sentence pairs"
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 import dataclasses
 
 import numpy as np

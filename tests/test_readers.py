@@ -38,7 +38,7 @@ for path in sys.argv[1:]:
 
 
 def memory_growth(tmp_path, **texts):
-    """Returns how many bytes a process grows by reading each text, after small ones of its kinds."""
+    """Returns how many bytes a process grows by reading each text, after a small one."""
     paths = [tmp_path / "small.tsv.gz", tmp_path / "small.tmx.gz"]
     for path, text in zip(paths, ["Yes\tOui\n", tmx(YES)], strict=True):
         path.write_bytes(gzip.compress(text.encode()))
@@ -83,7 +83,7 @@ def test_parse_and_back(spec, expected):
     ],
 )
 def test_a_bad_source_is_quoted_with_the_rule(spec, message):
-    with pytest.raises(UserError, match="source '.*") as error:
+    with pytest.raises(UserError, match=r"source '.*") as error:
         Source.parse(spec)
     assert message in str(error.value)
 
@@ -213,7 +213,10 @@ YES = tuv("en", "Yes") + tuv("fr", "Oui")
         (YES, ("Yes", "Oui")),
         (tuv("FR-ca", "Oui", "lang") + tuv("EN_us", "Yes"), ("Yes", "Oui")),
         (tuv("en", "A &amp; &#66;") + tuv("fr", "<![CDATA[<A>]]>"), ("A & B", "<A>")),
-        (tuv("en", 'Go <bpt i="1">&lt;b&gt;</bpt><hi>on</hi>!') + tuv("fr", "Va"), ("Go on!", "Va")),
+        (
+            tuv("en", 'Go <bpt i="1">&lt;b&gt;</bpt><hi>on</hi>!') + tuv("fr", "Va"),
+            ("Go on!", "Va"),
+        ),
         (tuv("en", "a<ph>x<sub>y</sub>z</ph>b") + tuv("fr", "c"), ("ab", "c")),
         (tuv("en", "first") + tuv("en", "second") + tuv("fr", "un"), ("first", "un")),
         ('<note>N</note><prop type="x">P</prop>' + YES, ("Yes", "Oui")),
@@ -242,7 +245,9 @@ def test_tmx_a_region_is_not_the_whole_language(tmp_path):
 def test_tmx_packed_and_in_utf16_and_with_its_dtd(tmp_path):
     (tmp_path / "a.tmx.gz").write_bytes(gzip.compress(tmx(YES).encode()))
     head = '<?xml version="1.0" encoding="UTF-16"?>\n<!DOCTYPE tmx SYSTEM "tmx14.dtd">'
-    (tmp_path / "b.tmx").write_bytes(tmx(tuv("en", "猫") + tuv("fr", "É"), head=head).encode("utf-16"))
+    (tmp_path / "b.tmx").write_bytes(
+        tmx(tuv("en", "猫") + tuv("fr", "É"), head=head).encode("utf-16")
+    )
     assert rows_of(f"en-fr={tmp_path}/*.tmx*")[0] == [("Yes", "Oui"), ("猫", "É")]
 
 
@@ -288,10 +293,13 @@ def test_a_tmx_of_any_shape_stays_small(tmp_path):
 # Anything at all
 
 PIECES = st.sampled_from(
-    [b"<tmx>", b"<body>", b"<tu>", b"</tu>", b'<tuv xml:lang="en">', b'<tuv xml:lang="fr">', b"</tuv>"]
-    + [b"<seg>", b"</seg>", b"<ph>", b"</ph>", b"<hi>", b"</hi>", b"&amp;", b"&x;", b"<!DOCTYPE tmx ["]
-    + [b"]>", b"<!--", b"-->", b"<![CDATA[", b"]]>", b"</body>", b"</tmx>", b"\t", b"\n", b"\r", b"\0"]
-    + [b"\x1f\x8b", b"\xff\xfe", b"\xef\xbb\xbf", b"text", "é".encode(), b"\xe9"]
+    [
+        *(b"<tmx>", b"<body>", b"<tu>", b"</tu>", b'<tuv xml:lang="en">', b'<tuv xml:lang="fr">'),
+        *(b"</tuv>", b"<seg>", b"</seg>", b"<ph>", b"</ph>", b"<hi>", b"</hi>", b"</body>"),
+        *(b"</tmx>", b"&amp;", b"&x;", b"<!DOCTYPE tmx [", b"]>", b"<!--", b"-->", b"<![CDATA["),
+        *(b"]]>", b"\t", b"\n", b"\r", b"\0", b"\x1f\x8b", b"\xff\xfe", b"\xef\xbb\xbf"),
+        *(b"text", "é".encode(), b"\xe9"),
+    ]
 )
 BYTES = st.binary(max_size=500) | st.lists(PIECES, max_size=40).map(b"".join)
 
@@ -304,9 +312,11 @@ def test_any_bytes_give_rows_or_a_message(tmp_path, data, name, packed):
     try:
         rows, _ = rows_of(f"en-fr={tmp_path / name}")
     except UserError as error:
-        assert str(tmp_path) in str(error)  # it names the file
+        rows, message = [], str(error)
     else:
-        assert all(len(row) == 2 and isinstance(side, str) for row in rows for side in row)
+        message = ""
+    assert all(len(row) == 2 and isinstance(side, str) for row in rows for side in row)
+    assert not message or str(tmp_path) in message  # it names the file
 
 
 @FUZZ
@@ -383,7 +393,9 @@ class LittleFields(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         names = ("source_text", "source_url", "target_text")
-        features = {name: tfds.features.Text() for name in names} | {"score": tfds.features.Scalar(np.int64)}
+        features = {name: tfds.features.Text() for name in names} | {
+            "score": tfds.features.Scalar(np.int64)
+        }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
@@ -465,5 +477,7 @@ def test_tfds_says_when_it_needs_tensorflow(tfds_home, tmp_path, monkeypatch):
     archive = tmp_path / "corpus.txt.gz"
     archive.write_bytes(gzip.compress(b"text"))
     monkeypatch.setattr(LittleArchive, "archive", str(archive))
-    with pytest.raises(UserError, match=r"needs TensorFlow to unpack little_archive.*\n.*python -c"):
+    with pytest.raises(
+        UserError, match=r"needs TensorFlow to unpack little_archive.*\n.*python -c"
+    ):
         rows_of("en-fr=tfds:little_archive")

@@ -21,7 +21,11 @@ FILES = [
     "dev/group.npy",
     "dev/text.tsv",
 ]
-TRAIN = [((5, 6), (7,), 0), ((8,), (9, 10, 11), 1), ((12,), (13,), 0)]  # sides and group of each row
+TRAIN = [
+    ((5, 6), (7,), 0),
+    ((8,), (9, 10, 11), 1),
+    ((12,), (13,), 0),
+]  # sides and group of each row
 
 
 def flat(rows):
@@ -38,7 +42,7 @@ def write(folder, rows=TRAIN, dtype=np.uint16, sides=2):
     writer = StoreWriter(work, sides=sides, dtype=np.dtype(dtype))
     for row in rows:
         writer.train.append(*flat([row]))
-    writer.dev.append(*flat([tuple((20 + s,) for s in range(sides)) + (0,)]))
+    writer.dev.append(*flat([(*((20 + s,) for s in range(sides)), 0)]))
     writer.append_dev_texts([("Yes", "Oui", "Ja")[:sides]])
     groups = [{"languages": ["en", "fr"]}, {"languages": ["en", "de"]}]
     manifest = {"languages": ["de", "en", "fr"], "groups": groups}

@@ -11,8 +11,10 @@ from lightxling.config import TokenizerConfig, UserError
 from lightxling.corpus import tokenizer
 from lightxling.corpus.tokenizer import MASK, PAD, UNK, Tokenizer, sample_rates
 
-WORDS = "the a cat dog house Tree, river; walks runs sees 'old' (new) small & big isn't why?".split()
-SENTENCES = [" ".join(p) + "." for p in itertools.islice(itertools.permutations(WORDS, 4), 2000)]
+TEXT = "the a cat dog house Tree, river; walks runs sees 'old' (new) small & big isn't why?"
+SENTENCES = [
+    " ".join(p) + "." for p in itertools.islice(itertools.permutations(TEXT.split(), 4), 2000)
+]
 SMALL = TokenizerConfig(vocab_size=100, character_coverage=1.0)
 
 
@@ -107,7 +109,10 @@ def test_punctuation_bytes_and_specials_are_not_maskable(tmp_path):
 
 
 def test_byte_fallback_knows_every_character(tmp_path):
-    plain, bytewise = trained(tmp_path / "1"), trained(tmp_path / "2", byte_fallback=True, vocab_size=380)
+    plain, bytewise = (
+        trained(tmp_path / "1"),
+        trained(tmp_path / "2", byte_fallback=True, vocab_size=380),
+    )
     assert UNK in plain.encode(["猫"], 9)[0]
     ids, _ = bytewise.encode(["猫"], 9)
     assert UNK not in ids
@@ -138,7 +143,7 @@ def test_damaged_files_are_refused(tmp_path, spoil):
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "short": data[:-100], "noise": os.urandom(500)}[spoil])
-    with pytest.raises(UserError, match="tokenizer.model"):
+    with pytest.raises(UserError, match=r"tokenizer\.model"):
         Tokenizer.load(path)
 
 

@@ -14,7 +14,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -236,11 +235,11 @@ class StoreWriter:
         self._text.writelines("\t".join(row) + "\n" for row in rows)
 
     def finish(self, final: Path, tokenizer: Path, manifest: dict[str, Any]) -> None:
-        """Adds tokenizer and manifest and moves the store to `final`, which must not exist."""
+        """Moves the tokenizer in, adds the manifest and gives the store its name `final`."""
         self.train.close()
         self.dev.close()
         self._text.close()
-        shutil.copyfile(tokenizer, self.folder / "tokenizer.model")
+        os.replace(tokenizer, self.folder / "tokenizer.model")
         files = {}
         for name in _FILES:
             _sync(self.folder / name)

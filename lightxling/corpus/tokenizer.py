@@ -130,7 +130,7 @@ class Tokenizer:
         ids = np.fromiter(itertools.chain.from_iterable(rows), self.dtype, lengths.sum())
         return ids, lengths
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         return self._model.decode([int(i) for i in ids])
 
     def pieces(self) -> list[str]:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,8 @@ class Fitted:
     dev_accuracy: Float[np.ndarray, " S"]
     chosen: Float[np.ndarray, " S"]
     """Epoch (from 1) that was kept, or C of the logistic regression."""
+    params: Any
+    """Kernels and biases, with a leading axis S."""
 
 
 def fit_mlp(
@@ -83,12 +86,27 @@ def fit_mlp(
     """
     _check(train, train_labels, classes, "training")
     _check(dev, dev_labels, classes, "development")
-    keys = jax.vmap(jax.random.key)(jnp.asarray(list(seeds)))
-    train, dev = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (train, dev))
-    params, accuracy, epoch = _fit_heads(
-        keys, train, train_labels, dev, dev_labels, head=head, classes=classes
-    )
-    return Fitted(_predictor(params, head), np.asarray(accuracy), np.asarray(epoch, np.float32))
+    rows, batch_size = len(train_labels), min(head.batch_size, len(train_labels))
+    steps = -(-rows // batch_size)
+    # The last batch is filled up with examples of weight 0.
+    real = (np.arange(steps * batch_size) < rows).astype(np.float32).reshape(steps, batch_size)
+    filling = np.zeros(steps * batch_size - rows, np.int64)
+    sample = jax.tree.map(lambda x: np.asarray(x[:1], np.float32), train)
+    widths = (head.features(sample).shape[-1], *head.hidden, classes)
+
+    randoms = [np.random.default_rng(seed) for seed in seeds]
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(_init(r, widths) for r in randoms))
+    best = Best(params, np.full(len(randoms), -1), np.zeros(len(randoms), np.int64))
+    state = jax.vmap(optax.adam(head.learning_rate).init)(params)
+    data = jax.tree.map(jnp.asarray, (_float32(train), train_labels, _float32(dev), dev_labels))
+    for epoch in range(head.epochs):
+        order = [np.append(random.permutation(rows), filling) for random in randoms]
+        order = np.stack(order).reshape(len(randoms), steps, batch_size)
+        drawn = np.array([random.integers(2**32, dtype=np.uint32) for random in randoms])
+        params, state, best = _epoch(params, state, best, epoch, order, drawn, real, data, head)
+    accuracy = np.asarray(best.right) / len(dev_labels)
+    chosen = np.asarray(best.epoch, np.float64)
+    return Fitted(_predictor(best.params, head), accuracy, chosen, best.params)
 
 
 def fit_logistic(
@@ -126,7 +144,8 @@ def fit_logistic(
     def predict(vectors):
         return ((normalize(vectors) - centre) @ kernel[best] + bias[best]).argmax(1)[None]
 
-    return Fitted(predict, np.array(right[best : best + 1]), np.array([strengths[best]]))
+    kept = {"kernel": kernel[best : best + 1], "bias": bias[best : best + 1]}
+    return Fitted(predict, np.array(right[best : best + 1]), np.array([strengths[best]]), kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,23 +225,22 @@ def _fit_strengths(strengths, x, labels, classes, steps):
     return jax.lax.map(fit, strengths)  # one after the other: each stops when it has converged
 
 
-@functools.partial(jax.jit, static_argnames=("head", "classes"))
-def _fit_heads(keys, train, train_labels, dev, dev_labels, *, head, classes):
-    """`_fit_one` for each of S keys at once."""
-    fit = functools.partial(_fit_one, head=head, classes=classes)
-    return jax.vmap(fit, in_axes=(0, None, None, None, None))(
-        keys, train, train_labels, dev, dev_labels
-    )
+class Best(NamedTuple):
+    """The parameters that got most of the development data right; [S] or with a leading axis S."""
+
+    params: list
+    right: np.ndarray
+    epoch: np.ndarray
 
 
-def _fit_one(key, train, train_labels, dev, dev_labels, *, head, classes):
-    """Trains one head; returns its best parameters, their dev accuracy and epoch (from 1)."""
-    rows = len(train_labels)
-    batch_size = min(head.batch_size, rows)
-    steps = -(-rows // batch_size)
-    width = jax.eval_shape(head.features, jax.tree.map(lambda x: x[:1], train)).shape[-1]
-    key, init_key = jax.random.split(key)
-    params = _init(init_key, (width, *head.hidden, classes))
+@functools.partial(jax.jit, static_argnames="head", donate_argnums=(0, 1, 2))
+def _epoch(params, state, best, epoch, order, drawn, real, data, head):
+    """One epoch of S heads at once, over the batches order [S, steps, B], and its judgement.
+
+    `real` [steps, B] is 0 for the examples that fill up the last batch, `drawn` [S] seeds the
+    dropout.
+    """
+    train, train_labels, dev, dev_labels = data
     tx = optax.adam(head.learning_rate)
 
     def loss_fn(params, batch, labels, real, key):
@@ -230,63 +248,51 @@ def _fit_one(key, train, train_labels, dev, dev_labels, *, head, classes):
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.sum(loss * real) / jnp.sum(real)
 
-    def train_step(carry, step):
-        params, state = carry
-        at, real, key = step
-        batch = jax.tree.map(lambda x: x[at], train)
-        grad = jax.grad(loss_fn)(params, batch, train_labels[at], real, key)
-        updates, state = tx.update(grad, state)
-        return (optax.apply_updates(params, updates), state), None
+    def one_head(params, state, best, order, drawn):
+        def step(carry, batch):
+            params, state = carry
+            rows, real, number = batch
+            key = jax.random.fold_in(jax.random.key(drawn), number)
+            inputs = jax.tree.map(lambda x: x[rows], train)
+            grad = jax.grad(loss_fn)(params, inputs, train_labels[rows], real, key)
+            updates, state = tx.update(grad, state)
+            return (optax.apply_updates(params, updates), state), None
 
-    def epoch(carry, number):
-        params, state, best, best_right, best_epoch = carry
-        order_key, dropout_key = jax.random.split(jax.random.fold_in(key, number))
-        order = jax.random.permutation(order_key, rows)
-        # The last batch is filled up with examples of weight 0.
-        order = jnp.concatenate([order, jnp.zeros(steps * batch_size - rows, order.dtype)])
-        real = (jnp.arange(steps * batch_size) < rows).astype(jnp.float32)
-        steps_of_epoch = (
-            order.reshape(steps, batch_size),
-            real.reshape(steps, batch_size),
-            jax.random.split(dropout_key, steps),
-        )
-        (params, state), _ = jax.lax.scan(train_step, (params, state), steps_of_epoch)
-        assigned = jnp.argmax(_apply(params, head.features(dev)), axis=-1)
-        right = jnp.sum(assigned == dev_labels)
-        better = right >= best_right
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, best)
-        best_epoch = jnp.where(better, number + 1, best_epoch)
-        return (params, state, best, jnp.maximum(right, best_right), best_epoch), None
+        batches = (order, real, jnp.arange(len(real)))
+        (params, state), _ = jax.lax.scan(step, (params, state), batches)
+        right = jnp.sum(jnp.argmax(_apply(params, head.features(dev)), axis=-1) == dev_labels)
+        now = Best(params, right, epoch + 1)
+        better = right >= best.right
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, best)
+        return params, state, best
 
-    start = (params, tx.init(params), params, jnp.int32(-1), jnp.int32(0))
-    (_, _, best, right, number), _ = jax.lax.scan(epoch, start, jnp.arange(head.epochs))
-    return best, right / len(dev_labels), number
+    return jax.vmap(one_head)(params, state, best, order, drawn)
 
 
-def _init(key, widths):
+def _init(random, widths):
     """Weights and biases uniform in +-1 / sqrt(fan in), as the reference's linear layers have."""
-    params = []
-    for fan_in, fan_out in itertools.pairwise(widths):
-        key, kernel_key, bias_key = jax.random.split(key, 3)
-        bound = fan_in**-0.5
-        uniform = functools.partial(jax.random.uniform, minval=-bound, maxval=bound)
-        params.append(
-            {
-                "kernel": uniform(kernel_key, (fan_in, fan_out)),
-                "bias": uniform(bias_key, (fan_out,)),
-            }
-        )
-    return params
+
+    def uniform(bound, *shape):
+        return random.uniform(-bound, bound, shape).astype(np.float32)
+
+    return [
+        {"kernel": uniform(a**-0.5, a, b), "bias": uniform(a**-0.5, b)}
+        for a, b in itertools.pairwise(widths)
+    ]
 
 
 def _apply(params, x, dropout=0.0, key=None):
     """Logits [N, K] of x [N, F]; dropout only with a key."""
+    keep = None
+    if key is not None and dropout > 0:  # one draw for all layers: it compiles sooner
+        widths = [len(layer["kernel"]) for layer in params]
+        keep = jax.random.bernoulli(key, 1 - dropout, (len(x), sum(widths)))
+        keep = jnp.split(keep, np.cumsum(widths)[:-1], axis=1)
     for i, layer in enumerate(params):
         if i:
             x = jnp.tanh(x)
-        if key is not None and dropout > 0:
-            keep = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - dropout, x.shape)
-            x = jnp.where(keep, x / (1 - dropout), 0)
+        if keep is not None:
+            x = jnp.where(keep[i], x / (1 - dropout), 0)
         x = x @ layer["kernel"] + layer["bias"][None]
     return x
 
@@ -304,11 +310,15 @@ def _predictor(params, head, block=4096):
         parts = []
         for start in range(0, len(jax.tree.leaves(inputs)[0]), block):
             stop = start + block
-            part = [np.asarray(x[start:stop], np.float32) for x in jax.tree.leaves(inputs)]
-            parts.append(_classify(params, tuple(part) if len(part) > 1 else part[0], head))
+            part = jax.tree.map(lambda x, rows=slice(start, stop): x[rows], inputs)
+            parts.append(_classify(params, _float32(part), head))
         return np.concatenate(parts, axis=1)
 
     return predict
+
+
+def _float32(inputs):
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), inputs)
 
 
 def _spread(values):

@@ -42,8 +42,8 @@ def mine(
     src: Real[np.ndarray, "S D"],
     tgt: Real[np.ndarray, "T D"],
     *,
-    margin: Margin = "ratio",
-    retrieval: Direction = "max",
+    margin: str = "ratio",
+    retrieval: str = "max",
     k: int = 4,
     search: Search = nearest,
 ) -> Mined:
@@ -54,7 +54,7 @@ def mine(
 
     Args:
       src, tgt: [S, D] and [T, D] vectors of any norm.
-      margin: the score; `absolute` is the plain cosine.
+      margin: ratio, distance or absolute; the last is the plain cosine.
       retrieval: forward: the best target of each source sentence; backward: the best source of each
         target; intersection: pairs that are both; max: the union, from the best score down, each
         sentence used once.

@@ -86,7 +86,7 @@ def ranks(
     gold: Int[np.ndarray, " Q"] | None = None,
     *,
     same: Int[np.ndarray, " N"] | None = None,
-    scoring: Scoring = "cosine",
+    scoring: str = "cosine",
     block: int = BLOCK,
 ) -> Int[np.ndarray, " Q"]:
     """Place of each query's translation among the candidates; 1 is found.
@@ -164,7 +164,7 @@ class Accuracy:
 def precision_at_1(
     src: Real[np.ndarray, "B D"],
     tgt: Real[np.ndarray, "B D"],
-    scoring: Scoring = "cosine",
+    scoring: str = "cosine",
     *,
     same_src: Int[np.ndarray, " B"] | None = None,
     same_tgt: Int[np.ndarray, " B"] | None = None,

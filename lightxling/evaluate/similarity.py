@@ -29,7 +29,7 @@ class Correlation:
 def pair_similarity(
     first: Real[np.ndarray, "N D"],
     second: Real[np.ndarray, "N D"],
-    similarity: Similarity = "cosine",
+    similarity: str = "cosine",
 ) -> Float[np.ndarray, " N"]:
     """Similarity of row i of `first` and row i of `second`: cos(u, v), or -arccos(cos(u, v)).
 
@@ -50,7 +50,7 @@ def sts(
     first: Real[np.ndarray, "N D"],
     second: Real[np.ndarray, "N D"],
     scores: Real[np.ndarray, " N"],
-    similarity: Similarity = "cosine",
+    similarity: str = "cosine",
 ) -> Correlation:
     """Correlation of the pairs' similarities with human scores (any scale, higher: more alike)."""
     predicted = pair_similarity(first, second, similarity)

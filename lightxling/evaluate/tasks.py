@@ -18,6 +18,7 @@ from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.corpus.readers import Problems, Source
 from lightxling.evaluate import mining, retrieval, similarity
+from lightxling.evaluate.similarity import Similarity
 
 Encode = Callable[[list[str]], np.ndarray]
 """Sentences to vectors [N, D], not normalised."""
@@ -59,7 +60,7 @@ class Settings:
     """Classification and NLI: heads trained, for mean and spread."""
     epochs: int = 0
     """Classification and NLI: passes over the training data; 0: as published (500 and 200)."""
-    similarity: similarity.Similarity = "cosine"
+    similarity: Similarity = "cosine"
     """STS: angular is -arccos(cosine)."""
 
 
@@ -751,16 +752,14 @@ LANGUAGE_NAMES = {
 }
 """Languages of MLDoc as its files spell them."""
 
-TWO_LETTERS = dict(
-    pair.split(":")
-    for pair in (
-        "afr:af amh:am ara:ar aze:az bel:be ben:bn bos:bs bre:br bul:bg cat:ca ces:cs cmn:zh "
-        "cor:kw cym:cy dan:da deu:de ell:el eng:en epo:eo est:et eus:eu fao:fo fin:fi fra:fr "
-        "fry:fy gla:gd gle:ga glg:gl heb:he hin:hi hrv:hr hun:hu hye:hy ido:io ile:ie ina:ia "
-        "ind:id isl:is ita:it jav:jv jpn:ja kat:ka kaz:kk khm:km kor:ko kur:ku lat:la lav:lv "
-        "lit:lt mal:ml mar:mr mkd:mk mon:mn nld:nl nno:nn nob:nb oci:oc pes:fa pol:pl por:pt "
-        "ron:ro rus:ru slk:sk slv:sl spa:es sqi:sq srp:sr swe:sv swh:sw tam:ta tat:tt tel:te "
-        "tgl:tl tha:th tuk:tk tur:tr uig:ug ukr:uk urd:ur uzb:uz vie:vi xho:xh yid:yi zsm:ms"
-    ).split()
+_CODES = (
+    "afr:af amh:am ara:ar aze:az bel:be ben:bn bos:bs bre:br bul:bg cat:ca ces:cs cmn:zh "
+    "cor:kw cym:cy dan:da deu:de ell:el eng:en epo:eo est:et eus:eu fao:fo fin:fi fra:fr "
+    "fry:fy gla:gd gle:ga glg:gl heb:he hin:hi hrv:hr hun:hu hye:hy ido:io ile:ie ina:ia "
+    "ind:id isl:is ita:it jav:jv jpn:ja kat:ka kaz:kk khm:km kor:ko kur:ku lat:la lav:lv "
+    "lit:lt mal:ml mar:mr mkd:mk mon:mn nld:nl nno:nn nob:nb oci:oc pes:fa pol:pl por:pt "
+    "ron:ro rus:ru slk:sk slv:sl spa:es sqi:sq srp:sr swe:sv swh:sw tam:ta tat:tt tel:te "
+    "tgl:tl tha:th tuk:tk tur:tr uig:ug ukr:uk urd:ur uzb:uz vie:vi xho:xh yid:yi zsm:ms"
 )
+TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
 """Codes of the Tatoeba files that have two letters elsewhere."""

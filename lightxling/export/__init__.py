@@ -1,0 +1,213 @@
+"""Exports: a trained encoder as files of a few megabytes that open where lightxling is not.
+
+`export` shrinks first (vocabulary, dimensions, number format), then writes one format, and tells what it
+cost in bytes and, given development pairs, in P@1.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from lightxling import bundle as bundles
+from lightxling.bundle import Bundle
+from lightxling.config import UserError
+from lightxling.export.quantize import Dtype, quantize
+
+Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an export did.
+
+    Attributes:
+      before, after: bytes of the encoder's parameters and tokenizer, and of the files written.
+      scores: P@1 in per cent per language pair, before and after; both directions averaged.
+    """
+
+    folder: Path
+    before: int
+    after: int
+    scores: dict[str, tuple[float, float]]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.folder}: {self.after / 1e6:,.1f} MB, from {self.before / 1e6:,.1f} MB of parameters "
+            "and tokenizer"
+        ]
+        for name, (before, after) in self.scores.items():
+            lines.append(f"  {name} P@1 {before:.2f} -> {after:.2f} ({after - before:+.2f})")
+        return "\n".join(lines)
+
+
+def export(
+    model: str | os.PathLike[str],
+    output: Path | None = None,
+    *,
+    format: Format = "safetensors",
+    dtype: Dtype = "float32",
+    checkpoint: str | None = None,
+    languages: Sequence[str] = (),
+    trim: bool = False,
+    pieces: int | None = None,
+    min_count: int = 1,
+    dimensions: int | None = None,
+    text: Sequence[Path] = (),
+    dev: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Report:
+    """Writes an encoder in a format that other programs open.
+
+    Example: lightxling export runs/en-fr --format onnx --dtype int8 --trim --dev en-fr=dev.tsv
+
+    Args:
+      model: a run or a `safetensors` export.
+      output: folder to write; by default MODEL-FORMAT-DTYPE beside the model.
+      format: safetensors (for lightxling), sentence-transformers, onnx (transformers.js too), stablehlo.
+      dtype: number format of the weights.
+      checkpoint: best, last or a step of a run.
+      languages: keep only the pieces that these languages use in the text.
+      trim: keep only the pieces that the text uses.
+      pieces: keep at most this many pieces, those that the text uses most.
+      min_count: times a piece must occur in the text to be kept.
+      dimensions: shorten vectors to this many principal components of the text.
+      text: files with a sentence per line; without any, the text is the corpus of the run.
+      dev: pairs to measure the loss in P@1 on, as `en-fr=PATH`.
+      overwrite: replace an export that stands at `output`.
+
+    Raises:
+      UserError: an argument does not fit the model or the format, or a file is missing.
+    """
+    model = Path(model)
+    output = output or model.with_name(f"{model.name}-{format}-{dtype}")
+    _check_output(output, overwrite)
+    original = small = bundles.load(model, checkpoint)
+    _check_languages(original, languages)
+    if languages or trim or pieces or min_count > 1:
+        from lightxling.export.trim import trim_vocabulary
+
+        sentences = _sentences(model, text, languages)
+        small = trim_vocabulary(small, sentences, min_count=min_count, pieces=pieces)
+    if languages:
+        small = dataclasses.replace(small, languages=tuple(languages))
+    if dimensions:
+        from lightxling.export.trim import reduce_dimensions
+
+        small = reduce_dimensions(small, _sentences(model, text, languages), dimensions)
+    small = quantize(small, dtype)
+    scores = {}
+    for source in dev:
+        name, before, after = _measure(original, small, source)
+        scores[name] = (before, after)
+    measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
+    small = dataclasses.replace(small, scores={**small.scores, **measured})
+    with _new_folder(output) as folder:
+        write(small, folder, format)
+    return Report(
+        output,
+        before=original.nbytes + len(original.tokenizer),
+        after=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
+        scores=scores,
+    )
+
+
+def write(bundle: Bundle, folder: Path, format: Format) -> None:
+    """Writes the files of one format into an empty folder."""
+    if format == "safetensors":
+        from lightxling.export import safetensors
+
+        safetensors.write(bundle, folder)
+    elif format == "stablehlo":
+        from lightxling.export import stablehlo
+
+        stablehlo.write(bundle, folder)
+    elif format == "onnx":
+        from lightxling.export import onnx
+
+        onnx.write(bundle, folder)
+    elif format == "sentence-transformers":
+        from lightxling.export import sentence_transformers
+
+        sentence_transformers.write(bundle, folder)
+    else:
+        raise UserError(f"--format {format!r} is none of {', '.join(get_args(Format))}")
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+    if not output.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{output} exists; give another --output, or --overwrite to replace it")
+    if not (output / bundles.DESCRIPTION).is_file() or (output / "checkpoints").exists():
+        raise UserError(f"{output} is no export; it is not overwritten. Give another --output")
+
+
+def _check_languages(bundle: Bundle, languages: Sequence[str]) -> None:
+    unknown = sorted(set(languages) - set(bundle.languages))
+    if bundle.languages and unknown:
+        raise UserError(
+            f"--languages {' '.join(unknown)}: the encoder knows {', '.join(bundle.languages)}"
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A folder that gets its name, and replaces what stood there, only when it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> Iterator[str]:
+    """The text that an encoder is fitted to: files, or the corpus that the run was trained on."""
+    if text:
+        from lightxling.encoder import Lines
+
+        for path in text:
+            with Lines.open(path) as lines:
+                yield from lines
+        return
+    from lightxling.export.trim import corpus_sentences
+
+    description = bundles.read_json(model / bundles.DESCRIPTION)
+    sources = description.get("config", {}).get("corpus", {}).get("sources", [])
+    if not sources:
+        raise UserError(f"{model} does not say what it was trained on; name a text with --text FILE")
+    yield from corpus_sentences(sources, languages)
+
+
+def _measure(before: Bundle, after: Bundle, source: str) -> tuple[str, float, float]:
+    """Name of a dev set, and P@1 in per cent, mean of both directions, of two encoders on it."""
+    from lightxling.corpus.readers import Problems, Source, read
+    from lightxling.encoder import Encoder
+    from lightxling.evaluate.retrieval import precision_at_1
+
+    parsed = Source.parse(source)
+    pairs = [row[:2] for row in read(parsed, Problems())]
+    if not pairs:
+        raise UserError(f"--dev {source}: the file holds no pairs")
+    scores = []
+    for bundle in (before, after):
+        encoder = Encoder(bundle)
+        src, tgt = (encoder.encode(list(side)) for side in zip(*pairs, strict=True))
+        scores.append(100 * precision_at_1(src, tgt).mean)
+    return f"{'-'.join(parsed.languages)} ({len(pairs):,} candidates)", *scores

@@ -9,6 +9,10 @@ The ids are the same for every text, which takes more than copying the pieces:
   sentinel stands where it would not have.
 - Special and byte pieces are never produced from text that spells them out.
 - A BPE piece may be merged from several pairs: all are listed, by the rank of the piece.
+
+Two differences are known: a unigram model that can cut a run of one character in several equally likely
+ways (`....`) may cut it in another order, as sentencepiece adds in float32; and a few mathematical letters
+followed by Greek combining marks.
 """
 
 import base64
@@ -22,8 +26,8 @@ from lightxling.config import UserError
 
 # noncharacters; those in the text become the last one, as unknown as themselves
 _APART, _BARRIER, _NEITHER = "\ufdd0", "\ufdd1", "\ufdd2"
-_NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTE = range(1, 7)
-_SCORE_LIMIT = 1e30
+_FINALS = {chr(code) for code in range(0x11A8, 0x11C3)}  # Hangul letters that end a syllable
+_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # types of pieces
 
 
 def read_model(tokenizer: bytes):
@@ -145,6 +149,9 @@ def _normalizers(model) -> Iterable[dict[str, Any]]:
         deleted = [key for key, value in table.items() if not value and key != "\0"]
         yield _replace(_class(deleted), _BARRIER)
         joining = _class(_combining(table), r"\p{M}")
+        finals = {key for key, value in table.items() if len(key) == 1 and value in _FINALS}
+        # the table composes letters to syllables, but adds none to a syllable
+        yield _replace(f"(?<=[\uac00-\ud7a3])(?={_class(finals | _FINALS)})", _BARRIER)
         inside = rf"(?<=[\s\S])(?={joining})"  # before a combining character, but not at the start
         yield _replace(inside + _unless_composed(table), _BARRIER)
         yield _replace(rf"(?<!{_BARRIER}){inside}", _APART)

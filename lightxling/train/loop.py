@@ -334,7 +334,8 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
             state, metrics = step_fn(state, put_batch(combine.Batch(tokens, masked), mesh))
             pending.append({"step": step, **metrics})
 
-            is_last = step == steps or stop.is_set()
+            is_stopped = stop.is_set()  # asked once, so that what stops also saves
+            is_last = step == steps or is_stopped
             is_dev = step % config.train.dev_every == 0 or step == steps
             is_save = step % config.train.checkpoint_every == 0 or is_last
             if not (is_last or is_dev or is_save or step % config.train.log_every == 0):
@@ -376,7 +377,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
                 save(state, step)
                 saved = step
             clock, waited, logged = time.perf_counter(), 0.0, step
-            if stop.is_set() and step < steps:
+            if is_stopped and step < steps:
                 progress.say(
                     f"stopped at step {saved:,}; the same command goes on from there"
                 )

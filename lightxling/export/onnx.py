@@ -1,0 +1,199 @@
+"""One ONNX graph from token ids to sentence vectors, with what transformers.js needs around it.
+
+    session = onnxruntime.InferenceSession("onnx/model.onnx")
+    (vectors,) = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})
+
+Inputs are int64 [B, L]; both dimensions are free, L up to `max_length`. `sentence_embedding` [B, d] is the
+pooled vector, not normalised; `last_hidden_state` [B, L, D] serves tools that pool by themselves. Weights
+keep the number format of the bundle and are unpacked inside the graph; it computes in float32.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling.bundle import Bundle, scale_axis
+from lightxling.config import UserError
+from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer
+from lightxling.model.forward import NORM_EPS
+
+OPSET = 17
+FILES = {
+    "float32": "model.onnx",
+    "float16": "model_fp16.onnx",
+    "bfloat16": "model_bf16.onnx",
+    "int8": "model_quantized.onnx",
+}
+"""Names under which transformers.js looks for the number formats."""
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Writes the graph, the tokenizer and the configuration."""
+    (folder / "onnx").mkdir()
+    model = graph(bundle)
+    (folder / "onnx" / FILES[bundle.dtype]).write_bytes(model.SerializeToString())
+    write_tokenizer(bundle, folder)
+    config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "README.md").write_text(model_card(bundle))
+
+
+class _Builder:
+    """Nodes and weights of a graph in the making; every method adds a node and returns its output's name."""
+
+    def __init__(self, bundle: Bundle, onnx):
+        self.bundle, self.onnx = bundle, onnx
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.number = itertools.count()
+        self.known: dict[str, str] = {}
+
+    def add(self, kind: str, *inputs: str, output: str | None = None, **attributes) -> str:
+        output = output or f"{kind.lower()}_{next(self.number)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def weight(self, values: np.ndarray, name: str | None = None) -> str:
+        """A constant in its own number format."""
+        name = name or f"constant_{next(self.number)}"
+        self.weights.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def stored(self, name: str) -> str:
+        """A parameter, as stored; once in the graph however often it is used."""
+        if name not in self.known:
+            values = self.bundle.params[name]
+            if values.dtype.name == "bfloat16":
+                kind = self.onnx.TensorProto.BFLOAT16
+                self.weights.append(
+                    self.onnx.helper.make_tensor(name, kind, values.shape, values.tobytes(), raw=True)
+                )
+            else:
+                self.weight(values, name)
+            self.known[name] = name
+        return name
+
+    def unpack(self, values: str, name: str, *, scales: str | None = None) -> str:
+        """Float32 values of what was stored; `scales` where they are not the stored ones."""
+        dtype = self.bundle.params[name].dtype.name
+        if dtype == "float32":
+            return values
+        values = self.add("Cast", values, to=self.onnx.TensorProto.FLOAT)
+        return values if scales is None else self.add("Mul", values, scales)
+
+    def matrix(self, name: str) -> str:
+        if self.bundle.params[name].dtype != np.int8:
+            return self.unpack(self.stored(name), name)
+        scales, zero = self.stored(f"{name}.scales"), np.zeros((), np.int8)
+        zeros = self.weight(np.broadcast_to(zero, self.bundle.params[f"{name}.scales"].shape))
+        axis = scale_axis(name)
+        return self.add("DequantizeLinear", self.stored(name), scales, zeros, axis=axis)
+
+    def rows(self, name: str, ids: str) -> str:
+        """Rows of a table: only those that are looked up are unpacked."""
+        found, scales = self.add("Gather", self.stored(name), ids), None
+        if f"{name}.scales" in self.bundle.params:
+            scales = self.add("Gather", self.stored(f"{name}.scales"), ids)
+            scales = self.add("Unsqueeze", scales, self.weight(np.array([-1])))
+        return self.unpack(found, name, scales=scales)
+
+    def linear(self, x: str, name: str) -> str:
+        return self.add("Add", self.add("MatMul", x, self.matrix(f"{name}.kernel")), self.stored(f"{name}.bias"))
+
+    def norm(self, x: str, name: str, output: str | None = None) -> str:
+        scale, bias = self.stored(f"{name}.scale"), self.stored(f"{name}.bias")
+        return self.add(
+            "LayerNormalization", x, scale, bias, output=output, epsilon=float(NORM_EPS), axis=-1
+        )
+
+
+def graph(bundle: Bundle):
+    """The ONNX model.
+
+    Raises:
+      UserError: the extra `export` is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UserError(
+            "--format onnx needs the onnx package: pip install 'lightxling[export]'"
+        ) from None
+
+    config, b = bundle.config, _Builder(bundle, onnx)
+    width, heads = config.width, config.heads
+    last = "last_hidden_state"
+    x = b.rows("words", "input_ids")  # [B, L, E]
+    if "word_projection" in bundle.params:
+        x = b.add("MatMul", x, b.matrix("word_projection"))
+    if config.positions:
+        length = b.add("Shape", "input_ids", start=1, end=2)
+        one = b.weight(np.array([1]))
+        stop = b.add("Squeeze", b.add("Add", length, one))
+        ids = b.add("Range", b.weight(np.array(1)), stop, b.weight(np.array(1)))
+        x = b.add("Add", x, b.rows("positions", ids))
+    x = b.norm(x, "embedding_norm", last if not config.layers else None)
+    real = b.add("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)  # [B, L]
+    if config.layers:
+        blocked = b.add("Sub", real, b.weight(np.float32(1)))
+        blocked = b.add("Mul", blocked, b.weight(np.float32(1e9)))  # 0 for real tokens
+        blocked = b.add("Unsqueeze", blocked, b.weight(np.array([1, 2])))  # [B, 1, 1, L]
+        split = b.weight(np.array([0, 0, 3, heads, width // heads]))
+        join = b.weight(np.array([0, 0, width]))
+    for i in range(config.layers):
+        name = f"blocks.{i}"
+        qkv = b.add("Reshape", b.linear(x, f"{name}.qkv"), split)
+        qkv = b.add("Transpose", qkv, perm=[2, 0, 3, 1, 4])  # [3, B, H, L, K]
+        q, k, v = (b.add("Gather", qkv, b.weight(np.array(part)), axis=0) for part in range(3))
+        scores = b.add("MatMul", q, b.add("Transpose", k, perm=[0, 1, 3, 2]))
+        scores = b.add("Mul", scores, b.weight(np.float32((width // heads) ** -0.5)))
+        weights = b.add("Softmax", b.add("Add", scores, blocked), axis=-1)
+        mixed = b.add("Transpose", b.add("MatMul", weights, v), perm=[0, 2, 1, 3])
+        mixed = b.linear(b.add("Reshape", mixed, join), f"{name}.out")
+        x = b.norm(b.add("Add", x, mixed), f"{name}.attention_norm")
+        hidden = b.linear(x, f"{name}.up")
+        hidden = b.linear(b.add("Mul", hidden, b.add("Sigmoid", hidden)), f"{name}.down")
+        is_last = i == config.layers - 1
+        x = b.norm(b.add("Add", x, hidden), f"{name}.output_norm", last if is_last else None)
+
+    output = "sentence_embedding"
+    pooled = _pool(b, x, real, None if "projection" in bundle.params else output)
+    if "projection" in bundle.params:
+        b.add("MatMul", pooled, b.matrix("projection"), output=output)
+
+    helper, kinds = onnx.helper, onnx.TensorProto
+    ids = [
+        helper.make_tensor_value_info(name, kinds.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    vectors = [
+        helper.make_tensor_value_info(last, kinds.FLOAT, ["batch", "length", width]),
+        helper.make_tensor_value_info(output, kinds.FLOAT, ["batch", bundle.dimension]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(b.nodes, "encoder", ids, vectors, b.weights),
+        producer_name="lightxling",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
+    """Pools [B, L, D] over real tokens; a sentence without tokens gives zeros."""
+    axis = b.weight(np.array([1]))
+    weight = b.add("Unsqueeze", real, b.weight(np.array([2])))  # [B, L, 1]
+    count = b.add("ReduceSum", weight, axis, keepdims=0)  # [B, 1]
+    if b.bundle.config.pooling == "max":
+        low = b.add("Mul", b.add("Sub", weight, b.weight(np.float32(1))), b.weight(np.float32(1e9)))
+        best = b.add("ReduceMax", b.add("Add", b.add("Mul", x, weight), low), axes=[1], keepdims=0)
+        some = b.add("Min", count, b.weight(np.float32(1)))
+        return b.add("Mul", best, some, output=output)
+    total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0, output=None)
+    if b.bundle.config.pooling == "sum":
+        return b.add("Identity", total, output=output)
+    return b.add("Div", total, b.add("Max", count, b.weight(np.float32(1))), output=output)

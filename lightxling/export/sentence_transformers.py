@@ -1,0 +1,207 @@
+"""A folder that `SentenceTransformer(path)` opens unchanged: a standard BertModel, pooling, a fast tokenizer.
+
+BertModel is the same function: post-norm blocks, the feed-forward activation set to silu. What differs is
+moved into the tables: positions count from 0 there and from 1 here, where row 0 is the padding; a factorised
+table is multiplied out; token types are one row of zeros.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling import tensors
+from lightxling.bundle import Bundle, Params, dequantize
+from lightxling.config import UserError
+from lightxling.export.fast_tokenizer import fast_tokenizer
+from lightxling.model.forward import NORM_EPS
+
+POOLING = {"mean": "mean", "max": "max"}
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Writes the folder's files.
+
+    Raises:
+      UserError: the encoder has something that a BertModel cannot have.
+    """
+    config = bundle.config
+    if bundle.dtype == "int8":
+        raise UserError(
+            "sentence-transformers has no int8 weights; use float16 there, or --format onnx for int8"
+        )
+    if config.pooling not in POOLING:
+        raise UserError(f"sentence-transformers has no {config.pooling} pooling; use --format onnx")
+    params = bert_params(bundle)
+    projection = params.pop("projection", None)
+    tensors.write(folder / "model.safetensors", params, {"format": "pt"})
+    write_tokenizer(bundle, folder)
+    _dump(folder / "config.json", bert_config(bundle))
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    (folder / "1_Pooling").mkdir()
+    _dump(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": config.width,
+            "pooling_mode_mean_tokens": config.pooling == "mean",
+            "pooling_mode_max_tokens": config.pooling == "max",
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
+    if projection is not None:
+        modules.append(("Dense", "2_Dense"))
+        (folder / "2_Dense").mkdir()
+        kernel = {"linear.weight": np.ascontiguousarray(projection.T)}
+        tensors.write(folder / "2_Dense" / "model.safetensors", kernel, {"format": "pt"})
+        _dump(
+            folder / "2_Dense" / "config.json",
+            {
+                "in_features": config.width,
+                "out_features": bundle.dimension,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
+        )
+    _dump(
+        folder / "modules.json",
+        [
+            {
+                "idx": i,
+                "name": str(i),
+                "path": path,
+                "type": f"sentence_transformers.models.{kind}",
+            }
+            for i, (kind, path) in enumerate(modules)
+        ],
+    )
+    _dump(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": config.max_length, "do_lower_case": False},
+    )
+    _dump(
+        folder / "config_sentence_transformers.json",
+        {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None},
+    )
+    (folder / "README.md").write_text(model_card(bundle))
+
+
+def _dump(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def bert_config(bundle: Bundle) -> dict[str, Any]:
+    """config.json of the BertModel."""
+    config = bundle.config
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": bundle.vocab_size,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads if config.layers else 1,
+        "intermediate_size": config.feedforward,
+        "hidden_act": "silu",
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "max_position_embeddings": config.max_length,
+        "type_vocab_size": 1,
+        "layer_norm_eps": float(NORM_EPS),
+        "pad_token_id": 0,
+        "dtype": "float32",
+        "torch_dtype": "float32",  # its name until transformers 5
+    }
+
+
+def bert_params(bundle: Bundle) -> Params:
+    """BertModel's parameters, in the number format of the bundle; torch keeps kernels as [out, in]."""
+    config, p = bundle.config, dequantize(bundle.params)
+    words = p["words"] @ p["word_projection"] if "word_projection" in p else p["words"]
+    positions = p["positions"][1:] if "positions" in p else np.zeros((config.max_length, config.width))
+    out: Params = {
+        "embeddings.word_embeddings.weight": words,
+        "embeddings.position_embeddings.weight": positions,
+        "embeddings.token_type_embeddings.weight": np.zeros((1, config.width)),
+    }
+
+    def norm(target, source):
+        out[f"{target}.weight"], out[f"{target}.bias"] = p[f"{source}.scale"], p[f"{source}.bias"]
+
+    def linear(target, kernel, bias):
+        out[f"{target}.weight"], out[f"{target}.bias"] = kernel.T, bias
+
+    norm("embeddings.LayerNorm", "embedding_norm")
+    for i in range(config.layers):
+        source, target = f"blocks.{i}", f"encoder.layer.{i}"
+        kernels = np.split(p[f"{source}.qkv.kernel"], 3, axis=1)
+        biases = np.split(p[f"{source}.qkv.bias"], 3)
+        for name, kernel, bias in zip(("query", "key", "value"), kernels, biases, strict=True):
+            linear(f"{target}.attention.self.{name}", kernel, bias)
+        for part, name in {
+            "attention.output.dense": "out",
+            "intermediate.dense": "up",
+            "output.dense": "down",
+        }.items():
+            linear(f"{target}.{part}", p[f"{source}.{name}.kernel"], p[f"{source}.{name}.bias"])
+        norm(f"{target}.attention.output.LayerNorm", f"{source}.attention_norm")
+        norm(f"{target}.output.LayerNorm", f"{source}.output_norm")
+    if "projection" in p:
+        out["projection"] = p["projection"]
+    dtype = bundle.params["words"].dtype
+    return {
+        name: np.ascontiguousarray(value, np.float32 if value.ndim < 2 else dtype)
+        for name, value in out.items()
+    }
+
+
+def write_tokenizer(bundle: Bundle, folder: Path) -> None:
+    """Writes tokenizer.json and what transformers and transformers.js want beside it."""
+    tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    _dump(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": bundle.config.max_length,
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "mask_token": "<MASK>",
+            "padding_side": "right",
+            "truncation_side": "right",
+            "clean_up_tokenization_spaces": False,
+            "split_special_tokens": True,  # a text that spells <MASK> holds no mask
+            "model_input_names": ["input_ids", "attention_mask"],
+        },
+    )
+
+
+def model_card(bundle: Bundle) -> str:
+    """README.md of an export: what it is, what was measured, how to use it."""
+    languages = "".join(f"\n- {code}" for code in bundle.languages)
+    lines = [
+        "---",
+        f"language:{languages}" if languages else "language: multilingual",
+        "library_name: sentence-transformers",
+        "pipeline_tag: sentence-similarity",
+        "tags:\n- sentence-transformers\n- feature-extraction\n- lightxling",
+        "---",
+        "",
+        "# A small cross-lingual sentence encoder",
+        "",
+        f"{bundle.config.layers} layers of width {bundle.config.width}, {bundle.vocab_size:,} pieces, "
+        f"vectors of {bundle.dimension} dimensions, trained with lightxling. Translations lie close "
+        "together; compare vectors by cosine.",
+        "",
+        "```python",
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        'model = SentenceTransformer("path/of/this/folder")',
+        'vectors = model.encode(["Where is the station?", "Où est la gare ?"])',
+        "```",
+    ]
+    if bundle.scores:
+        lines += ["", "## Measured", "", "| what | score |", "| --- | --- |"]
+        lines += [f"| {name} | {value:.2f} |" for name, value in bundle.scores.items()]
+    lines += ["", f"Texts are cut to {bundle.config.max_length} tokens.", ""]
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""The compiled form: StableHLO through `jax.export`, served without lightxling's Python code.
+
+    exported = jax.export.deserialize(pathlib.Path("encoder.stablehlo").read_bytes())
+    vectors = exported.call(tokens)     # int32 [B, L], padded with 0 -> float32 [B, D], not normalised
+
+B is any number of sentences, L any number of tokens up to `max_length`; it runs on cpu, cuda, rocm and tpu.
+"""
+
+import json
+from pathlib import Path
+
+from lightxling import bundle as bundles
+from lightxling.bundle import TOKENIZER, Bundle
+from lightxling.export.fast_tokenizer import fast_tokenizer
+
+FILE = "encoder.stablehlo"
+
+
+def write(bundle: Bundle, folder: Path) -> None:
+    """Writes the program with its parameters inside, and the tokenizer."""
+    (folder / FILE).write_bytes(serialize(bundle))
+    (folder / TOKENIZER).write_bytes(bundle.tokenizer)
+    tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    description = {
+        "format": "stablehlo",
+        "input": "int32 [sentences, tokens], padded with 0",
+        "output": f"float32 [sentences, {bundle.dimension}], not normalised",
+        "max_length": bundle.config.max_length,
+        "languages": list(bundle.languages),
+    }
+    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def serialize(bundle: Bundle) -> bytes:
+    """The program as bytes. Parameters keep their number format inside it."""
+    import jax
+    import jax.export
+    import jax.numpy as jnp
+
+    from lightxling.model import build
+
+    graphdef = build.structure(bundle.config, bundle.vocab_size, token_head=False)
+
+    def encode(tokens):
+        params = {}
+        for name, values in bundle.params.items():
+            if name.endswith(".scales"):
+                continue
+            # a barrier keeps the compiler from unpacking the constants into the file
+            kept = jax.lax.optimization_barrier(jnp.asarray(values)).astype(jnp.float32)
+            scales = bundle.params.get(f"{name}.scales")
+            if scales is not None:
+                kept = kept * jnp.expand_dims(jnp.asarray(scales), 1 - bundles.scale_axis(name))
+            params[name] = kept
+        projection = params.pop("projection", None)
+        vectors = build.encode(graphdef, {"encoder": bundles.nest(params)}, tokens)
+        return vectors if projection is None else vectors @ projection
+
+    limit = bundle.config.max_length
+    shape = jax.export.symbolic_shape("batch, length", constraints=[f"length <= {limit}"])
+    tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
+    platforms = ["cpu", "cuda", "rocm", "tpu"]
+    return bytes(jax.export.export(jax.jit(encode), platforms=platforms)(tokens).serialize())

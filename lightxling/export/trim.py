@@ -1,0 +1,141 @@
+"""Less of an encoder: a vocabulary of fewer pieces, vectors of fewer dimensions."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from lightxling.bundle import Bundle, array
+from lightxling.config import UserError
+from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.encoder import Encoder
+from lightxling.export.fast_tokenizer import read_model
+
+_NORMAL = 1  # type of a piece; the others are special and always kept
+_SLAB = 1 << 14
+_SAMPLE = 20_000  # sentences that the principal components are fitted on
+
+
+def trim_vocabulary(
+    bundle: Bundle, sentences: Iterable[str], *, min_count: int = 1, pieces: int | None = None
+) -> Bundle:
+    """Keeps the pieces that a text uses; sentences that use no other are encoded as before.
+
+    Single characters that the text holds are always kept, and so is what a kept BPE piece is merged from.
+
+    Args:
+      min_count: times a piece must occur.
+      pieces: largest vocabulary; the pieces that occur most often are kept.
+    """
+    model = read_model(bundle.tokenizer)
+    counts = _count_pieces(bundle.tokenizer, sentences, len(model.pieces))
+    names = [piece.piece for piece in model.pieces]
+    scores = {p.piece: p.score for p in model.pieces if p.type == _NORMAL}
+    is_bpe = model.trainer_spec.model_type == 2
+    kept = {name for name in names if name not in scores}
+    letters = {char for i in np.flatnonzero(counts) for char in names[i]}
+    kept |= {name for name in scores if name in letters} | {"▁"} & scores.keys()
+    room = (pieces or len(names)) - len(kept)
+    if room < 0:
+        raise UserError(f"--pieces {pieces} does not hold the {len(kept)} characters of the text")
+    for i in np.argsort(-counts, kind="stable"):
+        if counts[i] < max(min_count, 1):
+            break
+        wanted = {names[i]}
+        if is_bpe and names[i] in scores:
+            wanted |= merged_from(names[i], scores)
+        wanted -= kept
+        if len(wanted) <= room:
+            kept |= wanted
+            room -= len(wanted)
+
+    rows = np.array([i for i, name in enumerate(names) if name in kept])
+    pieces_kept = [model.pieces[i] for i in rows]
+    del model.pieces[:]
+    model.pieces.extend(pieces_kept)
+    model.trainer_spec.vocab_size = len(rows)
+    params = dict(bundle.params)
+    for name in ("words", "words.scales"):
+        if name in params:
+            params[name] = params[name][rows]
+    return dataclasses.replace(bundle, params=params, tokenizer=model.SerializeToString())
+
+
+def _count_pieces(tokenizer: bytes, sentences: Iterable[str], size: int) -> np.ndarray:
+    """How often each piece occurs in a text, [V]."""
+    encode = Tokenizer(tokenizer).encode
+    counts, slab = np.zeros(size, np.int64), []
+    for sentence in sentences:
+        slab.append(sentence)
+        if len(slab) == _SLAB:
+            counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
+            slab = []
+    counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
+    if not counts.any():
+        raise UserError("the text that the vocabulary is trimmed to is empty")
+    return counts
+
+
+def merged_from(piece: str, scores: Mapping[str, float]) -> set[str]:
+    """The pieces that BPE passes through on its way from characters to `piece`."""
+    parts, seen = list(piece), set(piece) & scores.keys()
+    while len(parts) > 1:
+        pairs = [
+            (-scores[a + b], i)
+            for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))
+            if a + b in scores
+        ]
+        if not pairs:
+            break
+        _, i = min(pairs)
+        parts[i : i + 2] = ["".join(parts[i : i + 2])]
+        seen.add(parts[i])
+    return seen
+
+
+def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) -> Bundle:
+    """Projects vectors on the directions in which those of a text differ most from zero.
+
+        P = the first eigenvectors of sum_i u_i u_i^T,    u_i unit vectors of distinct sentences
+
+    Nothing is subtracted, so an empty sentence stays zero and cosines change least.
+    """
+    if not 1 <= dimension < bundle.dimension:
+        raise UserError(
+            f"--dimensions {dimension} should be at least 1 and below {bundle.dimension}, what the "
+            "encoder has"
+        )
+    sample = list(dict.fromkeys(sentences))
+    if len(sample) > _SAMPLE:
+        chosen = np.random.default_rng(0).choice(len(sample), _SAMPLE, replace=False)
+        sample = [sample[i] for i in chosen]
+    if len(sample) < dimension:
+        raise UserError(
+            f"{len(sample)} different sentences are too few to choose {dimension} dimensions; add text"
+        )
+    vectors = Encoder(bundle, backend="numpy").encode(sample)
+    _, directions = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
+    projection = np.ascontiguousarray(directions[:, ::-1][:, :dimension].astype(np.float32))
+    if "projection" in bundle.params:
+        projection = array(bundle.params, "projection") @ projection
+    params = {name: bundle.params[name] for name in bundle.params if name != "projection.scales"}
+    return dataclasses.replace(bundle, params={**params, "projection": projection})
+
+
+def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
+    """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
+    from lightxling.corpus.readers import Problems, Source, read
+
+    wanted, found = set(languages), set()
+    for text in sources:
+        source = Source.parse(text)
+        found |= set(source.languages)
+        sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
+        if sides:
+            for row in read(source, Problems()):
+                yield from (row[i] for i in sides)
+    if wanted - found:
+        raise UserError(
+            f"there is no text in {', '.join(sorted(wanted - found))} to choose a vocabulary by; "
+            "name some with --text FILE"
+        )
