@@ -3,7 +3,6 @@
 Heavy imports stand inside the functions, so that `lightxling --help` starts at once.
 """
 
-import dataclasses
 import difflib
 import inspect
 import os
@@ -20,34 +19,16 @@ Model = Annotated[Path, tyro.conf.Positional]
 """A run directory or an exported one."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    config: Annotated[Config, tyro.conf.arg(name="")]
+Unprefixed = tyro.conf.arg(name="")
 
 
-@dataclasses.dataclass(frozen=True)
-class Train:
-    workdir: Path
-    """Folder of the run; a run that stands there already is resumed."""
-    config: Annotated[Config, tyro.conf.arg(name="")]
-
-
-def with_recipe(command: type, function: Callable, args: list[str]):
-    """Parses `CONFIG [--key.sub value ...]`: the recipe gives the defaults of the flags."""
-    name = function.__name__
-    if args and args[0] not in ("-h", "--help") and args[0].startswith("-"):
+def with_recipe(name: str, args: list[str]) -> tuple[Config, list[str]]:
+    """Splits `CONFIG [--key.sub value ...]`; the recipe gives the defaults of the flags."""
+    if not args or args[0] in ("-h", "--help"):
+        return Config(), ["--help"]
+    if args[0].startswith("-"):
         raise UserError(f"a recipe comes first: lightxling {name} light {' '.join(args)}")
-    recipe, rest = (load(args[0]), args[1:]) if args and args[0][0] != "-" else (Config(), ["-h"])
-    fields = {"config": recipe}
-    if command is Train:
-        fields["workdir"] = tyro.MISSING
-    return tyro.cli(
-        tyro.conf.configure(tyro.conf.FlagConversionOff)(command),
-        args=rest,
-        default=command(**fields),
-        prog=f"lightxling {name} CONFIG",
-        description=inspect.getdoc(function),
-    )
+    return load(args[0]), args[1:]
 
 
 def quickstart(workdir: Path = Path("quickstart")) -> None:
@@ -70,7 +51,12 @@ def prepare(args: list[str]) -> None:
 
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
-    config = with_recipe(Prepare, prepare, args).config
+    recipe, rest = with_recipe("prepare", args)
+
+    def parsed(config: Annotated[Config, Unprefixed] = recipe) -> Config:
+        return config
+
+    config = parse(parsed, rest, name="prepare CONFIG", help=prepare)
     validate(config)
     from lightxling.corpus.prepare import prepare as run
 
@@ -82,13 +68,24 @@ def train(args: list[str]) -> None:
 
     Example: lightxling train light --workdir runs/mine --corpus.sources "en-fr=data/*.tsv.gz"
     """
-    given = with_recipe(Train, train, args)
-    validate(given.config)
+    recipe, rest = with_recipe("train", args)
+
+    def parsed(
+        workdir: Path, config: Annotated[Config, Unprefixed] = recipe
+    ) -> tuple[Path, Config]:
+        """
+        Args:
+          workdir: folder of the run; a run that stands there already is resumed.
+        """
+        return workdir, config
+
+    workdir, config = parse(parsed, rest, name="train CONFIG", help=train)
+    validate(config)
     from lightxling.encoder import keep_compiled
     from lightxling.train.loop import train as run
 
     keep_compiled()
-    run(given.config, given.workdir)
+    run(config, workdir)
 
 
 def evaluate(
@@ -237,6 +234,17 @@ def mine(
     )
 
 
+def parse(function: Callable, args: list[str], *, name: str, help: Callable):
+    """Calls `function` with typed flags; the help text is that of the command."""
+    return tyro.cli(
+        function,
+        args=args,
+        prog=f"lightxling {name}",
+        description=inspect.getdoc(help).split("\n\nArgs:")[0],
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
 def note(line: str) -> None:
     """A line about the progress, on standard error."""
     print(line, file=sys.stderr)
@@ -270,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
         if name in ("prepare", "train"):
             COMMANDS[name](args)
         else:
-            tyro.cli(COMMANDS[name], args=args, prog=f"lightxling {name}")
+            parse(COMMANDS[name], args, name=name, help=COMMANDS[name])
     except UserError as error:
         note(f"lightxling: {error}")
         return 2

@@ -14,7 +14,7 @@ import json
 import runpy
 import typing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 class UserError(Exception):
@@ -251,14 +251,14 @@ def to_dict(config) -> dict:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(kind, values: dict, path: str = ""):
+def from_dict(kind, values: Any, path: str = ""):
     """A config dataclass from plain values; every key must be known and every value of its type.
 
     Raises:
       UserError: names the key.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{path or 'config'} should be a table of settings, got {values!r}")
+        raise UserError(f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}")
     fields = typing.get_type_hints(kind)
     for key in values:
         if key not in fields:

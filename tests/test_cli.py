@@ -1,0 +1,95 @@
+"""Commands as typed: what they print, their exit codes, and no traceback."""
+
+import subprocess
+import sys
+
+import pytest
+from lightxling.cli import COMMANDS, main
+
+
+def run(capsys, *argv) -> tuple[int, str]:
+    """Exit code and all output of a command."""
+    try:
+        code = main([str(a) for a in argv])
+    except SystemExit as stop:  # tyro's own refusals
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(capsys, name):
+    code, text = run(capsys, name, "--help")
+    assert code == 0
+    assert f"Example: lightxling {name}" in text
+
+
+def test_help_and_import_do_not_load_jax():
+    script = (
+        "import sys, lightxling\n"
+        "from lightxling.cli import main\n"
+        "for argv in (['--help'], ['train', 'light', '--help'], ['evaluate', '--help']):\n"
+        "    try: main(argv)\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'jax', 'tensorflow', 'torch', 'tensorflow_datasets'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "perhaps you meant train"),
+        (["train", "lihgt", "--workdir", "x"], "perhaps you meant light"),
+        (["train", "--workdir", "x"], "a recipe comes first"),
+        (["train", "light", "--workdir", "x", "--train.batchsize", "3"], "--train.batch-size"),
+        (["train", "light", "--workdir", "x", "--train.batch-size", "many"], "invalid"),
+        (["train", "light"], "--workdir"),
+        (["train", "light", "--workdir", "x"], "corpus.sources"),
+        (["prepare", "light", "--corpus.sources", "en-fr=missing.tsv"], "missing.tsv"),
+        (["prepare", "light", "--corpus.sources", "missing.tsv"], "en-fr"),
+        (["prepare", "light", "--model.width", "500", "--model.heads", "8"], "496 or 504"),
+        (["encode", "missing", "sentences.txt"], "missing"),
+        (["search", "missing", "sentences.txt"], "missing"),
+        (["evaluate", "missing", "--task", "retrieval", "--data", "x.tsv"], "missing"),
+    ],
+)
+def test_mistakes_end_in_one_message(capsys, tmp_path, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    code, text = run(capsys, *argv)
+    assert code == 2
+    assert message in text.replace("\n", " ")
+    assert "Traceback" not in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_corpus_is_named(capsys, tmp_path):
+    empty = tmp_path / "empty.tsv"
+    empty.touch()
+    source = ("--corpus.sources", f"en-fr={empty}", "--corpus.store", tmp_path / "stores")
+    code, text = run(capsys, "prepare", "light", *source)
+    assert code == 2
+    assert "empty" in text
+
+
+def test_a_vocabulary_too_large_for_the_text_names_the_largest(capsys, corpus, tmp_path):
+    source = ("--corpus.sources", f"aa-bb={corpus}", "--corpus.store", tmp_path / "stores")
+    code, text = run(capsys, "prepare", "light", *source)
+    assert code == 2
+    assert "vocab" in text
+    assert "16000" in text.replace(",", "")
+
+
+def test_bad_lines_are_counted_and_placed(capsys, corpus, tmp_path):
+    bad = tmp_path / "bad.tsv"
+    lines = corpus.read_bytes().splitlines(keepends=True)
+    bad.write_bytes(b"".join([*lines[:2], b"one column\n", b"\xff\xfe\tx\n", *lines[2:]]))
+    code, text = run(
+        capsys, "prepare", "light", "--corpus.sources", f"aa-bb={bad}",
+        "--corpus.store", tmp_path / "stores", "--tokenizer.vocab-size", 300,
+    )  # fmt: skip
+    assert code == 0, text
+    assert "bad.tsv:3" in text
+    assert "bad.tsv:4" in text

@@ -1,0 +1,96 @@
+"""Configs: every recipe builds, unknown and impossible settings are refused by name."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+from lightxling import config as configs
+from lightxling.config import Config, UserError, from_dict, load, recipes, to_dict, validate
+from lightxling.model import build as models
+from lightxling.objectives import combine
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_every_recipe_builds_its_model(name):
+    config = load(name)
+    validate(config)
+    assert config.name == name
+    has_head = "tokens" in combine.active(config.objectives)
+    vocab = config.tokenizer.vocab_size
+    shapes = jax.eval_shape(
+        lambda: models.initialise(config.model, vocab, jax.random.key(0), token_head=has_head)
+    )
+    assert models.count(shapes) > 0
+
+
+def test_the_paper_recipe_keeps_the_paper_s_settings():
+    config = load("acl2021")
+    assert (config.optimizer.learning_rate, config.optimizer.l2) == (1e-3, 1e-5)
+    weights = combine.active(config.objectives)
+    assert weights == {"tokens": 1.0, "align": 2.0, "similarity": 2.0}
+
+
+def test_a_config_survives_json():
+    config = load("light")
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"batchsize": 3}}, "unknown setting train.batchsize; perhaps .*batch_size"),
+        ({"train": {"batch_size": "3"}}, "train.batch_size='3' should be of type int"),
+        ({"train": {"batch_size": True}}, "train.batch_size=True should be of type int"),
+        ({"model": {"pooling": "median"}}, "model.pooling='median' should be one of"),
+        ({"model": 3}, "model should be a table"),
+        ({"train": {"buckets": 3}}, "train.buckets=3 should be a list"),
+    ],
+)
+def test_bad_values_in_a_file_are_named(values, message):
+    with pytest.raises(UserError, match=message):
+        from_dict(Config, values)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("model", {"width": 500, "heads": 8}, "model.width=500 .* model.heads=8; try 496 or 504"),
+        ("model", {"embedding_width": 600}, "model.embedding_width=600 is larger"),
+        ("model", {"layers": -1}, "model.layers=-1"),
+        ("model", {"dropout": 1.0}, "model.dropout=1.0"),
+        ("train", {"batch_size": 1}, "no negatives"),
+        ("train", {"batch_size": 0}, "train.batch_size=0"),
+        ("train", {"epochs": 0.0}, "train.epochs=0.0"),
+        ("train", {"buckets": ()}, "train.buckets"),
+        ("optimizer", {"learning_rate": float("nan")}, "optimizer.learning_rate=nan"),
+    ],
+)
+def test_impossible_settings_are_named(part, changes, message):
+    config = dataclasses.replace(
+        Config(), **{part: dataclasses.replace(getattr(Config(), part), **changes)}
+    )
+    with pytest.raises(UserError, match=message):
+        validate(config)
+
+
+def test_a_run_must_learn_something():
+    terms = {
+        name: dataclasses.replace(getattr(Config().objectives, name), weight=0.0)
+        for name in ("tokens", "align", "similarity")
+    }
+    with pytest.raises(UserError, match="nothing would be learnt"):
+        validate(dataclasses.replace(Config(), objectives=configs.ObjectivesConfig(**terms)))
+
+
+def test_recipes_that_cannot_be_loaded(tmp_path):
+    with pytest.raises(UserError, match="perhaps you meant light"):
+        load("lihgt")
+    with pytest.raises(UserError, match="no config file"):
+        load(str(tmp_path / "missing.py"))
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match="must hold"):
+        load(str(tmp_path / "empty.py"))
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        load(str(tmp_path / "broken.py"))
