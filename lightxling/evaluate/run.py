@@ -26,7 +26,7 @@ from lightxling.config import UserError
 from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
-from lightxling.evaluate.tasks import TASKS, Encode, Settings, Unit, select
+from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Settings, Unit, select
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -183,12 +183,13 @@ def _empty(task: str, dataset: str, settings: dict[str, Any]) -> Results:
 
 # On the screen
 
+DETAILS = ("forward_by_text", "backward_by_text")
 DESCRIPTIONS = ("candidates", "queries", "pairs", "documents")
 
 
 def mean_scores(results: Results) -> dict[str, float]:
-    """Mean of every score over the units (the pooled unit of STS is none)."""
-    rows = [unit["scores"] for name, unit in results["results"].items() if name != "pooled"]
+    """Mean of every score over the units; the pooled one of STS is not averaged again."""
+    rows = [unit["scores"] for name, unit in results["results"].items() if name != POOLED]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
@@ -196,7 +197,8 @@ def mean_scores(results: Results) -> dict[str, float]:
 def table(results: Results) -> Table:
     """The units of a benchmark, one in a row, with their mean."""
     units = results["results"]
-    scores = list(dict.fromkeys(name for unit in units.values() for name in unit["scores"]))
+    scores = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
+    scores = [name for name in scores if name not in DETAILS]
     about = [name for name in DESCRIPTIONS if any(name in unit for unit in units.values())]
     settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items())
     out = Table(title=f"{results['task']} {results['dataset']} ({settings})", title_justify="left")
@@ -212,7 +214,10 @@ def table(results: Results) -> Table:
     if len(units) > 1:
         mean = mean_scores(results)
         out.add_section()
-        out.add_row(f"mean of {len(units)}", *(_percent(mean.get(score)) for score in scores))
+        out.add_row(
+            f"mean of {len(units.keys() - {POOLED})}",
+            *(_percent(mean.get(score)) for score in scores),
+        )
     return out
 
 

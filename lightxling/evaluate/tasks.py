@@ -23,6 +23,9 @@ from lightxling.evaluate.similarity import Similarity
 Encode = Callable[[list[str]], np.ndarray]
 """Sentences to vectors [N, D], not normalised."""
 
+POOLED = "pooled"
+"""Name of the unit that scores several language pairs together."""
+
 RSIM_LIMIT = 2000  # sentences; memory grows with the square
 
 PARALLEL_NAME = re.compile(
@@ -659,7 +662,7 @@ class _BiasUnit(Unit):
             }
 
         files = _constant(file for _, file in found)
-        return cls(dataset, "pooled", (), files, run, None, tuple(found), settings)
+        return cls(dataset, POOLED, (), files, run, None, tuple(found), settings)
 
     def narrowed(self, known: Callable[[str], bool]) -> "_BiasUnit | None":
         found = [(pair, file) for pair, file in self.found if all(map(known, pair))]

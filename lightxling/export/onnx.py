@@ -59,7 +59,7 @@ class _Builder:
     def weight(self, values: np.ndarray, name: str | None = None) -> str:
         """A constant in its own number format."""
         name = name or f"constant_{next(self.number)}"
-        self.weights.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.weights.append(self.onnx.numpy_helper.from_array(np.array(values, order="C"), name))
         return name
 
     def stored(self, name: str) -> str:

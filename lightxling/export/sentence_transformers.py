@@ -123,6 +123,8 @@ def bert_params(bundle: Bundle) -> Params:
         "embeddings.word_embeddings.weight": words,
         "embeddings.position_embeddings.weight": positions,
         "embeddings.token_type_embeddings.weight": np.zeros((1, config.width)),
+        "pooler.dense.weight": np.zeros((config.width, config.width)),  # unused, but asked for
+        "pooler.dense.bias": np.zeros(config.width),
     }
 
     def norm(target, source):

@@ -1,5 +1,6 @@
 """Saving and restoring with orbax: whole or not at all, checked by checksum, on any number of devices."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -24,6 +25,20 @@ def digest(path: Path) -> dict[str, str]:
     }
 
 
+@contextlib.contextmanager
+def full_disk_explained(folder: Path):
+    """Turns a full disk into a UserError; tensorstore reports it as a ValueError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if "No space left on device" not in str(error):
+            raise
+        raise UserError(
+            f"the disk of {folder} is full; the checkpoints written so far are whole. Free some "
+            "space and type the same command again to go on from the last one"
+        ) from error
+
+
 def save(path: Path, tree: Any) -> None:
     """Writes a tree of arrays under a temporary name, with checksums, then renames.
 
@@ -35,25 +50,21 @@ def save(path: Path, tree: Any) -> None:
     path = path.absolute()
     temporary = path.with_name(path.name + ".writing")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(temporary, tree, force=True)
-        if jax.process_index() == 0:
-            checksums = temporary / CHECKSUMS
-            checksums.write_text(json.dumps(digest(temporary)))
-            old = path.with_name(path.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            if path.exists():
-                path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
-    except (OSError, ValueError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            f"the disk is full: {path} could not be written; the checkpoints before it are whole. "
-            "Free some space and type the same command again to go on from the last one"
-        ) from error
+        with full_disk_explained(path.parent):
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(temporary, tree, force=True)
+            if jax.process_index() == 0:
+                checksums = temporary / CHECKSUMS
+                checksums.write_text(json.dumps(digest(temporary)))
+                old = path.with_name(path.name + ".old")
+                shutil.rmtree(old, ignore_errors=True)
+                if path.exists():
+                    path.rename(old)
+                temporary.rename(path)
+                shutil.rmtree(old, ignore_errors=True)
+    finally:
+        for leftover in path.parent.glob(temporary.name + "*"):
+            shutil.rmtree(leftover, ignore_errors=True)
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 

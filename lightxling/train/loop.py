@@ -243,7 +243,11 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
     """
-    console = console or Console(highlight=False)
+    with checkpoint.full_disk_explained(workdir):
+        return _train(config, workdir, console or Console(highlight=False))
+
+
+def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
     mesh = make_mesh(config.mesh, batch_size=config.train.batch_size)
@@ -323,7 +327,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
 
     start = int(state.step)
     saved, skipped = start, 0
-    with Progress(workdir, start=start, stop=steps, console=console) as progress, stop_on_signals() as stop:
+    with (
+        Progress(workdir, start=start, stop=steps, console=console) as progress,
+        stop_on_signals() as stop,
+    ):
         pending: list[dict] = []
         clock, waited, logged = time.perf_counter(), 0.0, start
         source = batches.iterate(start, steps)

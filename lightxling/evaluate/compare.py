@@ -1,0 +1,201 @@
+"""`lightxling compare`: one table over runs, with what each cost and what it scores.
+
+Runs whose settings differ in the seed only are one row: mean ± standard deviation.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.table import Table
+
+from lightxling.config import UserError
+from lightxling.evaluate.run import load_results, mean_scores
+
+Format = Literal["table", "markdown", "csv"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run directory (or an export) says about itself."""
+
+    name: str
+    group: str
+    """Equal for runs that may be averaged."""
+    values: dict[str, float]
+    """Column to number; columns in the order in which they are shown."""
+
+
+def read_run(path: Path) -> Run:
+    """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty."""
+    try:
+        config = json.loads((path / "config.json").read_text())
+        assert isinstance(config, dict)
+    except OSError:
+        raise UserError(
+            f"{path} is no run: it has no config.json; give the folders that `lightxling train` "
+            "or `lightxling export` wrote"
+        ) from None
+    except (ValueError, AssertionError):
+        raise UserError(f"{path}/config.json is damaged; copy or train the run again") from None
+    values = {**_size(path, config), **_cost(path), **_scores(path)}
+    return Run(path.absolute().name, _without_seed(path, config), values)
+
+
+def compare(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the table, in the order of the runs.
+
+    A row has `run` (the names of its runs), `runs` (how many) and, per column, (mean, sample
+    standard deviation); the deviation is None for a single run, and a column that a run lacks is
+    None.
+    """
+    groups: dict[str, list[Run]] = {}
+    for path in paths:
+        run = read_run(path)
+        groups.setdefault(run.group, []).append(run)
+    columns = list(dict.fromkeys(c for runs in groups.values() for r in runs for c in r.values))
+    rows = []
+    for runs in groups.values():
+        row: dict[str, Any] = {"run": ", ".join(run.name for run in runs), "runs": len(runs)}
+        for column in columns:
+            values = [run.values[column] for run in runs if column in run.values]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            row[column] = (float(np.mean(values)), spread) if values else None
+        rows.append(row)
+    return columns, rows
+
+
+def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str | Table:
+    """The table for the screen, as Markdown, or as CSV (deviations in columns of their own)."""
+    if form == "csv":
+        return _csv(columns, rows)
+    header = ["run", "runs", *columns]
+    body = [
+        [row["run"], str(row["runs"]), *(_cell(column, row[column]) for column in columns)]
+        for row in rows
+    ]
+    if form == "markdown":
+        lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+        return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+    # On the screen runs stand side by side: there are more scores than runs.
+    table = Table("", *(f"{line[0]} ({line[1]})" if line[1] != "1" else line[0] for line in body))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for i, column in enumerate(columns):
+        table.add_row(column, *(line[2 + i] for line in body))
+    return table
+
+
+def _size(path: Path, config: dict[str, Any]) -> dict[str, float]:
+    """Parameters and bytes: of the files of an export, or of a float32 export of a run."""
+    if "config" not in config:
+        files = [
+            file for file in path.rglob("*") if "evaluation" not in file.relative_to(path).parts
+        ]
+        return {"bytes": sum(file.stat().st_size for file in files if file.is_file())}
+    count = config.get("parameters", {}).get("encoder")
+    if count is None:
+        return {}
+    tokenizer = path / "tokenizer.model"
+    return {
+        "parameters": count,
+        "bytes": 4 * count + (tokenizer.stat().st_size if tokenizer.is_file() else 0),
+    }
+
+
+def _cost(path: Path) -> dict[str, float]:
+    """Pairs trained on, time and memory, from metrics.jsonl."""
+    records = []
+    try:
+        lines = (path / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue  # half a line of a run that was killed
+    records = [r for r in records if isinstance(r, dict) and r.get("pairs_per_second")]
+    if not records:
+        return {}
+    seconds, before = 0.0, 0
+    for record in records:
+        seconds += (record["pairs"] - before) / record["pairs_per_second"]
+        before = record["pairs"]
+    values = {
+        "training pairs": records[-1]["pairs"],
+        "training hours": seconds / 3600,
+        "pairs/s": float(np.median([record["pairs_per_second"] for record in records])),
+    }
+    memory = [
+        record[k] for record in records for k in ("device_memory", "peak_memory") if k in record
+    ]
+    if memory:
+        values["peak memory"] = max(memory)
+    dev = [record["dev_p@1"] for record in records if record.get("dev_p@1") is not None]
+    if dev:
+        values["best dev P@1"] = max(dev)
+    return values
+
+
+def _scores(path: Path) -> dict[str, float]:
+    """Mean of every score of every benchmark; the scores of single units follow."""
+    values: dict[str, float] = {}
+    single: dict[str, float] = {}
+    for file in sorted((path / "evaluation").glob("*.json")):
+        results = load_results(file)
+        if not results["results"]:
+            continue
+        name = file.name.removesuffix(".json")
+        units = results["results"]
+        values |= {f"{name} {score}": mean for score, mean in mean_scores(results).items()}
+        if len(units) > 1:
+            for unit, result in units.items():
+                single |= {f"{name} {unit} {k}": v for k, v in result["scores"].items()}
+    return {**values, **single}
+
+
+def _without_seed(path: Path, config: dict[str, Any]) -> str:
+    """The settings of a run without its seed; an export has none and stands alone."""
+    if not isinstance(config.get("config"), dict):
+        return str(path.absolute())
+    settings = {k: v for k, v in config["config"].items() if k not in ("mesh", "name")}
+    corpus, train = (dict(settings.get(part, {})) for part in ("corpus", "train"))
+    corpus.pop("store", None)
+    for key in ("seed", "dev_every", "log_every", "checkpoint_every", "keep"):
+        train.pop(key, None)  # all but the seed change no parameter
+    settings |= {"corpus": corpus, "train": train}
+    return json.dumps([settings, config.get("store", {}).get("tokenizer")], sort_keys=True)
+
+
+def _cell(column: str, value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return ""
+    mean, spread = value
+    if column in ("bytes", "peak memory"):
+        return f"{mean / 1e6:,.1f} MB"
+    if column in ("parameters", "training pairs", "pairs/s"):
+        return f"{mean:,.0f}"
+    digits = 2 if column == "training hours" else 1
+    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
+
+
+def _csv(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "runs", *(name for c in columns for name in (c, f"{c} sd"))])
+    for row in rows:
+        cells = [part for c in columns for part in (row[c] or (None, None))]
+        writer.writerow(
+            [row["run"], row["runs"], *("" if c is None else f"{c:.6g}" for c in cells)]
+        )
+    return out.getvalue()
+
+
+def _escape(cell: str) -> str:
+    return cell.replace("|", "\\|")

@@ -1,0 +1,472 @@
+import gzip
+import json
+import zlib
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lightxling.config import UserError
+from lightxling.evaluate import run, tasks
+from lightxling.evaluate.tasks import TASKS, Settings
+
+
+def encode(texts):
+    """Counts of hashed words; the words of `translate` share theirs, so that translations meet."""
+    vectors = np.zeros((len(texts), 64), np.float32)
+    for row, text in zip(vectors, texts, strict=True):
+        for word in text.lower().replace("fr_", "").replace(".", " ").split():
+            row[zlib.crc32(word.encode()) % 64] += 1
+    return vectors
+
+
+def translate(text):
+    return " ".join(f"fr_{word}" for word in text.split())
+
+
+def words(count, seed=0, length=6):
+    rng = np.random.default_rng(seed)
+    return [" ".join(f"w{n}" for n in rng.integers(0, 500, length)) for _ in range(count)]
+
+
+def write(path, rows):
+    path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def evaluate(task, data, folder, **options):
+    console = Console(file=open("/dev/null", "w"))  # noqa: SIM115
+    options = {"settings": Settings(epochs=20, seeds=2), "console": console, **options}
+    data = data if isinstance(data, list) else [str(data)]
+    return run.evaluate(encode, "model", tasks=[task], data=data, folder=folder, **options)
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "evaluation"
+
+
+def test_retrieval_over_tsv_gzip_and_moses_files(data, out):
+    english = words(50)
+    french = [translate(text) for text in english]
+    write(data / "dev.en-fr.tsv", zip(english, french, strict=True))
+    with gzip.open(data / "dev.en-de.tsv.gz", "wt") as file:
+        file.writelines(f"{a}\t{b}\n" for a, b in zip(english, reversed(french), strict=True))
+    (data / "corpus.en-it.en").write_text("\n".join(english))
+    (data / "corpus.en-it.it").write_text("\n".join(french))
+    first, second = evaluate("retrieval", data, out)
+    assert (first["dataset"], second["dataset"]) == ("corpus", "dev")
+    assert first["results"]["en-it"]["scores"]["accuracy"] == 100
+    assert second["results"]["en-fr"]["scores"]["error"] == 0
+    assert second["results"]["en-de"]["scores"]["accuracy"] == 0
+    assert second["results"]["en-fr"]["candidates"] == 50
+    assert second["results"]["en-fr"]["sentences"] == 100
+    assert json.loads((out / "retrieval.dev.json").read_text()) == second
+    assert run.mean_scores(second)["accuracy"] == 50
+
+
+def test_duplicates_count_by_text_and_blank_pairs_are_left_out(data, out):
+    english = ["a b", "c d", "c d", "", "e"]
+    french = ["fr_a fr_b", "fr_c fr_d", "fr_c fr_d", "fr_x", "fr_e"]
+    write(data / "x.en-fr.tsv", zip(english, french, strict=True))
+    (results,) = evaluate("retrieval", data, out)
+    unit = results["results"]["en-fr"]
+    assert (unit["scores"]["accuracy"], unit["scores"]["by_text"]) == (50, 100)
+    assert unit["candidates"] == 4
+    assert unit["repeated_texts"] == [1, 1]
+
+
+def test_sides_of_different_length_are_named(data, out):
+    (data / "x.en-fr.en").write_text("one\ntwo\n")
+    (data / "x.en-fr.fr").write_text("un\n")
+    with pytest.raises(UserError, match=r"x\.en-fr\.fr ends after line 1"):
+        evaluate("retrieval", data, out)
+
+
+def test_languages_are_those_wanted_or_those_of_the_encoder(data, out):
+    for language in ("fr", "de", "it"):
+        write(data / f"dev.en-{language}.tsv", [("a", "fr_a"), ("b", "fr_b")])
+
+    def names(**options):
+        return list(evaluate("retrieval", data, out, **options)[0]["results"])
+
+    assert names() == ["en-de", "en-fr", "en-it"]
+    assert names(trained=["en", "fr"]) == ["en-fr"]
+    assert names(trained=["en", "fr"], languages=["it", "de"]) == ["en-de", "en-it"]
+    with pytest.raises(UserError, match=r"there is no es in .*; there is de, en, fr, it"):
+        names(languages=["es"])
+    with pytest.raises(UserError, match="none of them"):
+        names(trained=["en", "xx"])
+
+
+def test_tatoeba_layout_and_three_letter_codes(data, out):
+    english = words(30)
+    for code in ("fra", "deu"):
+        (data / f"tatoeba.{code}-eng.{code}").write_text("\n".join(map(translate, english)))
+        (data / f"tatoeba.{code}-eng.eng").write_text("\n".join(english))
+    (results,) = evaluate("tatoeba", data, out, languages=["fr"])
+    assert list(results["results"]) == ["fra-eng"]
+    assert results["results"]["fra-eng"]["scores"]["error"] == 0
+
+
+def test_tatoeba_of_tensorflow_datasets_names_its_fields():
+    units = TASKS["tatoeba"].find(["tfds"], Settings())
+    assert len(units) == 36
+    (french,) = tasks.select(units, ["fr"], [], "tfds")
+    assert french.languages == ("fr", "en")
+    source = french.pairs.args[0]
+    assert source.path == "tfds:tatoeba/tatoeba_fr#source_sentence,target_sentence"
+
+
+def test_muse_order_by_hand():
+    src = ["B  b", "a", "A", "c", "d"]
+    tgt = ["y", "x", "z", "Y", "w"]
+    # Unique on the source: (b b, y) (a, x) (c, y) (d, w). Unique on the target, sources in order:
+    # a x, b b y, d w. Sorted by target: w x y; then permutation(3) of seed 1234.
+    order = np.random.RandomState(1234).permutation(3)
+    expected = [[("d", "w"), ("a", "x"), ("b b", "y")][i] for i in order]
+    found = tasks.muse_order(src, tgt, lowercase=True)
+    assert list(zip(*found, strict=True)) == expected
+    assert len(tasks.muse_order(src, tgt, lowercase=False)[0]) == 5
+
+
+def test_europarl_counts_its_queries_and_candidates(data, out):
+    english = sorted(set(words(120)))
+    write(data / "ep.en-fr.tsv", [(text, translate(text)) for text in english])
+    settings = Settings(queries=20, candidates=60)
+    (results,) = evaluate("europarl", data, out, settings=settings)
+    unit = results["results"]["en-fr"]
+    assert (unit["queries"], unit["candidates"]) == (20, 60)
+    assert unit["sentences"] == 2 * (20 + 60)
+    assert unit["scores"]["accuracy"] == 100
+    (whole,) = evaluate("europarl", data, out)
+    assert whole["results"]["en-fr"]["candidates"] == len(english)
+    with pytest.raises(UserError, match="margin"):
+        evaluate("europarl", data, out, settings=Settings(scoring="margin"))
+
+
+def bucc(data, split, count, seed):
+    english = words(count, seed)
+    noise = [translate(text) for text in words(count, seed + 100)]
+    gold = range(0, count, 2)
+    french = [translate(english[i]) if i in gold else noise[i] for i in range(count)]
+    write(data / f"fr-en.{split}.fr", [(f"fr-{i}", text) for i, text in enumerate(french)])
+    write(data / f"fr-en.{split}.en", [(f"en-{i}", text) for i, text in enumerate(english)])
+    write(data / f"fr-en.{split}.gold", [(f"fr-{i}", f"en-{i}") for i in gold])
+
+
+def test_bucc_fits_on_training_and_measures_on_test(data, out):
+    bucc(data, "training", 60, 0)
+    bucc(data, "test", 40, 1)
+    (results,) = evaluate("bucc", data, out)
+    unit = results["results"]["fr-en"]
+    assert unit["fitted_on"] == "training"
+    assert unit["candidates"] == {"training": [60, 60], "test": [40, 40]}
+    assert unit["gold"] == {"training": 30, "test": 20}
+    assert unit["scores"]["f1"] > 90
+    assert unit["scores"]["f1_fitted"] > 90
+    (data / "fr-en.training.gold").unlink()
+    (data / "fr-en.test.gold").unlink()
+    with pytest.raises(UserError, match="gold is missing"):
+        evaluate("bucc", data, out)
+
+
+def labelled(data, name, count, seed, strange=None):
+    rng = np.random.default_rng(seed)
+    topics = {"games": range(20), "science": range(20, 40), "text": range(40, 60)}
+    rows = []
+    for i in range(count):
+        label = list(topics)[i % 3]
+        text = ". ".join(
+            f"w{rng.choice(topics[label])} w{rng.choice(topics[label])}" for _ in "123"
+        )
+        rows.append((label, translate(text) if ".fr" in name else text))
+    return write(data / name, rows + ([strange] if strange else []))
+
+
+@pytest.mark.parametrize("head", ["mlp", "logistic"])
+def test_classification_is_trained_once_and_tested_in_every_language(data, out, head):
+    labelled(data, "topic.train.en.tsv", 90, 0)
+    labelled(data, "topic.dev.en.tsv", 30, 1)
+    labelled(data, "topic.dev.fr.tsv", 30, 2)
+    calls = []
+
+    def counting(texts):
+        calls.append(len(texts))
+        return encode(texts)
+
+    settings = Settings(epochs=30, seeds=2, head=head)
+    (results,) = run.evaluate(
+        counting, "m", tasks=["classification"], data=[str(data)], folder=out, settings=settings
+    )
+    assert calls == [270, 90, 90]  # three sentences a document; the training set once
+    for language in ("en", "fr"):
+        unit = results["results"][language]
+        assert unit["scores"]["accuracy"] > 80
+        assert unit["classes"] == ["games", "science", "text"]
+        assert np.sum(unit["confusion"]) == pytest.approx(unit["documents"])
+        assert unit["selected_on"] == "a tenth of topic.train.en.tsv"
+        assert unit["trained_on"] == "81 of topic.train.en.tsv"
+
+
+def test_mldoc_names_and_selection_on_the_development_file(data, out):
+    labelled(data, "english.train.1000", 60, 0)
+    labelled(data, "english.dev", 30, 1)
+    labelled(data, "french.dev", 30, 2)
+    labelled(data, "french.test", 30, 3)
+    labelled(data, "english.test", 30, 4)
+    (results,) = evaluate("mldoc", data, out, settings=Settings(head="logistic"))
+    assert list(results["results"]) == ["en", "fr"]
+    assert results["results"]["fr"]["selected_on"] == "english.dev"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("debsect.train.en.tsv.gz", ("debsect", "train", "en")),
+        ("mldoc.train1000.en", ("mldoc", "train", "en")),
+        ("german.train.1000", ("", "train", "de")),
+        ("xnli.dev.fr.tsv", ("xnli", "dev", "fr")),
+        ("my.set.valid.pt_BR.txt", ("my.set", "dev", "pt_BR")),
+        ("README.md", None),
+        ("counts.tsv", None),
+    ],
+)
+def test_file_names_of_labelled_sets(name, expected):
+    assert tasks._split_and_language(name) == expected
+
+
+def test_labels_that_do_not_fit_are_named(data, out):
+    labelled(data, "topic.train.en.tsv", 60, 0)
+    labelled(data, "topic.test.fr.tsv", 30, 1, strange=("cooking", "fr_w1"))
+    with pytest.raises(UserError, match=r"topic\.test\.fr\.tsv: label 'cooking' does not occur"):
+        evaluate("classification", data, out, settings=Settings(head="logistic"))
+    labelled(data, "topic.test.fr.tsv", 30, 1, strange=("", "fr_w1"))
+    with pytest.raises(UserError, match="row 31 has an empty label"):
+        evaluate("classification", data, out, settings=Settings(head="logistic"))
+    labelled(data, "topic.test.fr.tsv", 30, 1, strange=("games",))
+    with pytest.raises(UserError, match=r"topic\.test\.fr\.tsv:31: 1 of 2 columns"):
+        evaluate("classification", data, out, settings=Settings(head="logistic"))
+    write(data / "topic.train.en.tsv", [("games", "w1"), ("games", "w2")])
+    with pytest.raises(UserError, match="one label only, 'games'"):
+        evaluate("classification", data, out)
+    (data / "topic.train.en.tsv").unlink()
+    with pytest.raises(UserError, match="no training file in en"):
+        evaluate("classification", data, out)
+
+
+def test_a_class_too_small_to_hold_out_is_named(data, out):
+    labelled(data, "topic.test.fr.tsv", 30, 1)
+    for i in range(40):  # the one document of the class falls into the tenth for some order of rows
+        rows = [("games", "w1")] * 39
+        rows.insert(i, ("rare", "w2"))
+        write(data / "topic.train.en.tsv", rows)
+        try:
+            evaluate("classification", data, out, settings=Settings(head="logistic"))
+        except UserError as error:
+            if "label 'rare' has too few documents" in str(error):
+                return
+    pytest.fail("nobody noticed")
+
+
+def test_documents_are_means_of_their_sentences():
+    settings = Settings(documents="sentences")
+    vectors = tasks._document_vectors(encode, [("a b. c d.",), ("e",)], settings, strip=False)
+    np.testing.assert_allclose(vectors[0], encode(["a b c d"])[0] / 2)
+    np.testing.assert_allclose(vectors[1], encode(["e"])[0])
+    whole = tasks._document_vectors(
+        encode, [("a (c) Reuters Limited 1997 b.",)], Settings(documents="whole"), strip=True
+    )
+    np.testing.assert_allclose(whole, encode(["a b"]))
+    assert tasks.sentences("One. Two! 三。四？Five 3.5") == [
+        "One.",
+        "Two!",
+        "三。",
+        "四？",
+        "Five 3.5",
+    ]
+    assert tasks.sentences("") == [""]
+
+
+def test_nli_reads_plain_and_headed_files(data, out):
+    rows = [("entailment", "w1 w2", "w1 w2"), ("contradiction", "w1 w2", "w7 w8")] * 20
+    write(
+        data / "xnli.train.en.tsv",
+        [("premise", "hypo", "label")]
+        + [(b, c, {"contradiction": "contradictory"}.get(a, a)) for a, b, c in rows],
+    )
+    write(data / "xnli.test.fr.tsv", [(a, translate(b), translate(c)) for a, b, c in rows])
+    (results,) = evaluate("nli", data, out, settings=Settings(epochs=3, seeds=1))
+    unit = results["results"]["fr"]
+    assert unit["classes"] == ["contradiction", "entailment"]
+    assert unit["scores"]["accuracy"] == 100
+
+
+def test_sts_within_across_and_pooled(data, out):
+    texts = words(40, length=4)
+    rng = np.random.default_rng(0)
+    for pair, change in (("en-en", str), ("en-fr", translate), ("en-de", translate)):
+        rows = []
+        for text in texts:
+            kept = int(rng.integers(0, 5))
+            other = text.split()[:kept] + [f"v{n}" for n in rng.integers(0, 500, 4 - kept)]
+            rows.append((kept + rng.normal() / 10, text, change(" ".join(other))))
+        write(data / f"s.dev.{pair}.tsv", rows)
+    write(data / "s.train.en-en.tsv", [(1, "a", "b")])
+    (results,) = evaluate("sts", data, out)
+    assert list(results["results"]) == ["en-de", "en-en", "en-fr", "pooled"]
+    assert results["results"]["en-fr"]["scores"]["spearman"] > 80
+    assert results["results"]["pooled"]["pooled"] == ["en-de", "en-fr"]
+    assert abs(results["results"]["pooled"]["scores"]["language_bias"]) < 10
+    assert "pooled" not in evaluate("sts", data, out, languages=["fr"])[0]["results"]
+    write(data / "s.dev.en-fr.tsv", [("x", "a", "b")])
+    with pytest.raises(UserError, match=r"s\.dev\.en-fr\.tsv: 'x' in row 1 is no number"):
+        evaluate("sts", data, out)
+
+
+def test_results_are_kept_until_model_data_or_settings_change(data, out):
+    path = write(data / "dev.en-fr.tsv", [("a", "fr_a"), ("b", "fr_b")])
+    calls = []
+
+    def counting(texts):
+        calls.append(len(texts))
+        return encode(texts)
+
+    def go(fingerprint="one", **options):
+        calls.clear()
+        run.evaluate(
+            counting,
+            fingerprint,
+            tasks=["retrieval"],
+            data=[str(data)],
+            folder=out,
+            console=Console(quiet=True),
+            **options,
+        )
+        return bool(calls)
+
+    assert go()
+    assert not go()
+    assert go(again=True)
+    assert go("two")
+    assert not go("two")
+    assert go("two", settings=Settings(scoring="csls"))
+    assert not go("two")  # the other settings lie in another file
+    assert {p.name for p in out.iterdir()} == {
+        "retrieval.dev.json",
+        "retrieval.dev.scoring=csls.json",
+    }
+    path.write_text("a\tfr_a\n")
+    assert go("two")
+    (out / "retrieval.dev.json").write_text("{half")
+    assert go("two")
+
+
+def test_other_languages_stay_in_the_file(data, out):
+    for language in ("fr", "de"):
+        write(data / f"dev.en-{language}.tsv", [("a", "fr_a"), ("b", "fr_b")])
+    evaluate("retrieval", data, out, languages=["fr"])
+    (shown,) = evaluate("retrieval", data, out, languages=["de"])
+    assert list(shown["results"]) == ["en-de"]
+    assert set(run.load_results(out / "retrieval.dev.json")["results"]) == {"en-de", "en-fr"}
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), run.atomic(path) as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_table_shows_scores_candidates_and_the_mean(data, out, capsys):
+    for language in ("fr", "de"):
+        write(data / f"dev.en-{language}.tsv", [("a", "fr_a"), ("b", "fr_b")])
+    evaluate("retrieval", data, out, console=Console(width=120))
+    shown = capsys.readouterr().out
+    assert "en-fr" in shown
+    assert "candidates" in shown
+    assert "mean of 2" in shown
+    assert "100.0" in shown
+
+
+def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
+    with pytest.raises(UserError, match="there is no task 'retreival'; there are retrieval, tato"):
+        evaluate("retreival", data, out)
+    for task in TASKS:
+        with pytest.raises(UserError, match=str(data)):
+            evaluate(task, data, out)
+    with pytest.raises(UserError, match="no such file or folder"):
+        evaluate("retrieval", data / "nothing", out)
+    write(data / "pairs.txt", [("a", "fr_a"), ("b", "fr_b")])
+    with pytest.raises(UserError, match=r"--data en-fr=.*pairs\.txt"):
+        evaluate("retrieval", data / "pairs.txt", out)
+    (results,) = evaluate("retrieval", [f"en-fr={data / 'pairs.txt'}"], out)
+    assert results["dataset"] == "pairs"
+
+
+@pytest.mark.parametrize("search", ["exact", "faiss"])
+def test_mining_two_files(data, search, monkeypatch):
+    if search == "faiss":
+        pytest.importorskip("faiss")
+        monkeypatch.setattr(run, "IN_MEMORY", 10)  # vectors go through a float16 file
+    english = words(40)
+    (data / "en").write_text("\n".join([*english, "", english[0], "tab\tinside"]) + "\n")
+    (data / "fr").write_text("\n".join(translate(text) for text in reversed(english[:30])) + "\n")
+    output = data / "pairs.tsv"
+    settings = run.MineSettings(search=search, threshold=1.05)
+    done = run.mine_files(encode, data / "en", data / "fr", output, settings, Console(quiet=True))
+    rows = [line.split("\t") for line in output.read_text().splitlines()]
+    assert done["sentences"] == [41, 30]
+    assert done["pairs"] == len(rows)
+    assert sum(other == translate(one) for _, one, other in rows) >= 29
+    scores = [float(row[0]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] >= 1.05
+    assert {path.name for path in data.iterdir()} == {"en", "fr", "pairs.tsv"}
+
+
+def test_mining_nothing_is_an_error(data):
+    (data / "en").write_text("\n \n")
+    with pytest.raises(UserError, match="holds no sentences"):
+        run.mine_files(encode, data / "en", data / "en", data / "out", console=Console(quiet=True))
+    with pytest.raises(UserError, match="there is no folder"):
+        run.mine_files(encode, data / "en", data / "en", data / "x" / "out")
+
+
+def test_pictures_are_drawn(data, out):
+    pytest.importorskip("matplotlib")
+    english = words(12)
+    for language in ("fr", "de"):
+        rows = [(text, translate(text)) for text in english]
+        write(data / f"dev.en-{language}.tsv", rows)
+    evaluate("retrieval", data, out, plot=True)
+    pictures = {path.name: path.read_bytes() for path in out.glob("*.png")}
+    assert set(pictures) == {
+        "retrieval.dev.png",
+        "similarity.dev.en-fr.png",
+        "similarity.dev.en-de.png",
+        "map.png",
+    }
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+
+
+def test_principal_plane_equals_the_eigenvectors_of_the_covariance():
+    from lightxling.evaluate.plots import principal_plane
+
+    x = np.random.default_rng(0).normal(size=(50, 4)) * [5, 3, 0.1, 0.1]
+    points, share = principal_plane(x)
+    values, axes = np.linalg.eigh(np.cov(x.T))
+    np.testing.assert_allclose(share, values[-2:].sum() / values.sum())
+    expected = (x - x.mean(axis=0)) @ axes[:, [-1, -2]]
+    np.testing.assert_allclose(np.abs(points), np.abs(expected))
+    assert principal_plane(np.ones((3, 4)))[1] == 0
