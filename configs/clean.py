@@ -1,6 +1,6 @@
 """acl2021 with proper target distributions and the faults of the reference repaired.
 
-    lightxling train clean --workdir runs/clean --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
+lightxling train clean --workdir runs/clean --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
 """
 
 from lightxling.config import Config, ModelConfig, ObjectivesConfig, TokensConfig

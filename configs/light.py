@@ -1,6 +1,6 @@
 """Our best small encoder.
 
-    lightxling train light --workdir runs/light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
+lightxling train light --workdir runs/light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
 """
 
 from lightxling.config import (

@@ -1,6 +1,6 @@
 """What `lightxling quickstart` trains: five languages, a million parameters, minutes on a laptop.
 
-    lightxling quickstart
+lightxling quickstart
 """
 
 from lightxling.config import (

@@ -1,8 +1,8 @@
 """What a run is: frozen dataclasses that hold the only copy of every default.
 
-A recipe is a Python file with `config = Config(...)` and only what differs from these defaults; the command
-line overrides single fields (`--train.seed 1`). A run writes its resolved config to `config.json`, and
-that file is read back without executing Python.
+A recipe is a Python file with `config = Config(...)` and only what differs from these defaults; the
+command line overrides single fields (`--train.seed 1`). A run writes its resolved config to
+`config.json`, and that file is read back without executing Python.
 
 Units are in the comments. Nothing here imports jax.
 """
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 
 class UserError(Exception):
-    """A mistake of the person at the keyboard: shown as one message, without a traceback, exit code 2."""
+    """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,12 @@ class CorpusConfig:
     """Where the sentence pairs come from and which of them are kept."""
 
     sources: tuple[str, ...] = ()
-    """`en-fr=PATH` each: a TSV (.gz too) or TMX file or a glob of them, a Moses stem (`corpus` for corpus.en
-    and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH` draws each of its pairs twice an epoch."""
+    """`en-fr=PATH` each: a TSV (.gz too) or TMX file or a glob of them, a Moses stem (`corpus` for
+    corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH` draws each of its pairs twice
+    an epoch."""
     dev: tuple[str, ...] = ()
-    """Development pairs, written as `sources`; empty: split off from the sources by content hash."""
+    """Development pairs, written as `sources`; empty: split off from the sources by content
+    hash."""
     dev_share: float = 0.01
     """Share of the source pairs held out when `dev` is empty."""
     dev_limit: int = 2000
@@ -54,7 +56,8 @@ class TokenizerConfig:
     vocab_size: int = 50_000
     """Pieces, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
     lowercase: bool = True
-    """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that the option travels with the file."""
+    """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that the option travels with the
+    file."""
     character_coverage: float = 0.9995
     """Share of the characters of the text that get a piece; the rest become <unk>."""
     byte_fallback: bool = False
@@ -62,7 +65,8 @@ class TokenizerConfig:
     sample: int = 1_000_000
     """Sentences (not pairs) that the model is trained on, drawn uniformly by content hash."""
     sampling: float = 1.0
-    """Share of a language in the sample: proportional to its sentences to this power (0: all the same)."""
+    """Share of a language in the sample: proportional to its sentences to this power (0: all the
+    same)."""
     file: str = ""
     """An existing sentencepiece model to use instead of training one."""
 
@@ -89,19 +93,21 @@ class ModelConfig:
     identical_layers: bool = True
     """Start all layers with the same weights, as the reference's deep copies do."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the transformer's matrix products; sentence vectors, losses and norms are float32."""
+    """Precision of the transformer's matrix products; sentence vectors, losses and norms are
+    float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TokensConfig:
-    """Generative task on the pooled vector: UGT, or its parts SMLM and XTR (ACL 2021, section 3)."""
+    """Generative task on the pooled vector: UGT, or its parts SMLM and XTR (ACL 2021)."""
 
     weight: float = 1.0
     kind: Literal["ugt", "xtr", "smlm"] = "ugt"
     duplicates: Literal["fill", "count", "uniform"] = "fill"
     """Mass of a repeated piece: 1/n once (fill), count/n (count), 1/distinct (uniform)."""
     mlm_overwrite: bool = True
-    """The masked word's mass is replaced, not added to, when the word stands in the other sentence too."""
+    """The masked word's mass is replaced, not added to, when the word stands in the other sentence
+    too."""
     xtr_from: Literal["masked", "original"] = "masked"
     """Which version of the masked sentence the other side reconstructs."""
     vocab_block: int = 8192
@@ -116,7 +122,8 @@ class AlignConfig:
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = 1.0
     margin: float = 0.0
-    """Subtracted from the similarity of the true pair (additive margin softmax), before the temperature."""
+    """Subtracted from the similarity of the true pair (additive margin softmax), before the
+    temperature."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +164,8 @@ class OptimizerConfig:
     """Largest global gradient norm; 0: no clipping."""
     warmup_steps: int = 1999
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
-    """step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0 at the last step."""
+    """step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0 at the last
+    step."""
     decay_epoch: int = 3
     decay_factor: float = 0.1
 
@@ -173,10 +181,12 @@ class TrainConfig:
     batch_size: int = 128
     """Pairs of the global batch, over all devices."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
-    """Padded lengths, in tokens; batches hold sentences of one bucket. One number: plain shuffling."""
+    """Padded lengths, in tokens; batches hold sentences of one bucket. One number: plain
+    shuffling."""
     seed: int = 0
     skip_nonfinite: int = 0
-    """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the first."""
+    """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the
+    first."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     dev_every: int = 250
@@ -258,7 +268,9 @@ def from_dict(kind, values: Any, path: str = ""):
       UserError: names the key.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}")
+        raise UserError(
+            f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
+        )
     fields = typing.get_type_hints(kind)
     for key in values:
         if key not in fields:
@@ -301,8 +313,8 @@ def validate(config: Config) -> None:
         )
     if model.embedding_width > model.width:
         raise UserError(
-            f"model.embedding_width={model.embedding_width} is larger than model.width={model.width}; "
-            "0 means the same width, smaller factorises the table"
+            f"model.embedding_width={model.embedding_width} is larger than "
+            f"model.width={model.width}; 0 means the same width, smaller factorises the table"
         )
     positive = {
         "model.width": model.width,

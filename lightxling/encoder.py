@@ -20,7 +20,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Real
@@ -103,7 +103,7 @@ class Encoder:
         batch_size: int = 256,
         normalize: bool = True,
         show_progress: bool = False,
-    ) -> Float[np.ndarray, "N D"]:
+    ) -> Float[np.ndarray, "*N D"]:
         """Vectors of sentences, in their order.
 
         Args:
@@ -272,7 +272,7 @@ class Lines:
       damaged: lines with bytes that are not UTF-8, so far.
     """
 
-    def __init__(self, file: IO[bytes], name: str):
+    def __init__(self, file: io.BufferedIOBase, name: str):
         self.file, self.name, self.damaged = file, name, 0
 
     @classmethod
@@ -362,7 +362,7 @@ def encode_file(
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
+def atomic(path: Path) -> Iterator[io.BufferedIOBase]:
     """A file that gets its name only when it is complete; an interruption leaves the old one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
@@ -377,7 +377,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def _write_npy(file: IO[bytes], batches, dimension: int) -> int:
+def _write_npy(file: io.BufferedIOBase, batches, dimension: int) -> int:
     def header(rows: int) -> bytes:  # of constant length, as the rows are not known before the end
         text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}"
         return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
@@ -392,7 +392,7 @@ def _write_npy(file: IO[bytes], batches, dimension: int) -> int:
     return rows
 
 
-def _write_jsonl(file: IO[bytes], batches, dimension: int) -> int:
+def _write_jsonl(file: io.BufferedIOBase, batches, dimension: int) -> int:
     rows = 0
     for sentences, vectors in batches:
         for text, vector in zip(sentences, vectors, strict=True):

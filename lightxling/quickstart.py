@@ -1,4 +1,4 @@
-"""`lightxling quickstart`: a tiny encoder for five languages in minutes, from nothing but the package."""
+"""`lightxling quickstart`: a tiny encoder for five languages, from nothing but the package."""
 
 import dataclasses
 import functools
@@ -103,7 +103,9 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     console.print(accuracy_table(vectors))
     say("\nNearest held-out sentence in the other languages (= is the translation):")
     step = max(len(held_out) // SHOWN, 1)
-    for question, answers in neighbours(vectors, texts, list(range(0, len(held_out), step))[:SHOWN]):
+    for question, answers in neighbours(
+        vectors, texts, list(range(0, len(held_out), step))[:SHOWN]
+    ):
         say("\n" + "\n".join([question, *answers]))
     source = workdir / "corpus" / "dev.en-fr.tsv"
     say(

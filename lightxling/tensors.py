@@ -5,6 +5,7 @@ so everything the header says is checked against the file before an array is mad
 of the memory-mapped file, and what is not used is never read.
 """
 
+import io
 import json
 import math
 import mmap
@@ -12,7 +13,6 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def _dtype(name: str) -> np.dtype:
 
 
 def write_header(
-    file: IO[bytes],
+    file: io.BufferedIOBase,
     tensors: Iterable[tuple[str, str, tuple[int, ...]]],
     metadata: Mapping[str, str],
 ) -> None:

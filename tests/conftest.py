@@ -1,4 +1,4 @@
-"""Eight virtual devices, checked shapes, and no silent rank promotion; set before jax is imported."""
+"""Eight virtual devices, checked shapes, no silent rank promotion: set before jax is imported."""
 
 import os
 

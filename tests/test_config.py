@@ -5,6 +5,7 @@ import json
 
 import jax
 import pytest
+
 from lightxling import config as configs
 from lightxling.config import Config, UserError, from_dict, load, recipes, to_dict, validate
 from lightxling.model import build as models

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+
 from lightxling.objectives.contrast import cosine_alignment, dot_alignment, normalize
 
 
@@ -62,7 +63,9 @@ def test_normalize_has_a_finite_gradient_at_zero():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("loss", [dot_alignment, functools.partial(cosine_alignment, temperature=0.2)])
+@pytest.mark.parametrize(
+    "loss", [dot_alignment, functools.partial(cosine_alignment, temperature=0.2)]
+)
 def test_gradient_is_the_same_on_eight_devices(mesh, loss):
     src, tgt = as_arrays(vectors())
     gradient = jax.jit(jax.grad(loss))

@@ -1,9 +1,11 @@
 """A disk that fills up while a run writes: a clear message, and the last checkpoint whole."""
 
+import contextlib
 import dataclasses
 import subprocess
 
 import pytest
+
 from lightxling.config import UserError
 from lightxling.train import checkpoint
 from lightxling.train.loop import train
@@ -29,7 +31,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, small_disk):
     before = checkpoint.steps(run / "checkpoints")
     longer = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, pairs=16 * 18))
     filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
     with pytest.raises(UserError, match="is full"):

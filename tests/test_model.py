@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from lightxling.config import ModelConfig
 from lightxling.model import build as models
 from lightxling.model.encoder import dropout, max_pool

@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import gzip
 import itertools
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus.cleaning import content_hash
@@ -268,6 +270,34 @@ def test_unknown_pieces_are_counted_by_language(tmp_path):
     assert store.manifest["tokenizer"]["sha256"] == plain.manifest["tokenizer"]["sha256"]
 
 
+def test_sentences_that_a_model_deletes_are_left_out(tmp_path):
+    (tmp_path / "rule.tsv").write_text("732B\t\n")  # this model drops the character for cat
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(side for row in pairs(300) for side in row),
+        model_prefix=str(tmp_path / "model"),
+        vocab_size=48,
+        normalization_rule_tsv=str(tmp_path / "rule.tsv"),
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        pad_piece="<pad>",
+        control_symbols=["<MASK>"],
+        minloglevel=2,
+    )
+    rows = [(a, b if i % 2 else "猫" * (i // 5 + 1)) for i, (a, b) in enumerate(pairs(300))]
+    config = configured(tmp_path, f"en-fr={write_tsv(tmp_path / 'a.tsv', rows)}")
+    model = dataclasses.replace(config.tokenizer, file=str(tmp_path / "model.model"))
+    path = prepare(dataclasses.replace(config, tokenizer=model), progress=lambda line: None)
+    store = Store.open(path)
+    assert (store.train.lengths > 0).all()
+    assert set(store.dev.texts()) <= set(rows[1::2])
+    assert texts_of(store.dev, store.tokenizer_path) == store.dev.texts()
+    train = set(texts_of(store.train, store.tokenizer_path))
+    assert train == set(rows[1::2]) - set(store.dev.texts())
+    assert store.manifest["counts"]["dropped"]["no tokens"] > 100
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -315,7 +345,7 @@ def test_a_damaged_store_is_made_again(tmp_path, name):
     again, said = prepared(tmp_path, f"en-fr={path}")
     assert again.path == store.path
     assert (store.path / name).read_bytes() == whole
-    assert f"preparing again: {store.path / name}" in said
+    assert said.count(f"preparing again: {store.path / name}") == 1
 
 
 def test_two_at_once_make_one_store(tmp_path):
@@ -371,8 +401,41 @@ def test_kill_9_leaves_nothing_that_looks_whole(tmp_path, stage):
     seen = [entry for entry in stores.iterdir() if not entry.name.startswith(".")]
     if process.returncode == -signal.SIGKILL:
         assert not seen
-    assert Store.open(prepare(config, progress=lambda line: None)).train.rows > 15_000
+    # Another corpus prepared beside it clears the ground.
+    prepared(tmp_path, f"en-fr={write_tsv(tmp_path / 'b.tsv', pairs(300))}")
     assert not list(stores.glob(".*.part"))
+    assert Store.open(prepare(config, progress=lambda line: None)).train.rows > 15_000
+
+
+def test_the_next_run_takes_the_place_of_a_killed_one(tmp_path):
+    config = configured(tmp_path, f"en-fr={write_tsv(tmp_path / 'a.tsv', pairs(300))}")
+    path = prepare(config, progress=lambda line: None)
+    shutil.rmtree(path)
+    (path.parent / f".{path.name}.part" / "store").mkdir(parents=True)
+    assert Store.open(prepare(config, progress=lambda line: None)).train.rows > 200
+
+
+def test_what_others_are_making_is_left_alone(tmp_path):
+    work = tmp_path / "stores" / ".012345678901.part"
+    work.mkdir(parents=True)
+    source = f"en-fr={write_tsv(tmp_path / 'a.tsv', pairs(300))}"
+    with open(work.with_suffix(".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        prepared(tmp_path, source)
+        assert work.is_dir()
+    prepared(tmp_path, source, max_chars=399)
+    assert not work.exists()
+
+
+def test_a_store_is_found_where_nothing_can_be_written(tmp_path):
+    config = configured(tmp_path, f"en-fr={write_tsv(tmp_path / 'a.tsv', pairs(300))}")
+    path = prepare(config, progress=lambda line: None)
+    for entry in path.parent.iterdir():
+        if entry.suffix == ".lock":
+            entry.unlink()
+    before = sorted(path.parent.iterdir())
+    assert prepare(config, progress=lambda line: None) == path
+    assert sorted(path.parent.iterdir()) == before
 
 
 def test_ctrl_c_cleans_up(tmp_path):

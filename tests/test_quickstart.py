@@ -3,10 +3,11 @@
 import dataclasses
 
 import numpy as np
+from rich.console import Console
+
 from lightxling import quickstart as module
 from lightxling.config import load
 from lightxling.corpus import everyday
-from rich.console import Console
 
 
 def test_tables_and_neighbours_know_a_perfect_encoder_from_a_rotated_one():

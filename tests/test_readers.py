@@ -1,15 +1,18 @@
 import gzip
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightxling.config import UserError
+from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus import readers
+from lightxling.corpus.prepare import prepare
 from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.store import Store
 
 FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -141,10 +144,12 @@ def test_missing_files_are_named(tmp_path):
         assert path in str(error.value)
 
 
-@pytest.mark.parametrize("cut", [3, 30, -4])
-def test_a_truncated_gzip_file_is_named(tmp_path, cut):
+@pytest.mark.parametrize("spoil", ["header", "cut", "cut tail", "altered"])
+def test_a_damaged_gzip_file_is_named(tmp_path, spoil):
     data = gzip.compress("".join(f"{i}\t{i * i}\n" for i in range(1000)).encode())
-    (tmp_path / "a.tsv.gz").write_bytes(data[:cut])
+    altered = data[:100] + bytes(20) + data[120:]
+    spoilt = {"header": data[:3], "cut": data[:300], "cut tail": data[:-4], "altered": altered}
+    (tmp_path / "a.tsv.gz").write_bytes(spoilt[spoil])
     with pytest.raises(UserError, match=r"a.tsv.gz is a damaged gzip file"):
         rows_of(f"en-fr={tmp_path}/a.tsv.gz")
 
@@ -431,6 +436,21 @@ def test_tfds_translation_is_prepared_and_read(tfds_home):
     assert len(rows_of("en-fr=tfds:little_pairs:1.0.0:test")[0]) == 3
     names = [path.name for path in readers.files(Source.parse("en-fr=tfds:little_pairs"))]
     assert any(name.startswith("little_pairs-train.array_record") for name in names)
+
+
+def test_tfds_goes_into_a_store(tfds_home, tmp_path):
+    config = Config(
+        corpus=CorpusConfig(
+            sources=("en-fr=tfds:little_pairs",), store=str(tmp_path), dev_share=0.2
+        ),
+        tokenizer=TokenizerConfig(vocab_size=40),
+    )
+    path = prepare(config, progress=lambda line: None)
+    store = Store.open(path)
+    assert store.train.rows + store.dev.rows == 50
+    names = [Path(file["path"]).name for file in store.manifest["sources"][0]["files"]]
+    assert "little_pairs-train.array_record-00000-of-00001" in names
+    assert prepare(config, progress=lambda line: None) == path
 
 
 def test_tfds_variable_languages(tfds_home):

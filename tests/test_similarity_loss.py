@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from lightxling.objectives.similarity import similarity_matching, softmax_and_complement
 
 
@@ -32,7 +33,9 @@ def test_safe_form_equals_the_printed_one_on_mild_input(scale):
 def test_mean_divides_by_the_cells():
     src, tgt = jnp.array(vectors(0.5), jnp.float32)
     total = similarity_matching(src, tgt)
-    np.testing.assert_allclose(similarity_matching(src, tgt, reduction="mean"), total / 36, rtol=1e-6)
+    np.testing.assert_allclose(
+        similarity_matching(src, tgt, reduction="mean"), total / 36, rtol=1e-6
+    )
 
 
 def test_agreement_costs_nothing():

@@ -32,8 +32,14 @@ def model(tmp_path_factory):
 def test_special_ids_and_size(tmp_path, kind):
     model = trained(tmp_path / "m", model=kind, vocab_size=40)
     assert (PAD, UNK, MASK) == (0, 1, 2)
+    assert not {"<s>", "</s>"} & set(model.pieces())
     assert model.pieces()[:3] == ["<pad>", "<unk>", "<MASK>"]
     assert model.vocab_size == len(model.pieces()) == 40
+
+
+def test_the_two_kinds_differ(tmp_path):
+    bpe, unigram = (trained(tmp_path / k, model=k, vocab_size=40) for k in ("bpe", "unigram"))
+    assert bpe.pieces() != unigram.pieces()
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
@@ -135,7 +141,7 @@ def test_a_vocabulary_smaller_than_the_alphabet_names_a_way_out(tmp_path):
 
 
 @pytest.mark.parametrize("spoil", ["empty", "short", "noise", "missing"])
-def test_damaged_files_are_refused(tmp_path, spoil):
+def test_damaged_files_are_refused(tmp_path, spoil, capfd):
     path = tmp_path / "tokenizer.model"
     tokenizer.train(SENTENCES, SMALL, path)
     data = path.read_bytes()
@@ -145,6 +151,7 @@ def test_damaged_files_are_refused(tmp_path, spoil):
         path.write_bytes({"empty": b"", "short": data[:-100], "noise": os.urandom(500)}[spoil])
     with pytest.raises(UserError, match=r"tokenizer\.model"):
         Tokenizer.load(path)
+    assert capfd.readouterr().err == ""  # sentencepiece has an opinion of its own
 
 
 def test_models_with_other_special_pieces_are_refused(tmp_path):
@@ -162,6 +169,7 @@ def test_models_with_other_special_pieces_are_refused(tmp_path):
 
 def test_sample_rates():
     assert sample_rates({"en": 300, "fr": 100}, 1000, 1.0) == {"en": 1.0, "fr": 1.0}
+    assert sample_rates({"en": 300, "fr": 100}, 500, 1.0) == {"en": 1.0, "fr": 1.0}
     assert sample_rates({"en": 300, "fr": 100}, 100, 1.0) == {"en": 0.25, "fr": 0.25}
     assert sample_rates({"en": 300, "fr": 100}, 100, 0.0) == {"en": 50 / 300, "fr": 0.5}
     # 10 of Breton is all there is; the other 80 are shared by square roots, 3 to 1.

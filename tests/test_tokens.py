@@ -1,4 +1,4 @@
-"""Targets and loss of the generative tasks, against loops that follow the paper's code word by word."""
+"""Targets and loss of the generative tasks, against loops that follow the paper's code."""
 
 import functools
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from lightxling.objectives.tokens import MASK, apply_mask, piece_weights, targets, token_loss
 
 REFERENCE = {

@@ -91,7 +91,7 @@ class HashSet:
             free = self._table[slot] == 0
             self._table[slot[free]] = values[todo[free]]  # of several rivals for a slot one wins
             settled = self._table[slot] == values[todo]
-            added[todo[free & settled]] = True
+            added[todo[free]] = True  # what was there would have been met before a free slot
             todo, slot = todo[~settled], (slot[~settled] + np.uint64(1)) & mask
         return added
 

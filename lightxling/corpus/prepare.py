@@ -49,18 +49,21 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
         raise UserError("corpus.sources and corpus.dev must all have the same number of languages")
     name = _fingerprint(corpus, config.tokenizer, [*sources, *dev_sources])[:12]
     final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
+    if not _fault(final):  # asked before anything is written: the stores may be read-only
+        progress(f"using the store {final}")
+        return final
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(final.parent)
         with _lock(final.parent / f".{name}.lock", progress):
+            fault = _fault(final)
+            if not fault:
+                progress(f"using the store {final}")
+                return final
             if final.exists():
-                try:
-                    Store.open(final)
-                    progress(f"using the store {final}")
-                    return final
-                except UserError as error:
-                    progress(f"preparing again: {error}")
-                    shutil.rmtree(final)
-            shutil.rmtree(work, ignore_errors=True)  # left by a killed run
+                progress(f"preparing again: {fault}")
+            for folder in (final, work):
+                shutil.rmtree(folder, ignore_errors=True)
             work.mkdir()
             try:
                 _Preparation(config, sources, dev_sources, work, progress).run(final)
@@ -92,6 +95,23 @@ def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
     if not path.is_file():
         raise UserError(f"tokenizer.file={path} does not exist; leave it empty to train a model")
     return path
+
+
+def _fault(path: Path) -> str:
+    """Returns what is wrong with the store at `path`; nothing if it is whole."""
+    try:
+        Store.open(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _remove_leftovers(stores: Path) -> None:
+    """Removes what killed processes have left; a process at work holds its lock."""
+    for work in stores.glob(".*.part"):
+        with open(work.with_suffix(".lock"), "w") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
+from lightxling import tensors
 from lightxling.config import UserError
 from lightxling.evaluate.run import load_results, mean_scores
 
 Format = Literal["table", "markdown", "csv"]
+Values = dict[str, int | float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Run:
     name: str
     group: str
     """Equal for runs that may be averaged."""
-    values: dict[str, float]
+    values: Values
     """Column to number; columns in the order in which they are shown."""
 
 
@@ -35,14 +37,15 @@ def read_run(path: Path) -> Run:
     """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty."""
     try:
         config = json.loads((path / "config.json").read_text())
-        assert isinstance(config, dict)
     except OSError:
         raise UserError(
             f"{path} is no run: it has no config.json; give the folders that `lightxling train` "
             "or `lightxling export` wrote"
         ) from None
-    except (ValueError, AssertionError):
-        raise UserError(f"{path}/config.json is damaged; copy or train the run again") from None
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}/config.json is damaged; copy or train the run again")
     values = {**_size(path, config), **_cost(path), **_scores(path)}
     return Run(path.absolute().name, _without_seed(path, config), values)
 
@@ -91,7 +94,7 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str 
     return table
 
 
-def _size(path: Path, config: dict[str, Any]) -> dict[str, float]:
+def _size(path: Path, config: dict[str, Any]) -> Values:
     """Parameters and bytes: of the files of an export, or of a float32 export of a run."""
     if "config" not in config:
         files = [
@@ -108,7 +111,15 @@ def _size(path: Path, config: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _cost(path: Path) -> dict[str, float]:
+def _exported_parameters(path: Path) -> Values:
+    if not path.is_file():
+        return {}
+    arrays, _ = tensors.read(path)
+    sizes = [array.size for name, array in arrays.items() if not name.endswith(".scales")]
+    return {"parameters": sum(sizes)}
+
+
+def _cost(path: Path) -> Values:
     """Pairs trained on, time and memory, from metrics.jsonl."""
     records = []
     try:
@@ -143,10 +154,10 @@ def _cost(path: Path) -> dict[str, float]:
     return values
 
 
-def _scores(path: Path) -> dict[str, float]:
+def _scores(path: Path) -> Values:
     """Mean of every score of every benchmark; the scores of single units follow."""
-    values: dict[str, float] = {}
-    single: dict[str, float] = {}
+    values: Values = {}
+    single: Values = {}
     for file in sorted((path / "evaluation").glob("*.json")):
         results = load_results(file)
         if not results["results"]:

@@ -6,7 +6,6 @@ unit carries a key made of the encoder, the bytes of its files and the settings.
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -61,6 +60,7 @@ def evaluate(
       UserError: unknown task, missing files or languages, files that contradict each other.
     """
     console, settings = console or Console(), settings or Settings()
+    encode = Stopwatch(encode)
     for task in tasks:
         if task not in TASKS:
             raise UserError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
@@ -105,26 +105,31 @@ def evaluate(
     return list(done.values())
 
 
-def timed(unit: Unit, encode: Encode) -> dict[str, Any]:
-    """Runs a unit; adds the seconds that encoding and scoring took, and the sentences encoded."""
-    spent, count = 0.0, 0
+class Stopwatch:
+    """An encoder that counts its sentences and seconds; one object, so that tasks may remember it."""
 
-    @functools.wraps(encode)
-    def measured(sentences: list[str]) -> np.ndarray:
-        nonlocal spent, count
+    def __init__(self, encode: Encode):
+        self._encode = encode
+        self.seconds, self.sentences = 0.0, 0
+
+    def __call__(self, sentences: list[str]) -> np.ndarray:
         start = time.perf_counter()
-        vectors = np.asarray(encode(sentences))
-        spent += time.perf_counter() - start
-        count += len(sentences)
+        vectors = np.asarray(self._encode(sentences))
+        self.seconds += time.perf_counter() - start
+        self.sentences += len(sentences)
         return vectors
 
+
+def timed(unit: Unit, encode: Stopwatch) -> dict[str, Any]:
+    """Runs a unit; adds the seconds that encoding and scoring took, and the sentences encoded."""
+    encode.seconds, encode.sentences = 0.0, 0
     start = time.perf_counter()
-    result = unit.run(measured)
+    result = unit.run(encode)
     total = time.perf_counter() - start
     return {
         **result,
-        "sentences": count,
-        "seconds": {"encode": round(spent, 3), "score": round(total - spent, 3)},
+        "sentences": encode.sentences,
+        "seconds": {"encode": round(encode.seconds, 3), "score": round(total - encode.seconds, 3)},
     }
 
 

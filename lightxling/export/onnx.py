@@ -85,12 +85,12 @@ class _Builder:
         return values if scales is None else self.add("Mul", values, scales)
 
     def matrix(self, name: str) -> str:
-        if self.bundle.params[name].dtype != np.int8:
-            return self.unpack(self.stored(name), name)
-        scales, zero = self.stored(f"{name}.scales"), np.zeros((), np.int8)
-        zeros = self.weight(np.broadcast_to(zero, self.bundle.params[f"{name}.scales"].shape))
-        axis = scale_axis(name)
-        return self.add("DequantizeLinear", self.stored(name), scales, zeros, axis=axis)
+        """A whole parameter. Not DequantizeLinear: runtimes take that for leave to round activations."""
+        scales = None
+        if f"{name}.scales" in self.bundle.params:
+            axis = self.weight(np.array([1 - scale_axis(name)]))
+            scales = self.add("Unsqueeze", self.stored(f"{name}.scales"), axis)
+        return self.unpack(self.stored(name), name, scales=scales)
 
     def rows(self, name: str, ids: str) -> str:
         """Rows of a table: only those that are looked up are unpacked."""

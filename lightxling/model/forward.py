@@ -9,7 +9,7 @@ and importing it takes no time.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from lightxling.bundle import Params, array, scale_axis
 from lightxling.config import ModelConfig
@@ -34,11 +34,11 @@ class Forward:
         }
         assert all(scale_axis(name) == 0 for name in tables)
 
-    def __call__(self, groups: Sequence[Int[np.ndarray, "n L"]]) -> Float[np.ndarray, "B D"]:
+    def __call__(self, groups: Sequence[Integer[np.ndarray, "_ _"]]) -> Float[np.ndarray, "B D"]:
         """Vectors of all sentences, group after group, not normalised.
 
         Args:
-          groups: token ids without padding; the sentences of a group are equally long, at least 1 token.
+          groups: token ids [n, L] without padding; the n sentences of a group are equally long.
         """
         config, p = self.config, self.params
         x = self.rows("words", np.concatenate([group.ravel() for group in groups]))  # [tokens, E]
@@ -66,7 +66,7 @@ class Forward:
         vectors = np.concatenate(pooled)
         return vectors @ p["projection"] if "projection" in p else vectors
 
-    def rows(self, name: str, ids: Int[np.ndarray, "T"]) -> Float[np.ndarray, "T E"]:
+    def rows(self, name: str, ids: Integer[np.ndarray, " T"]) -> Float[np.ndarray, "T E"]:
         values, scales = self.tables[name]
         found = values[ids].astype(np.float32, copy=False)
         if scales is not None:
@@ -87,7 +87,7 @@ class Forward:
         x += self.params[f"{name}.bias"]
 
     def attend(
-        self, qkv: Float[np.ndarray, "T 3D"], groups: Sequence[np.ndarray]
+        self, qkv: Float[np.ndarray, "T _"], groups: Sequence[np.ndarray]
     ) -> Float[np.ndarray, "T D"]:
         width, heads = self.config.width, self.config.heads
         out = np.empty((len(qkv), width), np.float32)

@@ -1,0 +1,296 @@
+"""Every format gives the vectors of the encoder it was made from; damaged files are refused."""
+
+import dataclasses
+import json
+import struct
+
+import jax
+import numpy as np
+import pytest
+from export_samples import HOSTILE, VARIANTS, WORDS, bundle, tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightxling import bundle as bundles
+from lightxling import export as exports
+from lightxling import tensors
+from lightxling.config import UserError
+from lightxling.encoder import Encoder
+from lightxling.export import export, write
+from lightxling.export.quantize import quantize, to_int8
+from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
+
+pytestmark = pytest.mark.filterwarnings("ignore:a sentence is longer")
+
+TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(60)]
+
+
+def cosines(a, b):
+    """Row by row; rows that are zero in both count as equal."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.where(norms > 0, np.sum(a * b, axis=1) / np.maximum(norms, 1e-30), 1)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    write(quantize(bundle(embedding_width=8), "int8"), folder, "safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_safetensors_round_trip(changes, tmp_path):
+    small = bundle(**changes)
+    write(small, tmp_path, "safetensors")
+    loaded = Encoder.load(tmp_path)
+    texts = TEXT + HOSTILE
+    np.testing.assert_array_equal(loaded.encode(texts), Encoder(small).encode(texts))
+    assert loaded.languages == small.languages
+    assert loaded.fingerprint == small.fingerprint()
+    np.testing.assert_array_equal(Encoder.load(tmp_path / "model.safetensors").encode("a"),
+                                  loaded.encode("a"))
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float16", 0.9999), ("bfloat16", 0.999), ("int8", 0.99)])
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_smaller_numbers_stay_close(changes, dtype, least, tmp_path):
+    small = bundle(**changes)
+    write(quantize(small, dtype), tmp_path, "safetensors")
+    loaded = Encoder.load(tmp_path)
+    assert cosines(loaded.encode(TEXT), Encoder(small).encode(TEXT)).min() > least
+    assert loaded.bundle.dtype == dtype
+    assert loaded.bundle.nbytes < small.nbytes * (0.45 if dtype == "int8" else 0.6)
+
+
+def test_int8_error_is_half_a_step_and_zeros_stay():
+    values = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
+    values[3] = 0
+    integers, scales = to_int8(values, 0)
+    assert integers.dtype == np.int8
+    assert scales.shape == (7,)
+    error = np.abs(integers * scales[:, None] - values)
+    assert (error <= 0.5001 * scales[:, None]).all()
+    assert np.abs(integers).max(axis=1).tolist() == [127, 127, 127, 0, 127, 127, 127]
+    transposed, same = to_int8(values.T, 1)
+    np.testing.assert_array_equal(transposed.T, integers)
+    np.testing.assert_array_equal(same, scales)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_vocabulary_trimmed_to_a_text_leaves_its_vectors(kind):
+    small = bundle(tokenizer(kind))
+    trimmed = trim_vocabulary(small, iter(TEXT[:20]))
+    assert trimmed.vocab_size < 0.9 * small.vocab_size
+    np.testing.assert_array_equal(Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20]))
+    assert Encoder(trimmed).encode("привет x мир").shape == (32,)  # other text still goes through
+
+
+def test_trimming_int8_keeps_scales_beside_their_rows():
+    small = quantize(bundle(), "int8")
+    trimmed = trim_vocabulary(small, TEXT[:20])
+    np.testing.assert_array_equal(Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20]))
+
+
+def test_number_of_pieces_is_bounded():
+    trimmed = trim_vocabulary(bundle(), TEXT, pieces=150)
+    assert trimmed.vocab_size <= 150
+    with pytest.raises(UserError, match="--pieces 5 does not hold"):
+        trim_vocabulary(bundle(), TEXT, pieces=5)
+    with pytest.raises(UserError, match="is empty"):
+        trim_vocabulary(bundle(), ["", " "][:1] and [])
+
+
+def test_what_a_piece_is_merged_from():
+    scores = {"a": -9.0, "b": -9.0, "c": -9.0, "ab": -2.0, "bc": -1.0, "abc": -3.0}
+    assert merged_from("abc", scores) == {"a", "b", "c", "bc", "abc"}
+
+
+def test_principal_components_keep_cosines_best():
+    small = bundle()
+    shorter = reduce_dimensions(small, TEXT, 12)
+    full, cut = Encoder(small).encode(TEXT), Encoder(shorter).encode(TEXT, normalize=False)
+    assert cut.shape == (60, 12)
+    unnormalised = Encoder(small).encode(TEXT, normalize=False)
+    np.testing.assert_allclose(cut, unnormalised @ shorter.params["projection"], atol=1e-5)
+    captured = np.linalg.norm(full @ shorter.params["projection"]) ** 2
+    singular = np.linalg.svd(full, compute_uv=False)
+    np.testing.assert_allclose(captured, np.sum(singular[:12] ** 2), rtol=1e-4)
+    assert not Encoder(shorter).encode("").any()
+    again = reduce_dimensions(shorter, TEXT, 5)
+    assert Encoder(again).dimension == 5
+    with pytest.raises(UserError, match="--dimensions 32 should be"):
+        reduce_dimensions(small, TEXT, 32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("changes", [{}, {"layers": 0, "embedding_width": 8}], ids=str)
+def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
+    small = quantize(reduce_dimensions(bundle(**changes), TEXT, 12), dtype)
+    write(small, tmp_path, "stablehlo")
+    encoder = Encoder(small)
+    program = jax.export.deserialize(bytearray((tmp_path / "encoder.stablehlo").read_bytes()))
+    for texts in (TEXT, ["", "the cat"], HOSTILE):
+        ids, offsets = encoder._tokenize(texts)
+        tokens = np.zeros((len(texts), np.diff(offsets).max()), np.int32)
+        for i, row in enumerate(tokens):
+            row[: offsets[i + 1] - offsets[i]] = ids[offsets[i] : offsets[i + 1]]
+        expected = encoder.encode(texts, normalize=False)
+        np.testing.assert_allclose(program.call(tokens), expected, atol=1e-5)
+
+
+def test_export_reports_bytes_and_scores(tmp_path):
+    model, dev = tmp_path / "model", tmp_path / "dev.tsv"
+    model.mkdir()
+    write(bundle(), model, "safetensors")
+    dev.write_text("".join(f"{a}\t{a}\n" for a in dict.fromkeys(TEXT)))
+    (tmp_path / "text").write_text("\n".join(TEXT))
+    report = export(
+        model, tmp_path / "small", dtype="int8", trim=True, dimensions=16, languages=["en", "fr"],
+        text=[tmp_path / "text"], dev=[f"en-fr={dev}"],
+    )
+    small = Encoder.load(tmp_path / "small")
+    assert (small.dimension, small.languages, small.bundle.dtype) == (16, ("en", "fr"), "int8")
+    files = sum(f.stat().st_size for f in (tmp_path / "small").iterdir())
+    assert report.after == files < report.before
+    ((name, (before, after)),) = report.scores.items()
+    assert before == after == 100
+    assert f"{name} P@1 100.00 -> 100.00 (+0.00)" in str(report)
+    assert small.bundle.scores == {f"{name}, P@1 in %, both directions": 100.0}
+
+
+def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    model.mkdir()
+    write(bundle(), model, "safetensors")
+    export(model, tmp_path / "out")
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+
+    def fail(small, folder, format):
+        (folder / "half").write_text("x")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exports, "write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, tmp_path / "out", dtype="int8", overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, tmp_path / "new")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"output": "model"}, "exists; give another --output"),
+        ({"output": "precious", "overwrite": True}, "is no export; it is not overwritten"),
+        ({"output": "no/folder"}, "there is no folder"),
+        ({"output": "o", "format": "gguf"}, "none of safetensors, sentence-transformers"),
+        ({"output": "o", "languages": ["xx"]}, "the encoder knows en, fr, de"),
+        ({"output": "o", "trim": True}, "name a text with --text FILE"),
+        ({"output": "o", "format": "sentence-transformers", "dtype": "int8"}, "no int8 weights"),
+    ],
+)
+def test_mistakes_are_explained(tmp_path, arguments, message):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    write(bundle(), tmp_path / "model", "safetensors")
+    with pytest.raises(UserError, match=message):
+        export(tmp_path / "model", tmp_path / arguments.pop("output"), **arguments)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "precious"]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_exports_are_refused_or_read(exported, tmp_path_factory, data):
+    """Any bytes changed or cut off: an encoder or a UserError, nothing else."""
+    folder = tmp_path_factory.mktemp("damaged")
+    damaged = data.draw(st.sampled_from(["model.safetensors", "config.json", "tokenizer.model"]))
+    for file in exported.iterdir():
+        content = bytearray(file.read_bytes())
+        if file.name == damaged:
+            near = st.integers(0, min(len(content), 3000) - 1)
+            for at in data.draw(st.lists(near, max_size=4)):
+                content[at] = data.draw(st.integers(0, 255))
+            cut = data.draw(st.one_of(st.none(), st.integers(0, len(content))))
+            del content[cut if cut is not None else len(content) :]
+        (folder / file.name).write_bytes(content)
+    try:
+        encoder = Encoder.load(folder)
+    except UserError:
+        return
+    assert encoder.dimension == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format version 2"),
+        ({"vocab_size": -1}, "vocab_size=-1"),
+        ({"dimension": 1 << 40}, "projection"),
+        ({"model": None}, "has no model"),
+        ({"model": {"width": "x"}}, "model.width='x' should be of type int"),
+        ({"model": {"layers": 1 << 40}}, "should be at most"),
+        ({"model": {"width": 64, "heads": 4, "layers": 1}}, "does not fit its config.json"),
+        ({"languages": "en"}, "should be a list of codes"),
+    ],
+)
+def test_hostile_configurations_are_refused(exported, tmp_path, change, message):
+    for file in exported.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    description = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(description | change))
+    with pytest.raises(UserError, match=message):
+        Encoder.load(tmp_path)
+
+
+def header(entries):
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 7,
+        struct.pack("<Q", 1 << 62) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 4) + b"nope",
+        header({"a": entry()}) + b"\0" * 7,
+        header({"a": entry()}) + b"\0" * 9,
+        header({"a": entry(shape=(1 << 62, 1 << 62))}) + b"\0" * 8,
+        header({"a": entry(shape=(-2, -1))}) + b"\0" * 8,
+        header({"a": entry(shape=(True, 2))}) + b"\0" * 8,
+        header({"a": entry(offsets=(8, 0))}) + b"\0" * 8,
+        header({"a": entry(dtype="pickle")}) + b"\0" * 8,
+        header({"a": {"dtype": "F32"}}) + b"\0" * 8,
+        header({"a": entry(), "__metadata__": {"x": 1}}) + b"\0" * 8,
+        struct.pack("<Q", 100_000) + b"[" * 100_000,
+    ],
+)
+def test_hostile_tensor_files_are_refused(content, tmp_path):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError, match="damaged or no safetensors"):
+        tensors.read(tmp_path / "x")
+
+
+def test_scales_must_fit(exported, tmp_path):
+    params, _ = tensors.read(exported / "model.safetensors")
+    for file in exported.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    for wrong in (params["words.scales"][:5], params["words.scales"].astype(np.float16)):
+        tensors.write(tmp_path / "model.safetensors", params | {"words.scales": wrong})
+        with pytest.raises(UserError, match="the scales of words do not fit"):
+            bundles.load(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused():
+    small = bundle()
+    other = dataclasses.replace(small, tokenizer=tokenizer("unigram", byte_fallback=True))
+    with pytest.raises(UserError, match="not from the same export"):
+        Encoder(other)

@@ -1,0 +1,144 @@
+"""The exports in the libraries that they are made for; needs the extras, and runs where they are."""
+
+import numpy as np
+import pytest
+from export_samples import HOSTILE, VARIANTS, WORDS, bundle, tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightxling import tensors
+from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.encoder import Encoder
+from lightxling.export import write
+from lightxling.export.quantize import quantize
+from lightxling.export.trim import reduce_dimensions
+
+pytestmark = [
+    pytest.mark.export,
+    pytest.mark.filterwarnings("ignore:a sentence is longer"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
+KINDS = {
+    "bpe": ("bpe", False, True),
+    "bpe with bytes": ("bpe", True, True),
+    "bpe with case": ("bpe", False, False),
+    "unigram": ("unigram", False, True),
+    "unigram with bytes": ("unigram", True, True),
+}
+
+
+def fast(model: bytes, max_length: int = 100_000):
+    import json
+
+    tokenizers = pytest.importorskip("tokenizers")
+    from lightxling.export.fast_tokenizer import fast_tokenizer
+
+    return tokenizers.Tokenizer.from_str(json.dumps(fast_tokenizer(model, max_length)))
+
+
+def ids(model: bytes, texts, max_length: int = 100_000):
+    flat, lengths = Tokenizer(model).encode(texts, max_length)
+    return [part.tolist() for part in np.split(flat, np.cumsum(lengths)[:-1])]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_fast_tokenizer_is_sentencepiece(kind):
+    model = tokenizer(*kind)
+    texts = TEXT + [text for text in HOSTILE if kind[0] == "bpe" or "...." not in text]
+    found = [encoding.ids for encoding in fast(model).encode_batch(texts)]
+    for text, a, b in zip(texts, found, ids(model, texts), strict=True):
+        assert a == b, ascii(text[:80])
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_fast_tokenizer_cuts_at_the_same_token(kind):
+    model = tokenizer(*kind)
+    found = [encoding.ids for encoding in fast(model, 5).encode_batch(TEXT)]
+    assert found == ids(model, TEXT, 5)
+
+
+MARKS = "".join(map(chr, [*range(0x300, 0x370), *range(0x64B, 0x660), 0x3099, 0x5B0, 0x200D, 0xFE0F]))
+JAMO = "".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]))
+ALPHABETS = [
+    st.characters(exclude_categories=["Cs", "Cn", "Co"], max_codepoint=0xFFFF),
+    st.sampled_from("aeouncAEOUNC" + MARKS),
+    st.sampled_from(JAMO + "가각\uffa1\uffc2\u3131\u314f"),
+    st.sampled_from("<>/padunkMASK0x41 ▁\x00\x01\t"),
+    st.sampled_from("the cat"),
+]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "bpe with bytes"])
+@given(text=st.one_of([st.text(alphabet, max_size=12) for alphabet in ALPHABETS]))
+@settings(max_examples=300, deadline=None)
+def test_any_text_has_the_same_ids(kind, text):
+    if kind not in FAST:
+        model = tokenizer(*KINDS[kind])
+        FAST[kind] = (model, fast(model))
+    model, library = FAST[kind]
+    assert library.encode(text).ids == ids(model, [text])[0]
+
+
+FAST = {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+def test_the_library_reads_our_safetensors(dtype, tmp_path):
+    numpy = pytest.importorskip("safetensors.torch" if dtype == "bfloat16" else "safetensors.numpy")
+    small = quantize(bundle(), dtype)
+    tensors.write(tmp_path / "x", small.params, {"a": "b"})
+    found = numpy.load_file(tmp_path / "x")
+    assert found.keys() == small.params.keys()
+    for name, values in small.params.items():
+        other = found[name].float().numpy() if dtype == "bfloat16" else found[name]
+        np.testing.assert_array_equal(np.asarray(other, np.float32), values.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "changes", [*VARIANTS.values(), {"pooling": "sum"}], ids=[*VARIANTS, "sum pooling"]
+)
+def test_onnx_gives_the_same_vectors(changes, dtype, tmp_path):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    library = pytest.importorskip("tokenizers")
+    small = bundle(**changes)
+    if dtype != "float32":
+        small = reduce_dimensions(small, TEXT, 12)
+    small = quantize(small, dtype)
+    write(small, tmp_path, "onnx")
+    (graph,) = (tmp_path / "onnx").iterdir()
+    session = runtime.InferenceSession(graph)
+    tokens = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokens.enable_padding(pad_id=0)
+    for texts in (TEXT, ["", "the cat"], ["a"]):
+        encoded = tokens.encode_batch(texts)
+        inputs = {
+            "input_ids": np.array([e.ids for e in encoded]),
+            "attention_mask": np.array([e.attention_mask for e in encoded]),
+        }
+        (vectors,) = session.run(["sentence_embedding"], inputs)
+        expected = Encoder(small).encode(texts, normalize=False)
+        np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=1e-5)
+    hidden = session.run(["last_hidden_state"], inputs)[0]
+    assert hidden.shape == (1, inputs["input_ids"].shape[1], 32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_sentence_transformers_opens_the_folder(changes, dtype, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    small = bundle(**changes)
+    if dtype != "float32":
+        small = reduce_dimensions(small, TEXT, 12)
+    small = quantize(small, dtype)
+    write(small, tmp_path, "sentence-transformers")
+    model = library.SentenceTransformer(str(tmp_path), device="cpu")
+    texts = [text for text in TEXT + HOSTILE if text.strip(" \t\n\u3000")]
+    merged = "embedding_width" in changes and dtype != "float32"  # the product is rounded again
+    expected = Encoder(small).encode(texts, normalize=False)
+    np.testing.assert_allclose(model.encode(texts), expected, atol=3e-2 if merged else 1e-5)
+    assert model.max_seq_length == 24
+    assert not np.abs(model.encode("<MASK>") - model.encode("x")).max() > 1e3  # one path, no error
