@@ -234,14 +234,47 @@ def mine(
     )
 
 
-def parse(function: Callable, args: list[str], *, name: str, help: Callable):
+def export(args: list[str]) -> None:
+    """Write an encoder as a small file that opens elsewhere: the formats and what makes them small.
+
+    Example: lightxling export runs/mine --format onnx --dtype int8 --dev en-fr=dev.en-fr.tsv.gz
+    """
+    from lightxling.export import export as run
+
+    print(parse(run, args, name="export", help=export, markers=(tyro.conf.PositionalRequiredArgs,)))
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    format: Literal["table", "markdown", "csv"] = "table",
+) -> None:
+    """One table over runs: size, cost and every score; runs that differ in seed are averaged.
+
+    Example: lightxling compare runs/light-0 runs/light-1 runs/acl2021-0 --format markdown
+
+    Args:
+      runs: run directories or exports.
+      format: of the table.
+    """
+    from rich.console import Console
+
+    from lightxling.evaluate import compare as comparing
+
+    table = comparing.render(*comparing.compare(runs), format)
+    if format == "table":
+        Console().print(table)
+    else:
+        print(table)
+
+
+def parse(function: Callable, args: list[str], *, name: str, help: Callable, markers=()):
     """Calls `function` with typed flags; the help text is that of the command."""
     return tyro.cli(
         function,
         args=args,
         prog=f"lightxling {name}",
         description=inspect.getdoc(help).split("\n\nArgs:")[0],
-        config=(tyro.conf.FlagConversionOff,),
+        config=(tyro.conf.FlagConversionOff, *markers),
     )
 
 
@@ -252,7 +285,17 @@ def note(line: str) -> None:
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
-    for function in (quickstart, prepare, train, evaluate, encode, search, mine)
+    for function in (
+        quickstart,
+        prepare,
+        train,
+        evaluate,
+        encode,
+        search,
+        mine,
+        export,
+        compare,
+    )
 }
 
 
@@ -275,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"; perhaps you meant {near[0]}" if near else ""
             raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
-        if name in ("prepare", "train"):
+        if name in ("prepare", "train", "export"):
             COMMANDS[name](args)
         else:
             parse(COMMANDS[name], args, name=name, help=COMMANDS[name])

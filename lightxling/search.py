@@ -96,15 +96,15 @@ class Index:
         scores, rows = nearest(self.encoder.encode(queries), self.vectors, k)
         with open(self.text, "rb") as file:
             return [
-                [self._hit(file, *found) for found in zip(*pair, strict=True)]
-                for pair in zip(scores, rows, strict=True)
+                [self._hit(file, score, row) for score, row in zip(*pair, strict=True)]
+                for pair in zip(scores.tolist(), rows.tolist(), strict=True)
             ]
 
     def _hit(self, file, score: float, row: int) -> Hit:
         file.seek(int(self.starts[row]))
         raw = file.readline(1 << 20).removesuffix(b"\n").removesuffix(b"\r")
         language, sentence = split_language(raw.decode("utf-8", "replace"))
-        return Hit(float(score), int(row) + 1, language or self.language, sentence)
+        return Hit(score, row + 1, language or self.language, sentence)
 
 
 def split_language(line: str) -> tuple[str, str]:

@@ -282,11 +282,11 @@ def test_documents_are_means_of_their_sentences():
         encode, [("a (c) Reuters Limited 1997 b.",)], Settings(documents="whole"), strip=True
     )
     np.testing.assert_allclose(whole, encode(["a b"]))
-    assert tasks.sentences("One. Two! 三。四？Five 3.5") == [
+    assert tasks.sentences("One. Two! 三。四।Five 3.5") == [
         "One.",
         "Two!",
         "三。",
-        "四？",
+        "四।",
         "Five 3.5",
     ]
     assert tasks.sentences("") == [""]

@@ -3,7 +3,7 @@
     python tools/benchmark_retrieval.py
     python tools/benchmark_retrieval.py --queries 2000 --candidates 200000 --width 512 --k 1 10
 
-Both sides get the same random float32 vectors, of any length: ours normalises while it searches, faiss
+Both get the same random float32 vectors, of any length: ours normalises while it searches, faiss
 needs normalised copies, and making them is part of its time. Runs alternate; medians are printed.
 Memory is the growth of the largest resident size over that of the process with its vectors.
 """

@@ -106,7 +106,7 @@ def evaluate(
 
 
 class Stopwatch:
-    """An encoder that counts its sentences and seconds; one object, so that tasks may remember it."""
+    """Counts sentences and seconds; one object per evaluation, which tasks may remember."""
 
     def __init__(self, encode: Encode):
         self._encode = encode

@@ -45,7 +45,7 @@ class Report:
 
 
 def export(
-    model: str | os.PathLike[str],
+    model: Path,
     output: Path | None = None,
     *,
     format: Format = "safetensors",
