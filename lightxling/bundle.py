@@ -1,4 +1,5 @@
-"""What encoding needs, read from a run or from an export: configuration, parameters, tokenizer, languages.
+"""What encoding needs, read from a run or from an export: configuration, parameters, tokenizer,
+languages.
 
 Parameters are a flat dict of numpy arrays under dotted names (`blocks.0.qkv.kernel`), kept in the
 number format of the file. An int8 array has its scales beside it, in `NAME.scales`.
@@ -31,8 +32,8 @@ class Bundle:
 
     Attributes:
       config: of the model.
-      params: flat dict of arrays, the encoder's only; `projection` [D, d], where there is one, is applied
-        to the pooled vector.
+      params: flat dict of arrays, the encoder's only; `projection` [D, d], where there is one, is
+        applied to the pooled vector.
       tokenizer: the bytes of a sentencepiece model.
       languages: codes that the encoder was trained on.
       scores: what was measured, under any names; ends up in model cards.
@@ -66,7 +67,9 @@ class Bundle:
 
     def fingerprint(self) -> str:
         """sha256 of everything that a vector depends on."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode())
+        digest = hashlib.sha256(
+            json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode()
+        )
         digest.update(hashlib.sha256(self.tokenizer).digest())
         for name in sorted(self.params):
             array = self.params[name]
@@ -105,7 +108,7 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
 
 
 def scale_axis(name: str) -> int:
-    """Axis of an int8 array along which every index has its own scale: rows of tables, outputs of kernels."""
+    """Axis of an int8 array that has a scale per index: rows of tables, outputs of kernels."""
     return 0 if name in ("words", "positions") else 1
 
 
@@ -123,8 +126,8 @@ def dequantize(params: Params) -> Params:
     return {name: array(params, name) for name in params if not name.endswith(".scales")}
 
 
-def nest(params: Params) -> dict[str, Any]:
-    """The nested dict of the `encoder` part of `lightxling.model.build`; digits become integer keys."""
+def nest(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The `encoder` part of the tree of `lightxling.model.build`; digits become integer keys."""
     tree: dict[Any, Any] = {}
     for name, value in params.items():
         *folders, last = (int(part) if part.isdecimal() else part for part in name.split("."))
@@ -170,8 +173,8 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
         return _load_run(path, description, str(checkpoint or "best"))
     if description.get("format") != FORMAT:
         raise UserError(
-            f"{path} is no run and no export that lightxling reads; exports for other programs open "
-            "there, and `lightxling export RUN --format safetensors` writes one for here"
+            f"{path} is no run and no export that lightxling reads; exports for other programs "
+            "open there, and `lightxling export RUN --format safetensors` writes one for here"
         )
     if checkpoint is not None:
         raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
@@ -272,7 +275,8 @@ def _check(params: Params, expected: dict[str, tuple[int, ...]], path: Path) -> 
     for name, shape in expected.items():
         if params[name].shape != shape:
             raise UserError(
-                f"{path} does not fit its {DESCRIPTION}: {name} is {params[name].shape}, not {shape}"
+                f"{path} does not fit its {DESCRIPTION}: "
+                f"{name} is {params[name].shape}, not {shape}"
             )
         kind, scales = params[name].dtype.name, params.get(f"{name}.scales")
         if kind not in ("float32", "float16", "bfloat16", "int8"):

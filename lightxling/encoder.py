@@ -4,8 +4,8 @@
     vectors = encoder.encode(["Where is the station?", "Où est la gare ?"])
     encoder.similarity(vectors, vectors)
 
-On CPUs the encoder runs in numpy, which starts at once and pads nothing; on accelerators in jax, over a few
-padded shapes that are compiled once.
+On CPUs the encoder runs in numpy, which starts at once and pads nothing; on accelerators in jax,
+over a few padded shapes that are compiled once.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.evaluate.retrieval import normalize as unit
 
 SLAB = 1 << 14
-"""Sentences that are tokenised and sorted by length together: bounds the memory beside the result."""
+"""Sentences tokenised and sorted by length together: bounds the memory beside the result."""
 TOKENS = 2048
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -94,7 +94,7 @@ class Encoder:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Equal for encoders that give equal vectors: a hash of parameters, configuration and tokenizer."""
+        """A hash of all that vectors depend on: parameters, configuration, tokenizer."""
         return self.bundle.fingerprint()
 
     def encode(
@@ -108,13 +108,15 @@ class Encoder:
 
         Args:
           sentences: a string gives one vector [D]; a list gives [N, D]. An empty string (and one of
-            white space) gives zeros. What is longer than `max_length` tokens is cut off and counted.
+            white space) gives zeros. What is longer than `max_length` tokens is cut off and
+            counted.
           batch_size: sentences computed together, at most.
           normalize: scale vectors to length 1.
           show_progress: show a bar on standard error, and say when something is being compiled.
 
         Returns:
-          float32; the same sentence gives the same vector up to rounding, whatever stands around it.
+          float32; the same sentence gives the same vector up to rounding, whatever stands around
+          it.
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
@@ -122,7 +124,7 @@ class Encoder:
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
                 raise TypeError(
-                    f"sentence {i} is {type(sentence).__name__}; expected strings, got {sentence!r:.80}"
+                    f"sentence {i} is {type(sentence).__name__}, not a string: {sentence!r:.80}"
                 )
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} should be at least 1")
@@ -139,7 +141,7 @@ class Encoder:
     def similarity(
         self, a: Real[np.ndarray, "*A D"], b: Real[np.ndarray, "*B D"]
     ) -> Float[np.ndarray, "A B"]:
-        """Cosines of all vectors of `a` with all of `b`; a zero vector has cosine 0 to everything."""
+        """Cosines of all rows of `a` with all of `b`; a zero vector has cosine 0 to all."""
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
     def _tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -197,7 +199,7 @@ class _NumpyBackend:
 
 
 class _JaxBackend:
-    """Batches of `batch_size` sentences padded to one of a few lengths; each shape compiles once."""
+    """Batches of `batch_size` sentences padded to a few lengths; each shape compiles once."""
 
     def __init__(self, bundle: Bundle):
         import jax
@@ -224,7 +226,9 @@ class _JaxBackend:
     ) -> Iterator[Batch]:
         lengths = np.diff(offsets)
         padded = self.lengths[np.searchsorted(self.lengths, lengths)]
-        batch_size = min(batch_size, 1 << (len(lengths) - 1).bit_length())  # few sentences: 1, 2, 4, ...
+        batch_size = min(
+            batch_size, 1 << (len(lengths) - 1).bit_length()
+        )  # few sentences: 1, 2, 4, ...
         for length in self.lengths:
             rows = np.flatnonzero((padded == length) & (lengths > 0))
             for start in range(0, len(rows), batch_size):
@@ -239,7 +243,7 @@ class _JaxBackend:
 
 
 def keep_compiled() -> None:
-    """Lets jax keep what it compiles in the user's cache folder, for the next start. For commands."""
+    """Lets jax keep what it compiles in the user's cache folder. For commands, not libraries."""
     import jax
 
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -254,7 +258,13 @@ def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str
         yield lambda n: None, lambda text: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -265,8 +275,8 @@ def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str
 class Lines:
     """The lines of a text file or of standard input, one row each, in constant memory.
 
-    Lines end in a newline and nothing else; a carriage return before it is dropped. What is not UTF-8
-    becomes a replacement character and is counted. gzip files are unpacked.
+    Lines end in a newline and nothing else; a carriage return before it is dropped. What is not
+    UTF-8 becomes a replacement character and is counted. gzip files are unpacked.
 
     Attributes:
       damaged: lines with bytes that are not UTF-8, so far.
@@ -328,8 +338,8 @@ def encode_file(
 
     Example: lightxling encode runs/en-fr sentences.txt -o vectors.npy
 
-    The input is streamed: memory does not grow with it. The output is written under a temporary name
-    and renamed at the end, so an interrupted command leaves what was there before.
+    The input is streamed: memory does not grow with it. The output is written under a temporary
+    name and renamed at the end, so an interrupted command leaves what was there before.
 
     Args:
       source: a text file (.gz too); `-` is standard input.

@@ -1,7 +1,7 @@
 """Ask in one language, find in another: a file of sentences, its vectors beside it.
 
-The index is a safetensors file next to the text: float16 vectors and the place of every line. It names the
-text and the encoder it was made from, and is made again when either has changed.
+The index is a safetensors file next to the text: float16 vectors and the place of every line. It
+names the text and the encoder it was made from, and is made again when either has changed.
 """
 
 import contextlib
@@ -42,8 +42,9 @@ class Hit:
 class Index:
     """Searchable vectors of the lines of a text file.
 
-    A line may begin with a language code and a tab (`fr<TAB>Où est la gare ?`); without, the language of
-    all lines is the ending of the file's name (`corpus.fr`), if that is one the encoder knows.
+    A line may begin with a language code and a tab (`fr<TAB>Où est la gare ?`); without, the
+    language of all lines is the ending of the file's name (`corpus.fr`), if that is one the encoder
+    knows.
 
     Attributes:
       rebuilt: whether opening it meant encoding the file.

@@ -1,8 +1,8 @@
-"""Reads and writes safetensors files: a JSON header and plain bytes, nothing that could be executed.
+"""Reads and writes safetensors files: a JSON header and plain bytes, nothing that could be run.
 
-Layout: the header's length (8 bytes, little endian), the header, the tensors. Files come from strangers,
-so everything the header says is checked against the file before an array is made of it; arrays are views
-of the memory-mapped file, and what is not used is never read.
+Layout: the header's length (8 bytes, little endian), the header, the tensors. Files may come from
+strangers, so everything the header says is checked against the file before an array is made of it;
+arrays are views of the memory-mapped file, and what is not used is never read.
 """
 
 import io
@@ -57,7 +57,7 @@ def write_header(
 def write(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes `tensors` to `path`, the widest number formats first so that every array is aligned."""
+    """Writes `tensors`, the widest number formats first so that every array is aligned."""
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     with open(path, "wb") as file:
         described = [(name, tensors[name].dtype.name, tensors[name].shape) for name in order]

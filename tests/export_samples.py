@@ -11,10 +11,10 @@ from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig
 
 WORDS = (
-    "the a cat dog house station where is this and of to in it was le la un une chat chien maison gare "
-    "où est ce et de à dans il était der die das katze hund haus bahnhof wo ist dies und von zu im es "
-    "straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ です고양이 개 집 역 어디 привет мир "
-    "кот дом где שלום עולם مرحبا العالم ความ นี้ ắ ộ ữ ... -- <b> haha"
+    "the a cat dog house station where is this and of to in it was le la un une chat chien maison "
+    "gare où est ce et de à dans il était der die das katze hund haus bahnhof wo ist dies und von zu "
+    "im es straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ です고양이 개 집 역 어디 "
+    "привет мир кот дом где שלום עולם مرحبا العالم ความ นี้ ắ ộ ữ ... -- <b> haha"
 ).split()
 
 HOSTILE = [
@@ -85,7 +85,7 @@ VARIANTS = {
 
 
 def bundle(tokenizer_model: bytes | None = None, seed: int = 0, **changes) -> Bundle:
-    """An encoder with random parameters; biases and norms are random too, as training leaves them."""
+    """An encoder with random parameters, biases and norms too, as training leaves them."""
     config = ModelConfig(**{**vars(TINY), **changes})
     model = tokenizer_model or tokenizer()
     vocab_size = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()

@@ -179,7 +179,9 @@ def test_fingerprint_changes_with_everything_a_vector_depends_on():
 
 
 def test_import_is_light():
-    code = "import sys, lightxling; assert not {'jax', 'numpy'} & set(sys.modules); lightxling.Encoder"
+    code = (
+        "import sys, lightxling; assert not {'jax', 'numpy'} & set(sys.modules); lightxling.Encoder"
+    )
     code += "; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

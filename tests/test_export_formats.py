@@ -47,11 +47,14 @@ def test_safetensors_round_trip(changes, tmp_path):
     np.testing.assert_array_equal(loaded.encode(texts), Encoder(small).encode(texts))
     assert loaded.languages == small.languages
     assert loaded.fingerprint == small.fingerprint()
-    np.testing.assert_array_equal(Encoder.load(tmp_path / "model.safetensors").encode("a"),
-                                  loaded.encode("a"))
+    np.testing.assert_array_equal(
+        Encoder.load(tmp_path / "model.safetensors").encode("a"), loaded.encode("a")
+    )
 
 
-@pytest.mark.parametrize(("dtype", "least"), [("float16", 0.9999), ("bfloat16", 0.999), ("int8", 0.99)])
+@pytest.mark.parametrize(
+    ("dtype", "least"), [("float16", 0.9999), ("bfloat16", 0.999), ("int8", 0.99)]
+)
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_smaller_numbers_stay_close(changes, dtype, least, tmp_path):
     small = bundle(**changes)
@@ -81,14 +84,18 @@ def test_vocabulary_trimmed_to_a_text_leaves_its_vectors(kind):
     small = bundle(tokenizer(kind))
     trimmed = trim_vocabulary(small, iter(TEXT[:20]))
     assert trimmed.vocab_size < 0.9 * small.vocab_size
-    np.testing.assert_array_equal(Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20]))
+    np.testing.assert_array_equal(
+        Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20])
+    )
     assert Encoder(trimmed).encode("привет x мир").shape == (32,)  # other text still goes through
 
 
 def test_trimming_int8_keeps_scales_beside_their_rows():
     small = quantize(bundle(), "int8")
     trimmed = trim_vocabulary(small, TEXT[:20])
-    np.testing.assert_array_equal(Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20]))
+    np.testing.assert_array_equal(
+        Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20])
+    )
 
 
 def test_number_of_pieces_is_bounded():
@@ -145,8 +152,14 @@ def test_export_reports_bytes_and_scores(tmp_path):
     dev.write_text("".join(f"{a}\t{a}\n" for a in dict.fromkeys(TEXT)))
     (tmp_path / "text").write_text("\n".join(TEXT))
     report = export(
-        model, tmp_path / "small", dtype="int8", trim=True, dimensions=16, languages=["en", "fr"],
-        text=[tmp_path / "text"], dev=[f"en-fr={dev}"],
+        model,
+        tmp_path / "small",
+        dtype="int8",
+        trim=True,
+        dimensions=16,
+        languages=["en", "fr"],
+        text=[tmp_path / "text"],
+        dev=[f"en-fr={dev}"],
     )
     small = Encoder.load(tmp_path / "small")
     assert (small.dimension, small.languages, small.bundle.dtype) == (16, ("en", "fr"), "int8")
@@ -184,7 +197,6 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
         ({"output": "model"}, "exists; give another --output"),
         ({"output": "precious", "overwrite": True}, "is no export; it is not overwritten"),
         ({"output": "no/folder"}, "there is no folder"),
-        ({"output": "o", "format": "gguf"}, "none of safetensors, sentence-transformers"),
         ({"output": "o", "languages": ["xx"]}, "the encoder knows en, fr, de"),
         ({"output": "o", "trim": True}, "name a text with --text FILE"),
         ({"output": "o", "format": "sentence-transformers", "dtype": "int8"}, "no int8 weights"),

@@ -1,16 +1,16 @@
 """Exports: a trained encoder as files of a few megabytes that open where lightxling is not.
 
-`export` shrinks first (vocabulary, dimensions, number format), then writes one format, and tells what it
-cost in bytes and, given development pairs, in P@1.
+`export` shrinks first (vocabulary, dimensions, number format), then writes one format, and tells
+what it cost in bytes and, given development pairs, in P@1.
 """
 
 import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lightxling import bundle as bundles
 from lightxling.bundle import Bundle
@@ -36,8 +36,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.folder}: {self.after / 1e6:,.1f} MB, from {self.before / 1e6:,.1f} MB of parameters "
-            "and tokenizer"
+            f"{self.folder}: {self.after / 1e6:,.1f} MB, from {self.before / 1e6:,.1f} MB of "
+            "parameters and tokenizer"
         ]
         for name, (before, after) in self.scores.items():
             lines.append(f"  {name} P@1 {before:.2f} -> {after:.2f} ({after - before:+.2f})")
@@ -67,7 +67,8 @@ def export(
     Args:
       model: a run or a `safetensors` export.
       output: folder to write; by default MODEL-FORMAT-DTYPE beside the model.
-      format: safetensors (for lightxling), sentence-transformers, onnx (transformers.js too), stablehlo.
+      format: safetensors (for lightxling), sentence-transformers, onnx (transformers.js too),
+        stablehlo.
       dtype: number format of the weights.
       checkpoint: best, last or a step of a run.
       languages: keep only the pieces that these languages use in the text.
@@ -129,12 +130,10 @@ def write(bundle: Bundle, folder: Path, format: Format) -> None:
         from lightxling.export import onnx
 
         onnx.write(bundle, folder)
-    elif format == "sentence-transformers":
+    else:
         from lightxling.export import sentence_transformers
 
         sentence_transformers.write(bundle, folder)
-    else:
-        raise UserError(f"--format {format!r} is none of {', '.join(get_args(Format))}")
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
@@ -191,7 +190,9 @@ def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> I
     description = bundles.read_json(model / bundles.DESCRIPTION)
     sources = description.get("config", {}).get("corpus", {}).get("sources", [])
     if not sources:
-        raise UserError(f"{model} does not say what it was trained on; name a text with --text FILE")
+        raise UserError(
+            f"{model} does not say what it was trained on; name a text with --text FILE"
+        )
     yield from corpus_sentences(sources, languages)
 
 

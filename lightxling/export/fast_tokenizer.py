@@ -1,18 +1,19 @@
-"""A sentencepiece model as `tokenizer.json`, the format that the `tokenizers` library and transformers.js read.
+"""A sentencepiece model as `tokenizer.json`, the format that the `tokenizers` library and
+transformers.js read.
 
 The ids are the same for every text, which takes more than copying the pieces:
 
 - sentencepiece normalises by the longest match in a table of strings (`charsmap`); the library's
   `Precompiled` normaliser reads the same table, but replaces a whole grapheme by its shortest match
-  (A + combining accent -> a). So every combining character is kept apart from what stands before it while
-  `Precompiled` maps single characters; NFC then composes what the table would have composed, and a
-  sentinel stands where it would not have.
+  (A + combining accent -> a). So every combining character is kept apart from what stands before it
+  while `Precompiled` maps single characters; NFC then composes what the table would have composed,
+  and a sentinel stands where it would not have.
 - Special and byte pieces are never produced from text that spells them out.
 - A BPE piece may be merged from several pairs: all are listed, by the rank of the piece.
 
-Two differences are known: a unigram model that can cut a run of one character in several equally likely
-ways (`....`) may cut it in another order, as sentencepiece adds in float32; and a few mathematical letters
-followed by Greek combining marks.
+Two differences are known: a unigram model that can cut a run of one character in several equally
+likely ways (`....`) may cut it in another order, as sentencepiece adds in float32; and a few
+mathematical letters followed by Greek combining marks.
 """
 
 import base64
@@ -53,7 +54,7 @@ def read_model(tokenizer: bytes):
 
 
 def read_charsmap(blob: bytes) -> dict[str, str]:
-    """The table of a `precompiled_charsmap`: a double-array trie of keys, then the values, each ended by 0."""
+    """The table of a `precompiled_charsmap`: a double-array trie, then values that end in 0."""
     if not blob:
         return {}
     (size,) = struct.unpack_from("<I", blob)
@@ -74,7 +75,7 @@ def read_charsmap(blob: bytes) -> dict[str, str]:
 
 
 def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
-    """The content of tokenizer.json for a sentencepiece model; texts are cut to `max_length` tokens."""
+    """The content of tokenizer.json; texts are cut to `max_length` tokens."""
     model = read_model(tokenizer)
     is_unigram = model.trainer_spec.model_type == 1
     metaspace = {"replacement": "▁", "prepend_scheme": "always", "split": True}
@@ -174,7 +175,11 @@ def _combining(table: dict[str, str]) -> set[str]:
     later = {char for key in table for char in key[1:]}
     first = {key for key, value in table.items() if len(key) == 1 and value and _combines(value[0])}
     emoji = {chr(code) for code in (*range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080))}
-    return {char for char in later | first if not _is_jamo(char)} | emoji | set("\u200c\u200d\u0e33\u0eb3")
+    return (
+        {char for char in later | first if not _is_jamo(char)}
+        | emoji
+        | set("\u200c\u200d\u0e33\u0eb3")
+    )
 
 
 def _combines(char: str) -> bool:

@@ -3,9 +3,10 @@
     session = onnxruntime.InferenceSession("onnx/model.onnx")
     (vectors,) = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})
 
-Inputs are int64 [B, L]; both dimensions are free, L up to `max_length`. `sentence_embedding` [B, d] is the
-pooled vector, not normalised; `last_hidden_state` [B, L, D] serves tools that pool by themselves. Weights
-keep the number format of the bundle and are unpacked inside the graph; it computes in float32.
+Inputs are int64 [B, L]; both dimensions are free, L up to `max_length`. `sentence_embedding` [B, d]
+is the pooled vector, not normalised; `last_hidden_state` [B, L, D] serves tools that pool by
+themselves. Weights keep the number format of the bundle and are unpacked inside the graph; it
+computes in float32.
 """
 
 import itertools
@@ -42,7 +43,7 @@ def write(bundle: Bundle, folder: Path) -> None:
 
 
 class _Builder:
-    """Nodes and weights of a graph in the making; every method adds a node and returns its output's name."""
+    """A graph in the making; methods add nodes and return the name of the last one's output."""
 
     def __init__(self, bundle: Bundle, onnx):
         self.bundle, self.onnx = bundle, onnx
@@ -69,7 +70,9 @@ class _Builder:
             if values.dtype.name == "bfloat16":
                 kind = self.onnx.TensorProto.BFLOAT16
                 self.weights.append(
-                    self.onnx.helper.make_tensor(name, kind, values.shape, values.tobytes(), raw=True)
+                    self.onnx.helper.make_tensor(
+                        name, kind, values.shape, values.tobytes(), raw=True
+                    )
                 )
             else:
                 self.weight(values, name)
@@ -85,7 +88,7 @@ class _Builder:
         return values if scales is None else self.add("Mul", values, scales)
 
     def matrix(self, name: str) -> str:
-        """A whole parameter. Not DequantizeLinear: runtimes take that for leave to round activations."""
+        """A whole parameter. Not DequantizeLinear: runtimes then round activations too."""
         scales = None
         if f"{name}.scales" in self.bundle.params:
             axis = self.weight(np.array([1 - scale_axis(name)]))
@@ -101,7 +104,9 @@ class _Builder:
         return self.unpack(found, name, scales=scales)
 
     def linear(self, x: str, name: str) -> str:
-        return self.add("Add", self.add("MatMul", x, self.matrix(f"{name}.kernel")), self.stored(f"{name}.bias"))
+        return self.add(
+            "Add", self.add("MatMul", x, self.matrix(f"{name}.kernel")), self.stored(f"{name}.bias")
+        )
 
     def norm(self, x: str, name: str, output: str | None = None) -> str:
         scale, bias = self.stored(f"{name}.scale"), self.stored(f"{name}.bias")

@@ -1,8 +1,9 @@
-"""A folder that `SentenceTransformer(path)` opens unchanged: a standard BertModel, pooling, a fast tokenizer.
+"""A folder that `SentenceTransformer(path)` opens unchanged: a standard BertModel, pooling, a fast
+tokenizer.
 
-BertModel is the same function: post-norm blocks, the feed-forward activation set to silu. What differs is
-moved into the tables: positions count from 0 there and from 1 here, where row 0 is the padding; a factorised
-table is multiplied out; token types are one row of zeros.
+BertModel is the same function: post-norm blocks, the feed-forward activation set to silu. What
+differs is moved into the tables: positions count from 0 there and from 1 here, where row 0 is the
+padding; a factorised table is multiplied out; token types are one row of zeros.
 """
 
 import json
@@ -29,7 +30,7 @@ def write(bundle: Bundle, folder: Path) -> None:
     config = bundle.config
     if bundle.dtype == "int8":
         raise UserError(
-            "sentence-transformers has no int8 weights; use float16 there, or --format onnx for int8"
+            "sentence-transformers has no int8 weights; use float16, or --format onnx for int8"
         )
     if config.pooling not in POOLING:
         raise UserError(f"sentence-transformers has no {config.pooling} pooling; use --format onnx")
@@ -115,10 +116,12 @@ def bert_config(bundle: Bundle) -> dict[str, Any]:
 
 
 def bert_params(bundle: Bundle) -> Params:
-    """BertModel's parameters, in the number format of the bundle; torch keeps kernels as [out, in]."""
+    """BertModel's parameters, in the bundle's number format; torch's kernels are [out, in]."""
     config, p = bundle.config, dequantize(bundle.params)
     words = p["words"] @ p["word_projection"] if "word_projection" in p else p["words"]
-    positions = p["positions"][1:] if "positions" in p else np.zeros((config.max_length, config.width))
+    positions = (
+        p["positions"][1:] if "positions" in p else np.zeros((config.max_length, config.width))
+    )
     out: Params = {
         "embeddings.word_embeddings.weight": words,
         "embeddings.position_embeddings.weight": positions,
@@ -191,9 +194,9 @@ def model_card(bundle: Bundle) -> str:
         "",
         "# A small cross-lingual sentence encoder",
         "",
-        f"{bundle.config.layers} layers of width {bundle.config.width}, {bundle.vocab_size:,} pieces, "
-        f"vectors of {bundle.dimension} dimensions, trained with lightxling. Translations lie close "
-        "together; compare vectors by cosine.",
+        f"{bundle.config.layers} layers of width {bundle.config.width}, {bundle.vocab_size:,} "
+        f"pieces, vectors of {bundle.dimension} dimensions, trained with lightxling. Translations "
+        "lie close together; compare vectors by cosine.",
         "",
         "```python",
         "from sentence_transformers import SentenceTransformer",

@@ -1,9 +1,11 @@
 """The compiled form: StableHLO through `jax.export`, served without lightxling's Python code.
 
     exported = jax.export.deserialize(pathlib.Path("encoder.stablehlo").read_bytes())
-    vectors = exported.call(tokens)     # int32 [B, L], padded with 0 -> float32 [B, D], not normalised
+    vectors = exported.call(tokens)     # int32 [B, L], padded with 0 -> float32 [B, D], not
+    normalised
 
-B is any number of sentences, L any number of tokens up to `max_length`; it runs on cpu, cuda, rocm and tpu.
+B is any number of sentences, L any number of tokens up to `max_length`; it runs on cpu, cuda, rocm
+and tpu.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Less of an encoder: a vocabulary of fewer pieces, vectors of fewer dimensions."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -21,7 +22,8 @@ def trim_vocabulary(
 ) -> Bundle:
     """Keeps the pieces that a text uses; sentences that use no other are encoded as before.
 
-    Single characters that the text holds are always kept, and so is what a kept BPE piece is merged from.
+    Single characters that the text holds are always kept, and so is what a kept BPE piece is merged
+    from.
 
     Args:
       min_count: times a piece must occur.
@@ -82,7 +84,7 @@ def merged_from(piece: str, scores: Mapping[str, float]) -> set[str]:
     while len(parts) > 1:
         pairs = [
             (-scores[a + b], i)
-            for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))
+            for i, (a, b) in enumerate(itertools.pairwise(parts))
             if a + b in scores
         ]
         if not pairs:
@@ -111,7 +113,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
         sample = [sample[i] for i in chosen]
     if len(sample) < dimension:
         raise UserError(
-            f"{len(sample)} different sentences are too few to choose {dimension} dimensions; add text"
+            f"{len(sample)} different sentences are too few for {dimension} dimensions; add text"
         )
     vectors = Encoder(bundle, backend="numpy").encode(sample)
     _, directions = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)

@@ -33,6 +33,30 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Fl
     return jnp.where(octets >= dropped, x * (256 / (256 - dropped)), 0)
 
 
+@jax.custom_vjp
+def look_up(
+    table: Float[Array, "V E"], ids: Int[Array, "B L"]
+) -> tuple[Float[Array, "B L E"], Float[Array, "V E"]]:
+    """Rows of the table, and the table itself for its later uses.
+
+    The gradient of the rows is added in place to that of the returned table. Left to autodiff, each
+    use of the table has a [V, E] gradient of its own: 100 MB more at 50,000 x 512.
+    """
+    return table[ids], table
+
+
+def _look_up_forward(table, ids):
+    return look_up(table, ids), ids
+
+
+def _look_up_backward(ids, gradients):
+    rows, table = gradients
+    return table.at[ids].add(rows), None
+
+
+look_up.defvjp(_look_up_forward, _look_up_backward)
+
+
 def mean_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
     """Averages over the tokens where `real`; a sentence without tokens gives zeros."""
     weight = real[..., None].astype(hidden.dtype)
@@ -142,7 +166,7 @@ class Encoder(nnx.Module):
         keys: list[PRNGKeyArray | None] = [None] * (len(self.blocks) + 1)
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
-        x = self.words[...][tokens]
+        x, self.words[...] = look_up(self.words[...], tokens)
         if self.word_projection is not None:
             x = x @ self.word_projection[...]
         if self.positions is not None:

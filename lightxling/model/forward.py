@@ -1,9 +1,11 @@
 """The encoder's forward pass in numpy: what runs where an encoder is used, not trained.
 
-The same function as `model.encoder.Encoder` in evaluation mode (a test holds them together), without
-padding: sentences of equal length are stacked, so attention needs no mask, and everything but attention
-runs over all tokens of a batch at once. On a CPU this is faster than compiled code over padded batches,
-and importing it takes no time.
+The same function as `model.encoder.Encoder` in evaluation mode (a test holds them together),
+without padding: sentences of equal length are stacked, so attention needs no mask, and everything
+but
+  attention
+runs over all tokens of a batch at once. On a CPU this is faster than compiled code over padded
+batches, and importing it takes no time.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
 
 
 class Forward:
-    """Parameters in float32 and ready to use; the two tables stay in their own format until looked up."""
+    """Parameters in float32; the two tables stay in their own format until looked up."""
 
     def __init__(self, config: ModelConfig, params: Params):
         self.config = config

@@ -74,12 +74,14 @@ def make_train_step(
         (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state),
-            (state.params, state.opt_state),
+
+        def update(params, opt_state):
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return optax.apply_updates(params, updates), opt_state
+
+        # cond instead of a where on every leaf, which copies parameters and moments
+        params, opt_state = jax.lax.cond(
+            finite, update, lambda *same: same, state.params, state.opt_state
         )
         metrics = {**terms, "loss": value, "grad_norm": norm, "finite": finite}
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
