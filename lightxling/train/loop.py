@@ -86,7 +86,10 @@ def make_train_step(
         metrics = {**terms, "loss": value, "grad_norm": norm, "finite": finite}
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    options = None
+    if jax.default_backend() == "cpu":  # the default order keeps everything alive: a third more memory
+        options = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+    return jax.jit(train_step, donate_argnums=0, compiler_options=options)
 
 
 def make_encode(graphdef) -> Callable:
