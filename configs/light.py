@@ -28,7 +28,7 @@ config = Config(
         learning_rate=1e-3,
         l2=0.0,
         weight_decay=0.01,
-        warmup_steps=200,
+        warmup_steps=100,
         schedule="cosine",
         clip=1.0,
     ),
