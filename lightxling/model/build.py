@@ -56,7 +56,9 @@ def merge(graphdef: nnx.GraphDef, params: Params) -> Model:
     return nnx.merge(graphdef, nnx.State(params))
 
 
-def encode(graphdef: nnx.GraphDef, params: Params, tokens: Int[Array, "B L"]) -> Float[Array, "B D"]:
+def encode(
+    graphdef: nnx.GraphDef, params: Params, tokens: Int[Array, "B L"]
+) -> Float[Array, "B D"]:
     """Sentence vectors in evaluation mode: float32, not normalised."""
     return merge(graphdef, params).encoder(tokens)
 

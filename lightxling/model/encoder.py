@@ -1,9 +1,11 @@
 """The shared transformer: token ids -> one vector per sentence.
 
-One set of weights encodes every language; there is no language id in the encoder. Letters in shapes: B
-sentences, L tokens, D width, E embedding width, H heads, K = D/H, F feed-forward, V vocabulary.
+One set of weights encodes every language; there is no language id in the encoder. Letters in
+shapes: B sentences, L tokens, D width, E embedding width, H heads, K = D/H, F feed-forward, V
+vocabulary.
 
-Source: Lightweight Cross-Lingual Sentence Representation Learning (ACL 2021), section 3, and its released
+Source: Lightweight Cross-Lingual Sentence Representation Learning (ACL 2021), section 3, and its
+released
 code: post-norm blocks, SiLU feed-forward, learned absolute positions counted from 1, mean pooling.
 """
 
@@ -21,8 +23,8 @@ NORM_EPS = 1e-12  # vanishes in 16 bits, hence norms in float32
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
     """Zeroes a share of x and scales the rest so that the mean stays; no key, no dropout.
 
-    One threefry word serves four elements, as random bits are a tenth of a step on CPUs: the rate is
-    therefore rounded to 1/256 (0.1 becomes 0.1016), and the scale is exact for the rounded rate.
+    One threefry word serves four elements, as random bits are a tenth of a step on CPUs: the rate
+    is therefore rounded to 1/256 (0.1 becomes 0.1016), and the scale is exact for the rounded rate.
     """
     dropped = round(rate * 256)
     if key is None or dropped == 0:
@@ -109,7 +111,9 @@ class Block(nnx.Module):
         self.down = linear(config.feedforward, width, dtype=dtype, rngs=rngs)
         self.output_norm = layer_norm(width, rngs)
 
-    def attend(self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key) -> Float[Array, "BL D"]:
+    def attend(
+        self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key
+    ) -> Float[Array, "BL D"]:
         B, L = real.shape
         K = x.shape[1] // self.heads
         q, k, v = jnp.split(self.qkv(x).reshape(B, L, 3 * self.heads, K), 3, axis=2)

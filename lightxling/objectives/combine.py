@@ -1,7 +1,7 @@
 """The loss of a run: the weighted sum of its terms, from a batch.
 
-A new objective is one function in this folder, its settings in `config.ObjectivesConfig` and one entry in
-`TERMS`.
+A new objective is one function in this folder, its settings in `config.ObjectivesConfig` and one
+entry in `TERMS`.
 """
 
 from collections.abc import Callable
@@ -59,9 +59,7 @@ def align_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B 
 
 
 def similarity_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"]):
-    return similarity.similarity_matching(
-        *vectors, reduction=settings.reduction, eps=settings.eps
-    )
+    return similarity.similarity_matching(*vectors, reduction=settings.reduction, eps=settings.eps)
 
 
 TERMS: dict[str, Callable] = {
@@ -94,8 +92,7 @@ def loss(
     B, sides, L = text.shape
     vectors = model.encoder(text.reshape(B * sides, L), key).reshape(B, sides, -1).swapaxes(0, 1)
     terms = {
-        name: TERMS[name](getattr(objectives, name), model, batch, vectors)
-        for name in weights
+        name: TERMS[name](getattr(objectives, name), model, batch, vectors) for name in weights
     }
     total = sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(()))
     return total, terms

@@ -16,9 +16,7 @@ def normalize(x: Float[Array, "B D"]) -> Float[Array, "B D"]:
 
 def products(a: Float[Array, "B D"], b: Float[Array, "C D"]) -> Float[Array, "B C"]:
     """All dot products, float32: raw ones reach several hundred, where bfloat16 is 2 apart."""
-    return jnp.einsum(
-        "bd,cd->bc", a, b, precision="highest", preferred_element_type=jnp.float32
-    )
+    return jnp.einsum("bd,cd->bc", a, b, precision="highest", preferred_element_type=jnp.float32)
 
 
 def symmetric_cross_entropy(logits: Float[Array, "B B"]) -> Float[Array, ""]:

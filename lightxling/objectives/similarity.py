@@ -1,4 +1,5 @@
-"""Similarity-matrix losses: two languages should agree on which sentences of a batch resemble each other.
+"""Similarity-matrix losses: two languages should agree on which sentences of a batch resemble each
+other.
 
 Letters in shapes: B pairs of the global batch, D width.
 """
@@ -17,8 +18,8 @@ def softmax_and_complement(
 ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
     """P = softmax_row(logits) and 1 - P, the latter exact where P is close to 1.
 
-    1 - P_ij is the softmax mass of the other cells of the row. Only the largest cell of a row can be close
-    to 1, so only there the sum is taken anew, without that cell.
+    1 - P_ij is the softmax mass of the other cells of the row. Only the largest cell of a row can
+    be close to 1, so only there the sum is taken anew, without that cell.
     """
     log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)
@@ -39,8 +40,9 @@ def similarity_matching(
         P_l = softmax_row(S_l S_l')        diagonal included, no temperature
         loss = -sum_ij log cos(pi/2 (P_1 - P_2)_ij)
 
-    Computed as -log sin(pi/2 q) with q = 1 - |P_1 - P_2| = (1 - larger) + smaller, which stays accurate as the
-    difference goes to 1, where the printed form gives the logarithm of a negative number.
+    Computed as -log sin(pi/2 q) with q = 1 - |P_1 - P_2| = (1 - larger) + smaller, which stays
+    accurate as the difference goes to 1, where the printed form gives the logarithm of a negative
+    number.
 
     Args:
       src, tgt: embeddings, paired row by row; raw dot products are taken.

@@ -1,8 +1,9 @@
 """Generative tasks on the pooled sentence vector: single-word masking (SMLM), cross-lingual token
 reconstruction (XTR) and their union (UGT).
 
-One distribution over the vocabulary is predicted per sentence. Targets are sparse: the ids of the other
-sentence with a weight each, and the masked word. Nothing of the size [batch, vocab] holds targets.
+One distribution over the vocabulary is predicted per sentence. Targets are sparse: the ids of the
+other sentence with a weight each, and the masked word. Nothing of the size [batch, vocab] holds
+targets.
 
 Letters in shapes: B pairs, L tokens, R rows (sentences, 2B), K target slots, E width, V vocabulary.
 
@@ -14,8 +15,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
 from jax.scipy.special import xlogy
+from jaxtyping import Array, Float, Int
 
 PAD, MASK = 0, 2
 
@@ -57,7 +58,8 @@ def targets(
     mlm_overwrite: bool,
     xtr_from: Literal["masked", "original"],
 ) -> tuple[Int[Array, "B 2 K"], Float[Array, "B 2 K"]]:
-    """Sparse targets of both sides: ids and weights, K = L + 1 slots; an id has its mass in one slot.
+    """Sparse targets of both sides: ids and weights, K = L + 1 slots; an id has its mass in one
+    slot.
 
     For the masked side c with masked piece m, and the other side o:
 
@@ -69,9 +71,10 @@ def targets(
       tokens: the pairs as they are in the text, padded with 0.
       masked: side * L + position of the masked piece.
       duplicates: how `pieces` counts repetitions, see `piece_weights`.
-      mlm_overwrite: when m also stands in x_o, its half is replaced by the piece's mass (the reference)
-        instead of added to it.
-      xtr_from: whether `pieces(x_c)` is taken from the masked text, <MASK> included, or the original.
+      mlm_overwrite: when m also stands in x_o, its half is replaced by the piece's mass (the
+        reference) instead of added to it.
+      xtr_from: whether `pieces(x_c)` is taken from the masked text, <MASK> included, or the
+        original.
     """
     B, _, L = tokens.shape
     text = apply_mask(tokens, masked) if xtr_from == "masked" else tokens
@@ -109,8 +112,8 @@ def token_loss(
     Targets need not sum to 1 ("fill"), and a row without targets costs nothing.
 
     Args:
-      chunk: vocabulary rows per block of logits: the [R, V] logits are never whole in memory.  0: one
-        block.
+      chunk: vocabulary rows per block of logits: the [R, V] logits are never whole in memory.  0:
+        one block.
 
     Returns:
       Loss in nats; 0 when the prediction equals the targets of every row.
@@ -122,8 +125,8 @@ def token_loss(
 def _blocks(table, bias, chunk):
     """Splits the vocabulary into equal blocks, [N, size, E] and [N, size], and a remainder.
 
-    The size is the largest divisor of V up to `chunk`, which leaves no remainder to be copied; where that
-    is too small to be fast, it is `chunk`.
+    The size is the largest divisor of V up to `chunk`, which leaves no remainder to be copied;
+    where that is too small to be fast, it is `chunk`.
     """
     V = len(table)
     size = next((size for size in range(chunk, chunk // 4, -1) if V % size == 0), chunk)

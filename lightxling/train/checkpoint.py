@@ -1,4 +1,4 @@
-"""Saving and restoring with orbax: whole or not at all, checked by checksum, on any number of devices."""
+"""Saving and restoring with orbax: whole or not at all, checked by checksum, on any devices."""
 
 import contextlib
 import hashlib

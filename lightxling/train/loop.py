@@ -3,16 +3,11 @@
 import contextlib
 import dataclasses
 import functools
-import json
-import os
-import platform
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,21 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from rich.console import Console
 
-from lightxling import __version__
-from lightxling.config import Config, UserError, differences, from_dict, to_dict, validate
-from lightxling.corpus.batches import Batches, bucket_lengths, by_length, gather
+from lightxling.config import Config, UserError, validate
+from lightxling.corpus.batches import Batches, bucket_lengths
 from lightxling.corpus.prepare import prepare
-from lightxling.corpus.store import Split, Store
+from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
-from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
+from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.progress import Progress, peak_memory
 from lightxling.train.sharding import make_mesh, put_batch, shardings
+from lightxling.train.workdir import check_workdir, describe, write_json
 
 
 class TrainState(NamedTuple):
@@ -59,9 +55,7 @@ def initial_state(
     return TrainState(step, params, optimizer.init(params), best)
 
 
-def make_train_step(
-    loss: Callable, optimizer: optax.GradientTransformation, seed: int
-) -> Callable:
+def make_train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
     """Returns jitted `step(state, batch) -> (state, metrics)`; the old state is donated.
 
     The key is folded from the step, so a resumed run draws the same dropout. A step whose loss or
@@ -87,114 +81,11 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
     options = None
-    if jax.default_backend() == "cpu":  # the default order keeps everything alive: a third more memory
+    if (
+        jax.default_backend() == "cpu"
+    ):  # the default order keeps everything alive: a third more memory
         options = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
     return jax.jit(train_step, donate_argnums=0, compiler_options=options)
-
-
-def make_encode(graphdef) -> Callable:
-    """Jitted `encode(params, tokens [B, L]) -> vectors [B, D]`, in evaluation mode."""
-    return jax.jit(functools.partial(models.encode, graphdef))
-
-
-def encode_split(
-    encode: Callable, params, split: Split, *, buckets, max_length: int, batch_size: int = 256
-) -> np.ndarray:
-    """Vectors [rows, sides, D] of all sentences of a split."""
-    lengths = np.minimum(split.lengths.reshape(-1), max_length)
-    vectors = None
-    for rows, length in by_length(lengths, buckets=buckets, batch_size=batch_size):
-        tokens = np.zeros((batch_size, length), np.int32)  # one shape per length
-        tokens[: len(rows)] = gather(split.tokens, split.offsets, rows, length)
-        batch = np.asarray(encode(params, tokens))[: len(rows)]
-        if vectors is None:
-            vectors = np.empty((len(lengths), batch.shape[1]), np.float32)
-        vectors[rows] = batch
-    return vectors.reshape(split.rows, split.sides, -1)
-
-
-def dev_scores(vectors: np.ndarray, pair: np.ndarray) -> dict[str, float]:
-    """P@1 in per cent, mean of both directions: per language pair, and their mean `dev_p@1`.
-
-    Args:
-      vectors: [rows, 2, D].
-      pair: name of each row's language pair, [rows]; the pair's rows are the candidates.
-    """
-    scores = {}
-    for name in np.unique(pair):
-        rows = vectors[pair == name]
-        scores[f"dev_p@1/{name}"] = 100 * precision_at_1(rows[:, 0], rows[:, 1]).mean
-    return {"dev_p@1": float(np.mean(list(scores.values()))), **scores}
-
-
-def write_json(path: Path, values: dict) -> None:
-    """Writes under a temporary name, then renames."""
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
-
-
-def commit() -> str | None:
-    """The commit of the checkout this code runs from; None for an installed package."""
-    here = Path(__file__).parent
-    try:
-        git = ["git", "-C", str(here), "rev-parse", "HEAD"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def describe(config: Config, store: Store, vocab_size: int, params) -> dict:
-    """Everything needed to repeat the run, as written to config.json."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
-    return {
-        "config": to_dict(config),
-        "languages": store.languages,
-        "vocab_size": vocab_size,
-        "parameters": {
-            "encoder": models.count(params["encoder"]),
-            "training": models.count(params),
-        },
-        "store": {"path": str(store.path), "tokenizer": store.manifest["tokenizer"]["sha256"]},
-        "versions": {
-            "lightxling": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
-        },
-        "commit": commit(),
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    }
-
-
-def check_workdir(workdir: Path, config: Config, store: Store) -> None:
-    """Refuses to go on with a run whose mathematics would change.
-
-    Raises:
-      UserError: names the settings that differ, or the tokenizer.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        if workdir.exists() and not workdir.is_dir():
-            raise UserError(f"--workdir {workdir} is a file; give a folder")
-        return
-    try:
-        before = json.loads(path.read_text())
-        old = from_dict(Config, before["config"])
-        tokenizer = before["store"]["tokenizer"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
-    changed = differences(old, config)
-    if changed:
-        table = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, (a, b) in changed.items())
-        raise UserError(
-            f"{workdir} holds a run with other settings:\n{table}\n"
-            "give the settings of that run to resume it, or another --workdir"
-        )
-    if tokenizer != store.manifest["tokenizer"]["sha256"]:
-        raise UserError(
-            f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
-            "its corpus has changed. Choose another --workdir"
-        )
 
 
 @contextlib.contextmanager
@@ -239,6 +130,49 @@ def check_finite(records: list[dict], terms: list[str], allowed: int, skipped: i
     return skipped
 
 
+def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
+    """This process's share of the training batches.
+
+    Raises:
+      UserError: the pairs do not fill one batch.
+    """
+    batches = Batches(
+        store.train,
+        weights=np.array([group["weight"] for group in store.groups], float),
+        batch_size=config.train.batch_size,
+        buckets=config.train.buckets,
+        max_length=config.model.max_length,
+        maskable=maskable,
+        seed=config.train.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if not batches.steps_per_epoch:
+        raise UserError(
+            f"{batches.rows_per_epoch} training pairs do not fill one batch of "
+            f"train.batch_size={config.train.batch_size}; use a smaller batch or more text"
+        )
+    return batches
+
+
+def start_or_resume(
+    initialise: Callable[[], TrainState], mesh: Mesh, folder: Path, say: Callable[[str], None]
+) -> TrainState:
+    """The state of the newest whole checkpoint in `folder`, or a fresh one, on the mesh."""
+    shapes = jax.eval_shape(initialise)
+    layout = shardings(mesh, shapes)
+    latest = checkpoint.latest_whole(folder, say)
+    if latest is None:
+        return jax.jit(initialise, out_shardings=layout)()
+    target = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        layout,
+    )
+    say(f"resuming from {folder / str(latest)}")
+    return TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
+
+
 def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float]:
     """Trains, resuming from `workdir` where it holds checkpoints.
 
@@ -259,24 +193,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     store = Store.open(prepare(config, progress=say))
     check_workdir(workdir, config, store)
     tokenizer = Tokenizer.load(store.tokenizer_path)
-
-    batches = Batches(
-        store.train,
-        weights=np.array([group["weight"] for group in store.groups], float),
-        batch_size=config.train.batch_size,
-        buckets=config.train.buckets,
-        max_length=config.model.max_length,
-        maskable=tokenizer.maskable(),
-        seed=config.train.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    batches = make_batches(config, store, tokenizer.maskable())
     per_epoch = batches.steps_per_epoch
-    if not per_epoch:
-        raise UserError(
-            f"{batches.rows_per_epoch} training pairs do not fill one batch of "
-            f"train.batch_size={config.train.batch_size}; use a smaller batch or more text"
-        )
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
 
     objectives = config.objectives
@@ -286,31 +204,15 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     terms = list(combine.active(objectives))
     schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
-
-    graphdef = models.structure(
-        config.model, tokenizer.vocab_size, token_head="tokens" in terms
-    )
-    initialise = functools.partial(initial_state, config, tokenizer.vocab_size, optimizer)
-    shapes = jax.eval_shape(initialise)
-    layout = shardings(mesh, shapes)
-    latest = checkpoint.latest_whole(workdir / "checkpoints", say)
-    if latest is None:
-        state = jax.jit(initialise, out_shardings=layout)()
-    else:
-        target = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            layout,
-        )
-        state = TrainState(
-            **checkpoint.restore(workdir / "checkpoints" / str(latest), target._asdict())
-        )
-        say(f"resuming {workdir} at step {latest:,} of {steps:,}")
+    vocab_size = tokenizer.vocab_size
+    graphdef = models.structure(config.model, vocab_size, token_head="tokens" in terms)
+    initialise = functools.partial(initial_state, config, vocab_size, optimizer)
+    state = start_or_resume(initialise, mesh, workdir / "checkpoints", say)
 
     is_first = jax.process_index() == 0
     (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
     if is_first:
-        write_json(workdir / "config.json", describe(config, store, tokenizer.vocab_size, state.params))
+        write_json(workdir / "config.json", describe(config, store, vocab_size, state.params))
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
     say(
         f"{models.count(state.params):,} parameters "
@@ -319,19 +221,13 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
 
-    step_fn = make_train_step(functools.partial(combine.loss, objectives, graphdef), optimizer,
-                              config.train.seed)
+    loss = functools.partial(combine.loss, objectives, graphdef)
+    train_step = make_train_step(loss, optimizer, config.train.seed)
     encode = make_encode(graphdef)
-    pairs = np.array(["-".join(group["languages"]) for group in store.groups])
+    pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
+    start, skipped = int(state.step), 0
     scores: dict[str, float] = {}
-
-    def save(state: TrainState, step: int) -> None:
-        checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
-        checkpoint.prune(workdir / "checkpoints", config.train.keep)
-
-    start = int(state.step)
-    saved, skipped = start, 0
     with (
         Progress(workdir, start=start, stop=steps, console=console) as progress,
         stop_on_signals() as stop,
@@ -341,28 +237,26 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         source = batches.iterate(start, steps)
         for step in range(start + 1, steps + 1):
             asked = time.perf_counter()
-            tokens, masked = next(source)
+            batch = combine.Batch(*next(source))
             waited += time.perf_counter() - asked
-            state, metrics = step_fn(state, put_batch(combine.Batch(tokens, masked), mesh))
+            state, metrics = train_step(state, put_batch(batch, mesh))
             pending.append({"step": step, **metrics})
 
             is_stopped = stop.is_set()  # asked once, so that what stops also saves
             is_last = step == steps or is_stopped
-            is_dev = step % config.train.dev_every == 0 or step == steps
+            is_dev = store.dev.rows and (step % config.train.dev_every == 0 or step == steps)
             is_save = step % config.train.checkpoint_every == 0 or is_last
-            if not (is_last or is_dev or is_save or step % config.train.log_every == 0):
+            if not (is_dev or is_save or step % config.train.log_every == 0):
                 continue
 
-            records = jax.device_get(pending)
-            pending = []
+            records, pending = jax.device_get(pending), []
             skipped = check_finite(records, terms, config.train.skip_nonfinite, skipped)
             seconds = time.perf_counter() - clock
             record = {
                 "step": step,
                 "pairs": step * config.train.batch_size,
                 "epoch": step / per_epoch,
-                "loss": float(np.mean([r["loss"] for r in records])),
-                **{term: float(np.mean([r[term] for r in records])) for term in terms},
+                **{name: float(np.mean([r[name] for r in records])) for name in ("loss", *terms)},
                 "grad_norm": float(records[-1]["grad_norm"]),
                 "learning_rate": float(schedule(step - 1)),
                 "pairs_per_second": (step - logged) * config.train.batch_size / seconds,
@@ -370,15 +264,11 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 "skipped": skipped,
                 "peak_memory": peak_memory(),
             }
-            if is_dev and store.dev.rows:
+            if is_dev:
                 vectors = encode_split(
-                    encode,
-                    state.params,
-                    store.dev,
-                    buckets=buckets,
-                    max_length=config.model.max_length,
+                    encode, state.params, store.dev, buckets, config.model.max_length
                 )
-                scores = dev_scores(vectors, pairs[store.dev.group])
+                scores = dev_scores(vectors, pair)
                 record |= scores
                 if scores["dev_p@1"] > float(state.best):
                     state = state._replace(best=jnp.full([], scores["dev_p@1"]))
@@ -386,12 +276,10 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             if is_first:
                 progress.log(record, terms)
             if is_save:
-                save(state, step)
-                saved = step
+                checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
+                checkpoint.prune(workdir / "checkpoints", config.train.keep)
             clock, waited, logged = time.perf_counter(), 0.0, step
             if is_stopped and step < steps:
-                progress.say(
-                    f"stopped at step {saved:,}; the same command goes on from there"
-                )
+                progress.say(f"stopped at step {step:,}; the same command goes on from there")
                 break
     return scores

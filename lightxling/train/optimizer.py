@@ -19,12 +19,12 @@ class ScaleByAmsgradState(NamedTuple):
 def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation:
     """AMSGrad by PyTorch's rule.
 
-        m_t = b1 m_{t-1} + (1 - b1) g     v_t = b2 v_{t-1} + (1 - b2) g^2     w_t = max(w_{t-1}, v_t)
-        update = m_t / (1 - b1^t) / (sqrt(w_t / (1 - b2^t)) + eps)
+        m_t = b1 m_{t-1} + (1 - b1) g     v_t = b2 v_{t-1} + (1 - b2) g^2     w_t = max(w_{t-1},
+        v_t) update = m_t / (1 - b1^t) / (sqrt(w_t / (1 - b2^t)) + eps)
 
-    PyTorch keeps the maximum of the *uncorrected* second moment and corrects afterwards. optax.scale_by_amsgrad
-    keeps the maximum of the corrected one, in which the first step's value (v_1 / (1 - b2) = g_1^2) stays
-    for ever.
+    PyTorch keeps the maximum of the *uncorrected* second moment and corrects afterwards.
+    optax.scale_by_amsgrad keeps the maximum of the corrected one, in which the first step's value
+    (v_1 / (1 - b2) = g_1^2) stays for ever.
     """
 
     def init(params):
@@ -48,13 +48,11 @@ def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTr
     return optax.GradientTransformation(init, update)
 
 
-def learning_rate(
-    config: OptimizerConfig, *, steps: int, steps_per_epoch: int
-) -> optax.Schedule:
+def learning_rate(config: OptimizerConfig, *, steps: int, steps_per_epoch: int) -> optax.Schedule:
     """Learning rate at step t (from 0): warm-up times the chosen decay.
 
-    The warm-up is (t + 1) / warmup_steps: the reference's "untuned linear" rule gives 1999 steps for
-    beta2 = 0.999, and the first step already moves.
+    The warm-up is (t + 1) / warmup_steps: the reference's "untuned linear" rule gives 1999 steps
+    for beta2 = 0.999, and the first step already moves.
     """
 
     def schedule(step):
@@ -82,7 +80,7 @@ def decayed(params) -> optax.Params:
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping, L2 in the gradient, the update rule, decoupled decay, the learning rate: in this order."""
+    """Clipping, L2 in the gradient, the update rule, decoupled decay, learning rate: in this order."""
     rule = {"amsgrad": scale_by_amsgrad, "adamw": optax.scale_by_adam}[config.name]
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),

@@ -25,7 +25,8 @@ def number(value: float) -> str:
 class Progress:
     """Writes one object per logged step, and keeps the live line of a terminal.
 
-    Where the output is no terminal, a plain line is printed at most every `plain_every` logs instead.
+    Where the output is no terminal, a plain line is printed at most every `plain_every` logs
+    instead.
     """
 
     def __init__(self, workdir: Path, *, start: int, stop: int, console: Console | None = None):

@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh ("data", "model"), the rules that split parameters, batches on devices."""
+"""Where arrays live: the mesh ("data", "model"), the split of parameters, batches on devices."""
 
 import jax
 import numpy as np
@@ -35,8 +35,8 @@ def make_mesh(config: MeshConfig, *, batch_size: int) -> Mesh:
 def partition(path: tuple, shape: tuple[int, ...], model_axis: int) -> P:
     """The split of one parameter or optimizer leaf, from its path and shape alone.
 
-    Rows of the embedding table and of the vocabulary bias go over "model" where they divide; everything
-    else is replicated.
+    Rows of the embedding table and of the vocabulary bias go over "model" where they divide;
+    everything else is replicated.
     """
     names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
     is_vocabulary = "words" in names or names[-2:] == ["token_head", "bias"]

@@ -1,0 +1,52 @@
+"""Dev P@1: the score that picks the best checkpoint."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from lightxling.corpus.batches import by_length, gather
+from lightxling.corpus.store import Split
+from lightxling.evaluate.retrieval import precision_at_1
+from lightxling.model import build as models
+
+
+def make_encode(graphdef) -> Callable:
+    """Jitted `encode(params, tokens [B, L]) -> vectors [B, D]`, in evaluation mode."""
+    return jax.jit(functools.partial(models.encode, graphdef))
+
+
+def encode_split(
+    encode: Callable,
+    params: models.Params,
+    split: Split,
+    buckets: tuple[int, ...],
+    max_length: int,
+    batch_size: int = 256,
+) -> np.ndarray:
+    """Vectors [rows, sides, D] of all sentences of a split."""
+    lengths = np.minimum(split.lengths.reshape(-1), max_length)
+    vectors = None
+    for rows, length in by_length(lengths, buckets=buckets, batch_size=batch_size):
+        tokens = np.zeros((batch_size, length), np.int32)  # one shape per length
+        tokens[: len(rows)] = gather(split.tokens, split.offsets, rows, length)
+        batch = np.asarray(encode(params, tokens))[: len(rows)]
+        if vectors is None:
+            vectors = np.empty((len(lengths), batch.shape[1]), np.float32)
+        vectors[rows] = batch
+    return vectors.reshape(split.rows, split.sides, -1)
+
+
+def dev_scores(vectors: np.ndarray, pair: np.ndarray) -> dict[str, float]:
+    """P@1 in per cent, mean of both directions: per language pair, and their mean `dev_p@1`.
+
+    Args:
+      vectors: [rows, 2, D].
+      pair: name of each row's language pair, [rows]; the pair's rows are the candidates.
+    """
+    scores = {}
+    for name in np.unique(pair):
+        rows = vectors[pair == name]
+        scores[f"dev_p@1/{name}"] = 100 * precision_at_1(rows[:, 0], rows[:, 1]).mean
+    return {"dev_p@1": float(np.mean(list(scores.values()))), **scores}
