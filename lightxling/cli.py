@@ -4,6 +4,7 @@ Heavy imports stand inside the functions, so that `lightxling --help` starts at 
 """
 
 import difflib
+import functools
 import inspect
 import os
 import sys
@@ -73,7 +74,8 @@ def train(args: list[str]) -> None:
     def parsed(
         workdir: Path, config: Annotated[Config, Unprefixed] = recipe
     ) -> tuple[Path, Config]:
-        """
+        """Parsed by tyro.
+
         Args:
           workdir: folder of the run; a run that stands there already is resumed.
         """
@@ -88,54 +90,55 @@ def train(args: list[str]) -> None:
     run(config, workdir)
 
 
-def evaluate(
-    model: Model,
-    task: tuple[str, ...],
-    data: tuple[str, ...],
-    languages: tuple[str, ...] = (),
-    checkpoint: str = "best",
-    scoring: Literal["cosine", "csls", "margin"] = "cosine",
-    head: Literal["mlp", "logistic"] = "mlp",
-    seeds: int = 5,
-    output: Path | None = None,
-    again: bool = False,
-    plot: bool = False,
-) -> None:
+def evaluate(args: list[str]) -> None:
     """Score an encoder: retrieval, tatoeba, europarl, bucc, classification, mldoc, sts, nli.
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
-
-    Args:
-      model: a run directory or an exported one.
-      task: one or several tasks.
-      data: files, folders, or `en-fr=PATH`.
-      languages: languages to score; by default those the encoder was trained on.
-      checkpoint: of a run: best, last or a step.
-      scoring: how retrieval compares two vectors.
-      head: what classification trains on the vectors.
-      seeds: heads trained, for mean and spread.
-      output: folder for the results; by default MODEL/evaluation.
-      again: compute even what is kept from before.
-      plot: also draw pictures (needs the extra `plot`).
     """
-    from lightxling.encoder import Encoder, keep_compiled
-    from lightxling.evaluate import run, tasks
+    from lightxling.evaluate.tasks import Settings
 
-    keep_compiled()
-    encoder = Encoder.load(model, checkpoint=checkpoint)
-    settings = tasks.Settings(scoring=scoring, head=head, seeds=seeds)
-    run.evaluate(
-        lambda sentences: encoder.encode(sentences, normalize=False),
-        encoder.fingerprint,
-        tasks=task,
-        data=data,
-        folder=output or model / "evaluation",
-        languages=languages,
-        trained=encoder.languages,
-        settings=settings,
-        again=again,
-        plot=plot,
-    )
+    def run(
+        model: Model,
+        task: tuple[str, ...],
+        data: tuple[str, ...],
+        settings: Annotated[Settings, Unprefixed] = Settings(),  # noqa: B008, it is frozen
+        languages: tuple[str, ...] = (),
+        checkpoint: str | None = None,
+        output: Path | None = None,
+        again: bool = False,
+        plot: bool = False,
+    ) -> None:
+        """Parsed by tyro.
+
+        Args:
+          model: a run directory or an exported one.
+          task: one or several tasks.
+          data: files, folders, or `en-fr=PATH`.
+          languages: languages to score; by default those the encoder was trained on.
+          checkpoint: of a run: best (the default), last or a step.
+          output: folder for the results; by default MODEL/evaluation.
+          again: compute even what is kept from before.
+          plot: also draw pictures (needs the extra `plot`).
+        """
+        from lightxling.encoder import Encoder, keep_compiled
+        from lightxling.evaluate.run import evaluate
+
+        keep_compiled()
+        encoder = Encoder.load(model, checkpoint=checkpoint)
+        evaluate(
+            functools.partial(encoder.encode, normalize=False),
+            encoder.fingerprint,
+            tasks=task,
+            data=data,
+            folder=output or model / "evaluation",
+            languages=languages,
+            trained=encoder.languages,
+            settings=settings,
+            again=again,
+            plot=plot,
+        )
+
+    parse(run, args, name="evaluate", help=evaluate)
 
 
 def encode(
@@ -198,40 +201,36 @@ def search(
         print(searching.show(hits))
 
 
-def mine(
-    model: Model,
-    src: tyro.conf.Positional[Path],
-    tgt: tyro.conf.Positional[Path],
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mined.tsv"),
-    margin: Literal["ratio", "distance", "absolute"] = "ratio",
-    direction: Literal["forward", "backward", "intersection", "max"] = "max",
-    threshold: float | None = None,
-    neighbours: int = 4,
-) -> None:
+def mine(args: list[str]) -> None:
     """Find parallel sentences in two monolingual files.
 
     Example: lightxling mine runs/mine news.en news.fr -o pairs.tsv --threshold 1.06
-
-    Args:
-      model: a run directory or an exported one.
-      src: one sentence a line.
-      tgt: one sentence a line.
-      output: score, source and target, separated by tabs, best first.
-      margin: how a pair's cosine is compared with those of its neighbours.
-      direction: which pairs are candidates.
-      threshold: lowest score that is written.
-      neighbours: of each sentence.
     """
-    from lightxling.encoder import Encoder
-    from lightxling.evaluate import run
+    from lightxling.evaluate.run import MineSettings
 
-    encoder = Encoder.load(model)
-    settings = run.MineSettings(
-        margin=margin, direction=direction, threshold=threshold, neighbours=neighbours
-    )
-    run.mine_files(
-        lambda sentences: encoder.encode(sentences, normalize=False), src, tgt, output, settings
-    )
+    def run(
+        model: Model,
+        src: tyro.conf.Positional[Path],
+        tgt: tyro.conf.Positional[Path],
+        output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mined.tsv"),
+        settings: Annotated[MineSettings, Unprefixed] = MineSettings(),  # noqa: B008
+    ) -> None:
+        """Parsed by tyro.
+
+        Args:
+          model: a run directory or an exported one.
+          src: one sentence a line.
+          tgt: one sentence a line.
+          output: score, source and target, separated by tabs, best first.
+        """
+        from lightxling.encoder import Encoder
+        from lightxling.evaluate.run import mine_files
+
+        encoder = Encoder.load(model)
+        encode = functools.partial(encoder.encode, normalize=False)
+        mine_files(encode, src, tgt, output, settings)
+
+    parse(run, args, name="mine", help=mine)
 
 
 def export(args: list[str]) -> None:
@@ -283,6 +282,9 @@ def note(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+PARSE_THEMSELVES = (prepare, train, evaluate, mine, export)
+"""Their flags are those of dataclasses that are imported only when the command is given."""
+
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
@@ -318,10 +320,11 @@ def main(argv: list[str] | None = None) -> int:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"; perhaps you meant {near[0]}" if near else ""
             raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
-        if name in ("prepare", "train", "export"):
-            COMMANDS[name](args)
+        command = COMMANDS[name]
+        if command in PARSE_THEMSELVES:
+            command(args)
         else:
-            parse(COMMANDS[name], args, name=name, help=COMMANDS[name])
+            parse(command, args, name=name, help=command)
     except UserError as error:
         note(f"lightxling: {error}")
         return 2

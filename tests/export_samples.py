@@ -10,7 +10,7 @@ from lightxling import bundle as bundles
 from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig
 
-WORDS = (
+WORDS = (  # noqa: SIM905
     "the a cat dog house station where is this and of to in it was le la un une chat chien maison "
     "gare où est ce et de à dans il était der die das katze hund haus bahnhof wo ist dies und von zu "
     "im es straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ です고양이 개 집 역 어디 "

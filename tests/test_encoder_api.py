@@ -48,7 +48,7 @@ def test_numpy_forward_is_the_training_forward(changes):
     graphdef = build.structure(small.config, small.vocab_size, token_head=False)
     encoder = Encoder(small, backend="numpy")
     texts = [*sentences(40), *HOSTILE]
-    params = {"encoder": bundles.nest(small.params)}
+    params = jax.tree.map(jnp.asarray, {"encoder": bundles.nest(small.params)})
     expected = build.encode(graphdef, params, jnp.asarray(padded(encoder, texts)))
     found = encoder.encode(texts, normalize=False)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)

@@ -132,6 +132,7 @@ def test_principal_components_keep_cosines_best():
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 @pytest.mark.parametrize("changes", [{}, {"layers": 0, "embedding_width": 8}], ids=str)
 def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
+    pytest.importorskip("flatbuffers")
     small = quantize(reduce_dimensions(bundle(**changes), TEXT, 12), dtype)
     write(small, tmp_path, "stablehlo")
     encoder = Encoder(small)

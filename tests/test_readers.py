@@ -120,7 +120,7 @@ def test_a_name_with_brackets_is_a_name(tmp_path):
 
 def test_what_is_no_row_is_counted_and_the_first_places_are_kept(tmp_path):
     path = tmp_path / "a.tsv"
-    long = b"x" * (1 << 20) + b"\ty\n"
+    long = b"x" * (3 << 20) + b"\ty\n"
     bad = [b"alone\n", b"\xff\tOui\n", b"\n", long, b"Y\0\tO\0\n"]
     path.write_bytes(b"".join([*bad, b"Yes\tOui\n", *([b"alone\n"] * 6)]))
     rows, problems = rows_of(f"en-fr={path}")

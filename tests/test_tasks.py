@@ -127,9 +127,9 @@ def test_tatoeba_of_tensorflow_datasets_names_its_fields():
 
 
 def test_muse_order_by_hand():
-    src = ["B  b", "a", "A", "c", "d"]
+    src = ["c", "a", "A", "B  b", "d"]
     tgt = ["y", "x", "z", "Y", "w"]
-    # Unique on the source: (b b, y) (a, x) (c, y) (d, w). Unique on the target, sources in order:
+    # Unique on the source: (c, y) (a, x) (b b, y) (d, w). Unique on the target, sources in order:
     # a x, b b y, d w. Sorted by target: w x y; then permutation(3) of seed 1234.
     order = np.random.RandomState(1234).permutation(3)
     expected = [[("d", "w"), ("a", "x"), ("b b", "y")][i] for i in order]

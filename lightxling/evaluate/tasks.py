@@ -370,7 +370,7 @@ def find_nli(data: Sequence[str], settings: Settings) -> list[Unit]:
 
 def sentences(document: str) -> list[str]:
     """Cuts a document after full stops, question and exclamation marks; never returns nothing."""
-    parts = re.split(r"(?<=[.!?])\s+|(?<=[。！？।])\s*", document)  # noqa: RUF001
+    parts = re.split(r"(?<=[.!?])\s+|(?<=[。！？।])\s*", document)
     return [part.strip() for part in parts if part.strip()] or [document]
 
 

@@ -18,10 +18,12 @@ mathematical letters followed by Greek combining marks.
 
 import base64
 import collections
-import struct
+import functools
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from lightxling.config import UserError
 
@@ -53,24 +55,35 @@ def read_model(tokenizer: bytes):
     return model
 
 
+@functools.lru_cache(maxsize=4)
 def read_charsmap(blob: bytes) -> dict[str, str]:
-    """The table of a `precompiled_charsmap`: a double-array trie, then values that end in 0."""
+    """The table of a `precompiled_charsmap`: a double-array trie, then values that end in 0.
+
+    A unit of the trie holds the octet that leads to it, the place of its children relative to its own,
+    and whether a key ends there.
+    """
     if not blob:
         return {}
-    (size,) = struct.unpack_from("<I", blob)
-    units, values = struct.unpack_from(f"<{size // 4}I", blob, 4), blob[4 + size :]
-    table, stack = {}, [(0, b"")]
-    while stack:
-        node, key = stack.pop()
-        unit = units[node]
-        base = node ^ ((unit >> 10) << ((unit & 0x200) >> 6))
-        if unit & 0x100:  # a key ends here
-            start = units[base] & 0x7FFFFFFF
-            table[key.decode()] = values[start : values.index(b"\0", start)].decode()
-        for octet in range(1, 256):
-            child = base ^ octet
-            if child < len(units) and units[child] & 0x800000FF == octet:
-                stack.append((child, key + bytes([octet])))
+    size = int.from_bytes(blob[:4], "little")
+    units, values = np.frombuffer(blob, "<u4", size // 4, offset=4), blob[4 + size :]
+    octets = np.arange(1, 256, dtype=np.uint32)
+    table = {}
+    level = [(np.zeros(1, np.uint32), [b""])]  # nodes and the keys that lead to them
+    while level:
+        nodes, keys = level.pop()
+        unit = units[nodes]
+        base = nodes ^ ((unit >> 10) << ((unit & 0x200) >> 6))
+        for i in np.flatnonzero(unit & 0x100):
+            start = int(units[base[i]] & 0x7FFFFFFF)
+            table[keys[i].decode()] = values[start : values.index(b"\0", start)].decode()
+        children = base[:, None] ^ octets
+        known = children < len(units)
+        labels = units[np.where(known, children, 0)] & 0x800000FF
+        parents, which = np.nonzero(known & (labels == octets))
+        below = [keys[i] + bytes([j + 1]) for i, j in zip(parents, which, strict=True)]
+        found = children[parents, which]
+        for start in range(0, len(found), 4096):
+            level.append((found[start : start + 4096], below[start : start + 4096]))
     return table
 
 
@@ -164,6 +177,7 @@ def _normalizers(model) -> Iterable[dict[str, Any]]:
     yield _replace("^ | $", "")
 
 
+@functools.cache
 def _is_jamo(char: str) -> bool:
     """Hangul letters compose by rule, in the table as in NFC."""
     folded = unicodedata.normalize("NFKC", char)

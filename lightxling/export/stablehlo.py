@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lightxling import bundle as bundles
 from lightxling.bundle import TOKENIZER, Bundle
+from lightxling.config import UserError
 from lightxling.export.fast_tokenizer import fast_tokenizer
 
 FILE = "encoder.stablehlo"
@@ -36,6 +37,12 @@ def write(bundle: Bundle, folder: Path) -> None:
 
 def serialize(bundle: Bundle) -> bytes:
     """The program as bytes. Parameters keep their number format inside it."""
+    try:
+        import flatbuffers  # noqa: F401  what jax.export writes with
+    except ImportError:
+        raise UserError(
+            "--format stablehlo needs the flatbuffers package: pip install 'lightxling[export]'"
+        ) from None
     import jax
     import jax.export
     import jax.numpy as jnp
