@@ -59,8 +59,8 @@ def read_model(tokenizer: bytes):
 def read_charsmap(blob: bytes) -> dict[str, str]:
     """The table of a `precompiled_charsmap`: a double-array trie, then values that end in 0.
 
-    A unit of the trie holds the octet that leads to it, the place of its children relative to its own,
-    and whether a key ends there.
+    A unit of the trie holds the octet that leads to it, the place of its children relative to its
+    own, and whether a key ends there.
     """
     if not blob:
         return {}

@@ -57,7 +57,7 @@ class _Builder:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def weight(self, values: np.ndarray, name: str | None = None) -> str:
+    def weight(self, values: np.ndarray | np.generic, name: str | None = None) -> str:
         """A constant in its own number format."""
         name = name or f"constant_{next(self.number)}"
         self.weights.append(self.onnx.numpy_helper.from_array(np.array(values, order="C"), name))
