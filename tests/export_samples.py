@@ -13,8 +13,8 @@ from lightxling.config import ModelConfig
 WORDS = (  # noqa: SIM905
     "the a cat dog house station where is this and of to in it was le la un une chat chien maison "
     "gare où est ce et de à dans il était der die das katze hund haus bahnhof wo ist dies und von zu "
-    "im es straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ です고양이 개 집 역 어디 "
-    "привет мир кот дом где שלום עולם مرحبا العالم ความ นี้ ắ ộ ữ ... -- <b> haha"
+    "im es straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ です고양이 개 집 역 "
+    "어디 привет мир кот дом где שלום עולם مرحبا العالم ความ นี้ ắ ộ ữ ... -- <b> haha"
 ).split()
 
 HOSTILE = [
@@ -35,7 +35,7 @@ HOSTILE = [
     "\r\n\t x \r",
     "<pad> <unk> <MASK> <s> </s> <0x41> <0xE2>",
     "▁▁a▁b ▁",
-    "\ufffe\uffff\ufdd0\ufdd1\ufdd2 \U0010fffe",
+    "\ufffe\uffff\ufdd2 \U0010fffe",
     "İstanbul ISPARTA Straße ẞ ΣΑΣ ς ŉ Ǆ ﬁ\u0301 ﷺ ①½²\u0301 𝕳𝖊 \u212b \u0344",
     "\ufeffa\u00adb\u200bc",
     "\u0e19\u0e49\u0e33 \u0e4d\u0e32 नमस्ते क\u093c",

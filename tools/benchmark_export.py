@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-BATCHES = (16, 32, 64, 128, 256)
 RANDOM = {"118 M, 12 x 384": (250_037, 384, 12, 1536), "471 M, 12 x 768": (501_153, 768, 12, 3072)}
 """Vocabulary, width, heads, feed-forward of the models beside ours."""
 
@@ -59,13 +58,15 @@ def read_dev(sources: list[str], limit: int) -> dict[str, list[tuple[str, str]]]
     return dev
 
 
-def best_rate(encode: Callable, sentences: list[str]) -> tuple[float, int]:
-    """Sentences per second at the best batch size: the fastest of three passes."""
+def best_rate(
+    encode: Callable, sentences: list[str], batches: list[int], passes: int
+) -> tuple[float, int]:
+    """Sentences per second at the best batch size: the fastest of some passes."""
     rates = {}
-    for batch in BATCHES:
+    for batch in batches:
         encode(sentences[:batch], batch)
         times = []
-        for _ in range(3):
+        for _ in range(passes):
             start = time.perf_counter()
             encode(sentences, batch)
             times.append(time.perf_counter() - start)
@@ -163,7 +164,12 @@ def random_loader(vocab_size: int, width: int, heads: int, feedforward: int) -> 
 
 
 def measure(
-    kind: str, path: str, dev: dict[str, list[tuple[str, str]]], sentences: list[str]
+    kind: str,
+    path: str,
+    dev: dict[str, list[tuple[str, str]]],
+    sentences: list[str],
+    batches: list[int],
+    passes: int,
 ) -> Row:
     """One row; runs in its own process."""
     encode = loader(kind, path)
@@ -176,7 +182,7 @@ def measure(
             accuracy = precision_at_1(src, tgt)
             scores[name] = (100 * accuracy.forward, 100 * accuracy.backward)
     gc.collect()
-    rate, batch = best_rate(encode, sentences)
+    rate, batch = best_rate(encode, sentences, batches, passes)
     if kind == "random":
         vocab_size, width, _, feedforward = RANDOM[path]
         block = 4 * width**2 + 2 * width * feedforward + 9 * width + feedforward
@@ -213,6 +219,8 @@ def main(
     pieces: int = 0,
     dimensions: int = 0,
     limit: int = 2000,
+    batches: tuple[int, ...] = (16, 32, 64, 128, 256),
+    passes: int = 3,
     sentences: int = 2000,
     large: bool = True,
 ) -> None:
@@ -224,6 +232,8 @@ def main(
       pieces: vocabulary of the trimmed exports; 0 keeps what the text uses.
       dimensions: also measure exports with vectors of so many dimensions.
       limit: candidates per dev set.
+      batches: sizes tried.
+      passes: over the sentences, per batch size; the fastest counts.
       sentences: encoded for the measurement of speed.
       large: measure the random models too.
     """
@@ -260,7 +270,8 @@ def main(
         if large:
             jobs += [(f"random weights {name}", "random", name) for name in RANDOM]
         work = Path(folder) / "work.json"
-        work.write_text(json.dumps({"dev": pairs, "sentences": [pool[i] for i in chosen]}))
+        given = {"dev": pairs, "sentences": [pool[i] for i in chosen]}
+        work.write_text(json.dumps({**given, "batches": batches, "passes": passes}))
         for name, kind, path in jobs:
             command = [sys.executable, __file__, "--measure", kind, path, str(work)]
             done = subprocess.run(command, capture_output=True, text=True)

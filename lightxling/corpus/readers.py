@@ -249,7 +249,6 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
             raise UserError(f"{self._path} is no TMX: it nests more than {_DEPTH_LIMIT} elements")
         if name == "tu":
             self._sides = [None] * len(self._codes)
-            self._text = self._side = None
         elif name == "tuv":
             self._text = None
             tag = language_tag(attrs.get("xml:lang") or attrs.get("lang") or "")

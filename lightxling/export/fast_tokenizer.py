@@ -11,9 +11,10 @@ The ids are the same for every text, which takes more than copying the pieces:
 - Special and byte pieces are never produced from text that spells them out.
 - A BPE piece may be merged from several pairs: all are listed, by the rank of the piece.
 
-Two differences are known: a unigram model that can cut a run of one character in several equally
-likely ways (`....`) may cut it in another order, as sentencepiece adds in float32; and a few
-mathematical letters followed by Greek combining marks.
+Three differences are known: a unigram model that can cut a run of one character in several equally
+likely ways (`....`) may cut it in another order, as sentencepiece adds in float32; a few
+mathematical letters followed by Greek combining marks; and the two noncharacters used as sentinels,
+with byte fallback.
 """
 
 import base64
