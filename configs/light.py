@@ -17,7 +17,9 @@ from lightxling.config import (
 
 config = Config(
     tokenizer=TokenizerConfig(model="unigram", vocab_size=16_000),
-    model=ModelConfig(width=256, heads=4, feedforward=512, init="scaled", identical_layers=False, dropout=0.0),
+    model=ModelConfig(
+        width=256, heads=4, feedforward=512, init="scaled", identical_layers=False, dropout=0.0
+    ),
     objectives=ObjectivesConfig(
         tokens=TokensConfig(duplicates="count", mlm_overwrite=False, xtr_from="original"),
         align=AlignConfig(weight=1.0, similarity="cosine", temperature=0.05),

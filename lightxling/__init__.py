@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """`lightxling.Encoder`, imported when it is first asked for: `import lightxling` stays light."""
+    """`lightxling.Encoder`, imported when it is first asked for: importing the package is quick."""
     if name == "Encoder":
         from lightxling.encoder import Encoder
 

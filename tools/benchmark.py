@@ -1,10 +1,12 @@
-"""Speed and memory of a training step on synthetic batches, beside the time of its matrix products alone.
+"""Speed and memory of a training step on synthetic batches, beside the time of its matrix products
+alone.
 
     python tools/benchmark.py                      # acl2021 at 25 tokens a side, batch 128
     python tools/benchmark.py --config light --batch 512
 
-The floor is the time that plain float32 matrix products of the same operation count take in the same
-process on the same machine, measured as one square product; the ratio to it is what all else costs.
+The floor is the time that plain float32 matrix products of the same operation count take in the
+same process on the same machine, measured as one square product; the ratio to it is what all else
+costs.
 """
 
 import dataclasses
@@ -28,7 +30,7 @@ from lightxling.train.sharding import make_mesh, put_batch
 
 
 def products(config: Config, *, batch: int, length: int) -> float:
-    """Floating-point operations of a step's matrix products, forward and backward, without recomputation."""
+    """Operations of a step's matrix products, forward and backward, without recomputation."""
     model, tokens = config.model, 2 * batch * length
     block = 4 * model.width**2 + 2 * model.width * model.feedforward
     attention = 2 * length * model.width  # scores and weighted values, per token
@@ -118,9 +120,7 @@ def main(
             chosen, tokenizer=dataclasses.replace(chosen.tokenizer, vocab_size=vocab)
         )
     if layers >= 0:
-        chosen = dataclasses.replace(
-            chosen, model=dataclasses.replace(chosen.model, layers=layers)
-        )
+        chosen = dataclasses.replace(chosen, model=dataclasses.replace(chosen.model, layers=layers))
     for name, value in training(chosen, batch=batch, length=length, repeats=repeats).items():
         print(f"{name:>18}  {value:,.4g}" if value < 1e5 else f"{name:>18}  {value:,.0f}")
 

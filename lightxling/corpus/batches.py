@@ -1,7 +1,8 @@
 """Batch `step` as a function of (seed, step): order, length buckets, masking, prefetch.
 
-Nothing here has a state to save: a resumed run asks for batch `step` and gets the same one, whatever the
-number of processes. Everything is vectorised over the batch; no Python runs per sentence.
+Nothing here has a state to save: a resumed run asks for batch `step` and gets the same one,
+whatever the number of processes. Everything is vectorised over the batch; no Python runs per
+sentence.
 """
 
 from collections.abc import Iterator
@@ -48,8 +49,9 @@ def draw_masked(
 ) -> np.ndarray:
     """Chooses the piece to mask in each pair, as side * L + position.
 
-    Uniform over the pieces of that side that are not punctuation; a side with only punctuation is masked
-    anywhere. The reference draws until it meets such a piece: the same distribution, without its endless loop.
+    Uniform over the pieces of that side that are not punctuation; a side with only punctuation is
+    masked anywhere. The reference draws until it meets such a piece: the same distribution, without
+    its endless loop.
 
     Args:
       tokens: int [B, 2, L]
@@ -69,11 +71,11 @@ def draw_masked(
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a pair of int32 arrays: tokens [B, 2, L] and masked [B] (`draw_masked`). With several
-    processes each gets its own contiguous share of the rows.
+    `batches[step]` is a pair of int32 arrays: tokens [B, 2, L] and masked [B] (`draw_masked`). With
+    several processes each gets its own contiguous share of the rows.
 
-    An epoch is a fresh shuffle; the rows that do not fill a batch sit it out. Rows are then grouped by
-    length bucket, and the batches shuffled: only the last batch of a bucket mixes two of them.
+    An epoch is a fresh shuffle; the rows that do not fill a batch sit it out. Rows are then grouped
+    by length bucket, and the batches shuffled: only the last batch of a bucket mixes two of them.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Batches:
         self._plan = (-1, None)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Row numbers of one epoch, shuffled; fractional weights take a fresh sample of their group."""
+        """Row numbers of an epoch, shuffled; fractional weights take a fresh sample of their group."""
         group = self.split.group
         if (self.weights == 1).all():
             return rng.permutation(len(group))
@@ -145,6 +147,4 @@ class Batches:
     def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""
         steps = grain.MapDataset.source(self)[start:stop]
-        return iter(
-            steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8))
-        )
+        return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

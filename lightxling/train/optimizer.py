@@ -80,7 +80,7 @@ def decayed(params) -> optax.Params:
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping, L2 in the gradient, the update rule, decoupled decay, learning rate: in this order."""
+    """Clipping, L2 in the gradient, the rule, decoupled decay, learning rate: in this order."""
     rule = {"amsgrad": scale_by_amsgrad, "adamw": optax.scale_by_adam}[config.name]
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
