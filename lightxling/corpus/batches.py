@@ -107,7 +107,7 @@ class Batches:
         self._plan = (-1, None)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Row numbers of an epoch, shuffled; fractional weights take a fresh sample of their group."""
+        """Row numbers of an epoch, shuffled; fractional weights sample their group anew."""
         group = self.split.group
         if (self.weights == 1).all():
             return rng.permutation(len(group))
