@@ -1,6 +1,24 @@
-"""Our best small encoder.
+"""Our best small encoder: 5.3 M parameters, two layers of width 256.
 
 lightxling train light --workdir runs/light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
+
+What was measured: English-French, 288,346 training pairs, `--train.pairs 51200` (400 steps), dev
+P@1 in per cent, both directions averaged, 1,998 candidates; seed 0 unless two figures stand there.
+
+    this recipe                                   89.7, 89.8
+    `--optimizer.warmup-steps 200`                88.4
+    ... and `--model.dropout 0.1`                 87.5
+    ... and `--objectives.tokens.weight 0`        85.8   the token loss pays even at weight 1
+    ... and `--optimizer.learning-rate 3e-3`      84.1   instead of the line above
+    `--optimizer.warmup-steps 200 --objectives.align.temperature 0.08`   88.2
+    `--model.layers 1`                            90.3, 90.4
+    `--model.layers 0`                            87.6, 87.3
+
+So at this length one layer does as well as two, and a bag of vectors loses two to three points. Of
+the differences from `clean` these have a figure: dropout and warm-up. The others (unigram pieces
+and a small vocabulary and width, scaled initialisation, cosine with temperature in place of raw
+products, no similarity term, AdamW with a cosine schedule) were only measured together, against
+`acl2021`: see the README.
 """
 
 from lightxling.config import (

@@ -11,10 +11,11 @@ from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig
 
 WORDS = (  # noqa: SIM905
-    "the a cat dog house station where is this and of to in it was le la un une chat chien maison "
-    "gare où est ce et de à dans il était der die das katze hund haus bahnhof wo ist dies und von "
-    "im es straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ です고양이 개 집 역 "
-    "어디 привет мир кот дом где שלום עולם مرحبا العالم ความ นี้ ắ ộ ữ ... -- <b> haha"
+    "the a cat dog house station where is this and of to in it was le la un une chat chien "
+    "maison gare où est ce et de à dans il était der die das katze hund haus bahnhof wo ist "
+    "dies und von im es straße ça élève niño mañana 12 3.5 don't you're 猫 犬 駅 どこ "
+    "です고양이 개 집 역 어디 привет мир кот дом где שלום עולם مرحبا العالم ความ นี้ ắ ộ ữ "
+    "... -- <b> haha"
 ).split()
 
 HOSTILE = [

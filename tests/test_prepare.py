@@ -163,13 +163,13 @@ def test_the_split_does_not_move_when_data_are_added(tmp_path):
 
 
 def test_all_translations_of_a_sentence_are_on_one_side(tmp_path):
-    write_tsv(tmp_path / "a.fr", pairs(600))
-    write_tsv(tmp_path / "a.de", pairs(600, DE))
-    write_tsv(tmp_path / "b.fr", [(a.upper(), b + " Oui !") for a, b in pairs(600)])
-    sources = [f"en-fr={tmp_path}/a.fr", f"en-de={tmp_path}/a.de", f"en-fr={tmp_path}/b.fr"]
-    for file in ("a.fr", "a.de", "b.fr"):
-        os.rename(tmp_path / file, tmp_path / f"{file}.tsv")
-    store, _ = prepared(tmp_path, *(f"{source}.tsv" for source in sources))
+    write_tsv(tmp_path / "1.en-fr.tsv", pairs(600))
+    write_tsv(tmp_path / "2.en-fr.tsv", [(a.upper(), b + " Oui !") for a, b in pairs(600)])
+    write_tsv(tmp_path / "3.en-fr.tsv", [("Yes! " + a, b) for a, b in pairs(600)])
+    write_tsv(tmp_path / "1.en-de.tsv", pairs(600, DE))
+    store, _ = prepared(
+        tmp_path, *(f"en-{code}={tmp_path}/*.en-{code}.tsv" for code in ("fr", "de"))
+    )
     train = {row[0] for row in lower(texts_of(store.train, store.tokenizer_path))}
     dev = store.dev.texts()
     assert not train & {row[0].lower() for row in dev}
@@ -268,6 +268,11 @@ def test_unknown_pieces_are_counted_by_language(tmp_path):
     assert store.manifest["tokens"]["en"]["unknown"] == 0
     assert (store.train.tokens == UNK).sum() == 20
     assert store.manifest["tokenizer"]["sha256"] == plain.manifest["tokenizer"]["sha256"]
+    # Another model of the same name makes another store.
+    other, _ = prepared(tmp_path, f"en-fr={tmp_path}/plain.tsv", vocab_size=110)
+    shutil.copyfile(other.tokenizer_path, plain.tokenizer_path)
+    again = prepare(dataclasses.replace(config, tokenizer=model), progress=lambda line: None)
+    assert Store.open(again).manifest["tokenizer"]["vocab_size"] == 110
 
 
 def test_sentences_that_a_model_deletes_are_left_out(tmp_path):

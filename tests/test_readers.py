@@ -496,6 +496,7 @@ def test_tfds_mock_of_para_crawl(tfds_home):
     [
         ("little_pears", "Dataset little_pears not found"),
         ("para_crawl/enxx", "BuilderConfig enxx not found"),
+        ("wmt14_translate/xx-en", "BuilderConfig xx-en not found"),
         ("little_pairs:valid", "Unknown split 'valid'"),
         ("", "write tfds:NAME/CONFIG"),
     ],

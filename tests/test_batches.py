@@ -1,0 +1,152 @@
+"""Batches: a function of (seed, step), whole epochs, and the masking of the paper."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightxling.corpus.batches import Batches, bucket_lengths, by_length, draw_masked, gather
+from lightxling.corpus.store import Split
+
+VOCAB = 40
+
+
+def make_split(rows=103, longest=20, groups=2, seed=0) -> Split:
+    """Row r holds piece 3 + r % 30 first, so that rows can be told apart by their lengths too."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, longest + 1, 2 * rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = rng.integers(3, VOCAB, offsets[-1]).astype(np.uint16)
+    group = (np.arange(rows) % groups).astype(np.uint16)
+    return Split(tokens=tokens, offsets=offsets, group=group, sides=2, folder=Path())
+
+
+def make(split, **changes) -> Batches:
+    settings = {
+        "weights": np.ones(2),
+        "batch_size": 8,
+        "buckets": (4, 8, 16),
+        "max_length": 20,
+        "maskable": np.ones(VOCAB, bool),
+        "seed": 0,
+    }
+    return Batches(split, **{**settings, **changes})
+
+
+def sentences(tokens: np.ndarray) -> list[tuple]:
+    """Rows of a batch as hashable pairs without padding."""
+    return [tuple(tuple(int(t) for t in side if t) for side in pair) for pair in tokens]
+
+
+def everything(split: Split) -> list[tuple]:
+    parts = [split.tokens[a:b] for a, b in zip(split.offsets, split.offsets[1:], strict=False)]
+    flat = [tuple(int(t) for t in part) for part in parts]
+    return [tuple(flat[i : i + 2]) for i in range(0, len(flat), 2)]
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    split = make_split()
+    first, second = make(split), make(split)
+    for step in (30, 2, 17):
+        for a, b in zip(first[step], second[step], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert sentences(make(split, seed=1)[2][0]) != sentences(first[2][0])
+
+
+def test_iterating_equals_indexing():
+    batches = make(make_split())
+    for step, (tokens, masked) in zip(range(9, 15), batches.iterate(9, 15), strict=True):
+        np.testing.assert_array_equal(tokens, batches[step][0])
+        np.testing.assert_array_equal(masked, batches[step][1])
+
+
+def test_an_epoch_holds_every_row_once_but_for_the_remainder():
+    split = make_split()
+    batches = make(split)
+    assert batches.steps_per_epoch == 103 // 8
+    known = everything(split)
+    orders = []
+    for epoch in range(2):
+        steps = range(epoch * 12, (epoch + 1) * 12)
+        seen = [pair for step in steps for pair in sentences(batches[step][0])]
+        assert len(seen) == 96
+        assert not {*seen} - {*known}
+        assert all(seen.count(pair) <= known.count(pair) for pair in seen)
+        orders.append(seen)
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0, 2.5])
+def test_weights_are_draws_per_epoch(weight):
+    split = make_split(rows=100)
+    batches = make(split, weights=np.array([1.0, weight]), batch_size=2)
+    assert batches.rows_per_epoch == 50 + round(50 * weight)
+    drawn = split.group[batches._draw(np.random.default_rng(3))]
+    assert (drawn == 1).sum() == round(50 * weight)
+
+
+def test_rows_share_a_bucket_but_for_one_batch_in_each():
+    batches = make(make_split(rows=400))
+    mixed = 0
+    for step in range(batches.steps_per_epoch):
+        tokens, _ = batches[step]
+        longest = (tokens > 0).sum(axis=2).max(axis=1)
+        assert tokens.shape[2] in (4, 8, 16, 20)
+        assert longest.max() <= tokens.shape[2]
+        own = np.array([next(b for b in (4, 8, 16, 20) if b >= n) for n in longest])
+        mixed += len(set(own)) > 1
+    assert mixed <= 3
+
+
+def test_processes_share_the_rows_of_the_whole_batch():
+    split = make_split()
+    whole = make(split)
+    parts = [make(split, process_index=i, process_count=4) for i in range(4)]
+    for step in (0, 13):
+        for k in range(2):
+            joined = np.concatenate([part[step][k] for part in parts])
+            np.testing.assert_array_equal(joined, whole[step][k])
+
+
+def test_sentences_beyond_the_limit_are_cut():
+    tokens = make(make_split(), max_length=6)[0][0]
+    assert tokens.shape[2] <= 6
+
+
+def test_by_length_covers_every_row_once_in_few_shapes():
+    lengths = np.random.default_rng(0).integers(0, 30, 101)
+    found = list(by_length(lengths, buckets=(8, 16, 30), batch_size=10))
+    assert sorted(np.concatenate([rows for rows, _ in found])) == list(range(101))
+    assert all(lengths[rows].max() <= length for rows, length in found)
+    assert {length for _, length in found} <= {8, 16, 30}
+
+
+def test_gather_pads_and_cuts():
+    out = gather(np.array([5, 6, 7, 8], np.uint16), np.array([0, 3, 3, 4]), np.array([0, 1, 2]), 2)
+    np.testing.assert_array_equal(out, [[5, 6], [0, 0], [8, 0]])
+
+
+def test_bucket_lengths_end_at_the_limit():
+    assert bucket_lengths((64, 8, 200), 48) == (8, 48)
+
+
+def draw(tokens, maskable, count=4000):
+    rng = np.random.default_rng(0)
+    repeated = np.repeat(tokens[None], count, axis=0)
+    return draw_masked(repeated, maskable, rng.integers(0, 2, count), rng.random(count))
+
+
+def test_masking_takes_each_side_half_the_time_and_each_word_as_often():
+    maskable = np.ones(VOCAB, bool)
+    maskable[[0, 1, 2, 10]] = False  # 10 is a comma
+    tokens = np.array([[5, 10, 6, 0], [7, 8, 9, 10]])
+    chosen = draw(tokens, maskable)
+    share = np.bincount(chosen, minlength=8) / len(chosen)
+    expected = [1 / 4, 0, 1 / 4, 0, 1 / 6, 1 / 6, 1 / 6, 0]
+    np.testing.assert_allclose(share, expected, atol=0.025)
+
+
+def test_masking_of_punctuation_alone_ends_and_stays_in_the_sentence():
+    maskable = np.zeros(VOCAB, bool)
+    tokens = np.array([[5, 5, 5, 0, 0], [5, 0, 0, 0, 0]])
+    assert set(draw(tokens, maskable)) == {0, 1, 2, 5}

@@ -1,0 +1,107 @@
+"""The optimiser and its schedule against the rules they claim to follow."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lightxling.config import OptimizerConfig
+from lightxling.train.optimizer import learning_rate, make_optimizer, scale_by_amsgrad
+
+REFERENCE = OptimizerConfig()
+
+
+def pytorch_amsgrad(start, gradients, *, lr, l2, beta1=0.9, beta2=0.999, eps=1e-8):
+    """torch.optim.Adam(amsgrad=True, weight_decay=l2), written out in float64."""
+    x = np.array(start, np.float64)
+    m, v, highest = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for t, gradient in enumerate(gradients, 1):
+        g = gradient + l2 * x
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        highest = np.maximum(highest, v)
+        denominator = np.sqrt(highest) / np.sqrt(1 - beta2**t) + eps
+        x = x - lr / (1 - beta1**t) * m / denominator
+    return x
+
+
+def run(transformation, start, gradients):
+    params = {"w": jnp.array(start, jnp.float32)}
+    state = transformation.init(params)
+    for gradient in gradients:
+        grads = {"w": jnp.array(gradient, jnp.float32)}
+        updates, state = transformation.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.array(params["w"])
+
+
+def problem(steps=10):
+    """Gradients that shrink, so that the maximum of the second moment matters."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 4))
+    return start, [rng.normal(size=(3, 4)) * 2.0**-t for t in range(steps)]
+
+
+def test_ten_steps_of_amsgrad_with_l2_equal_pytorch_s_rule():
+    start, gradients = problem()
+    config = dataclasses.replace(REFERENCE, l2=1e-2)
+    ours = run(make_optimizer(config, optax.constant_schedule(1e-3)), start, gradients)
+    expected = pytorch_amsgrad(start, gradients, lr=1e-3, l2=1e-2)
+    np.testing.assert_allclose(ours - start, expected - start, rtol=2e-4)
+
+
+def test_optax_s_amsgrad_is_another_rule():
+    start, gradients = problem()
+    expected = pytorch_amsgrad(start, gradients, lr=1e-3, l2=0)
+    ours = run(
+        optax.chain(scale_by_amsgrad(0.9, 0.999, 1e-8), optax.scale(-1e-3)), start, gradients
+    )
+    theirs = run(
+        optax.chain(optax.scale_by_amsgrad(0.9, 0.999, 1e-8), optax.scale(-1e-3)),
+        start,
+        gradients,
+    )
+    np.testing.assert_allclose(ours - start, expected - start, rtol=2e-4)
+    assert np.abs(theirs - expected).max() > 10 * np.abs(ours - expected).max()
+
+
+def test_learning_rate_of_the_paper():
+    """Linear over 1999 steps, a tenth from the third epoch on."""
+    schedule = learning_rate(REFERENCE, steps=50_000, steps_per_epoch=4000)
+    expected = {0: 1e-3 / 1999, 999: 1e-3 * 1000 / 1999, 1998: 1e-3, 1999: 1e-3}
+    expected |= {3 * 4000 - 1: 1e-3, 3 * 4000: 1e-4}
+    for step, rate in expected.items():
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "middle"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
+def test_schedules_start_at_the_peak_and_end_where_they_should(name, middle):
+    config = dataclasses.replace(REFERENCE, schedule=name, warmup_steps=10, learning_rate=1.0)
+    schedule = learning_rate(config, steps=110, steps_per_epoch=5)
+    assert float(schedule(4)) == pytest.approx(0.5)
+    assert float(schedule(10)) == pytest.approx(1.0, abs=1e-6)
+    assert float(schedule(60)) == pytest.approx(middle, abs=1e-6)
+    assert float(schedule(110)) == pytest.approx(1.0 if name == "constant" else 0.0, abs=1e-6)
+
+
+def test_decoupled_decay_acts_on_matrices_only():
+    config = OptimizerConfig(name="adamw", l2=0.0, weight_decay=0.1)
+    optimizer = make_optimizer(config, optax.constant_schedule(1.0))
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    np.testing.assert_allclose(updates["kernel"], -0.1, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0)
+
+
+def test_clipping_bounds_the_global_norm():
+    start, gradients = problem(1)
+    config = OptimizerConfig(
+        name="adamw", l2=0.0, clip=1e-3, eps=1.0
+    )  # eps keeps the scale visible
+    moved = run(make_optimizer(config, optax.constant_schedule(1.0)), start, gradients)
+    assert np.linalg.norm(moved - start) == pytest.approx(1e-3, rel=1e-2)
