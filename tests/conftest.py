@@ -2,8 +2,13 @@
 
 import os
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        # on a busy machine eight threads may wait long for each other; the default is 40 s
+        "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+    ]
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 

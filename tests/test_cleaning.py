@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.config import CorpusConfig
@@ -31,6 +31,7 @@ def test_entities_stay_when_asked():
     assert clean("A &amp; B", unescape=False) == "A &amp; B"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None)))
 def test_clean_text_is_one_encodable_line_and_stays_as_it_is(text):
     once = clean(text, unescape=False)
@@ -50,6 +51,7 @@ def test_content_hash_is_the_same_for_ever():
     assert content_hash("") == 13020603013274838756
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 2**64 - 1) | st.integers(1, 20))))
 def test_hash_set_finds_the_first_of_equals(batches):
     ours, pythons = HashSet(), set()

@@ -257,6 +257,25 @@ def test_interruption_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_killed_command_leaves_the_old_file(tmp_path):
+    (tmp_path / "model").mkdir()
+    write(bundle(), tmp_path / "model", "safetensors")
+    output = tmp_path / "out.npy"
+    output.write_text("old")
+    code = (
+        "import sys, pathlib; from lightxling.encoder import Encoder, encode_file; "
+        "print('ready', flush=True); "
+        "encode_file(Encoder.load(sys.argv[1]), '-', pathlib.Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model"), str(output)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.stdin.write(b"the cat\n" * (encoders.SLAB + 1))
+        process.stdin.flush()
+        process.kill()
+    assert output.read_text() == "old"
+
+
 @pytest.mark.parametrize(
     ("source", "output", "message"),
     [

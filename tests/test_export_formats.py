@@ -240,6 +240,7 @@ def test_damaged_exports_are_refused_or_read(exported, tmp_path_factory, data):
     [
         ({"format_version": 2}, "format version 2"),
         ({"vocab_size": -1}, "vocab_size=-1"),
+        ({"vocab_size": 7}, "words is"),
         ({"dimension": 1 << 40}, "projection"),
         ({"model": None}, "has no model"),
         ({"model": {"width": "x"}}, "model.width='x' should be of type int"),

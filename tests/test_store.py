@@ -155,7 +155,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()), st.booleans())
 def test_any_manifest_is_refused_in_one_message(path, tmp_path, data, known_format):
     if known_format and data.startswith(b"{"):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.config import TokenizerConfig, UserError
@@ -88,6 +88,7 @@ def test_encode_of_nothing(model):
     assert (len(ids), len(lengths)) == (0, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec=None))))
 def test_encode_takes_any_text(model, sentences):
     ids, lengths = model.encode(sentences, 50)

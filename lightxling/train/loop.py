@@ -81,9 +81,9 @@ def make_train_step(loss: Callable, optimizer: optax.GradientTransformation, see
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
     options = None
-    if (
-        jax.default_backend() == "cpu"
-    ):  # the default order keeps everything alive: a third more memory
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+        # the default order keeps everything alive: a third more memory. Not for several virtual
+        # devices, whose collectives then wait for each other
         options = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
     return jax.jit(train_step, donate_argnums=0, compiler_options=options)
 
