@@ -1,0 +1,7 @@
+"""`python -m lightxling` is the command `lightxling`."""
+
+import sys
+
+from lightxling.cli import main
+
+sys.exit(main())
