@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lightxling import __version__, tensors
+from lightxling import __version__
 from lightxling.config import Config, ModelConfig, UserError, from_dict, validate
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
@@ -255,8 +255,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
     for name, value in {"vocab_size": vocab_size, "dimension": dimension}.items():
         if type(value) is not int or value < 1:
             raise UserError(f"{name}={value!r} in {path / DESCRIPTION} should be a number")
-    params, _ = tensors.read(path / PARAMETERS)
-    _check(params, shapes(config, vocab_size, dimension), path / PARAMETERS)
+    params = read_params(path / PARAMETERS, shapes(config, vocab_size, dimension))
     return Bundle(
         config,
         params,
@@ -266,23 +265,54 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
     )
 
 
-def _check(params: Params, expected: dict[str, tuple[int, ...]], path: Path) -> None:
-    """Refuses a file whose arrays are not those that its configuration describes."""
-    given = {name for name in params if not name.endswith(".scales")}
-    if given != expected.keys():
-        odd = sorted(given ^ expected.keys())
+def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
+    """Writes arrays as a safetensors file."""
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.ascontiguousarray(values) for name, values in params.items()}
+    save_file(arrays, path, dict(metadata))
+
+
+def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
+    """Arrays of a safetensors file, if they are those that its configuration describes.
+
+    The header is checked before an array is made: the file may come from a stranger.
+
+    Raises:
+      UserError: the file is missing, damaged, or holds other arrays.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot read {path}: {reason}") from None
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is damaged or no safetensors file ({error}); export it again"
+        ) from None
+
+
+def _check(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Compares the arrays that a file announces with those that it should hold."""
+    names = {name for name in given if not name.endswith(".scales")}
+    if names != expected.keys():
+        odd = sorted(names ^ expected.keys())
         raise UserError(f"{path} does not fit its {DESCRIPTION}: see {', '.join(odd[:5])}")
     for name, shape in expected.items():
-        if params[name].shape != shape:
+        found = tuple(given[name].get_shape())
+        if found != shape:
             raise UserError(
-                f"{path} does not fit its {DESCRIPTION}: "
-                f"{name} is {params[name].shape}, not {shape}"
+                f"{path} does not fit its {DESCRIPTION}: {name} is {found}, not {shape}"
             )
-        kind, scales = params[name].dtype.name, params.get(f"{name}.scales")
-        if kind not in ("float32", "float16", "bfloat16", "int8"):
+        kind, scales = given[name].get_dtype(), given.get(f"{name}.scales")
+        if kind not in ("F32", "F16", "BF16", "I8"):
             raise UserError(f"{path}: {name} is {kind}; parameters are floats or int8")
-        rows = (shape[scale_axis(name)],) if len(shape) > 1 else ()
-        if (kind == "int8") != (scales is not None) or (
-            scales is not None and (scales.shape != rows or scales.dtype != np.float32)
+        rows = [shape[scale_axis(name)]] if len(shape) > 1 else []
+        if (kind == "I8") != (scales is not None) or (
+            scales is not None and (scales.get_shape() != rows or scales.get_dtype() != "F32")
         ):
             raise UserError(f"{path}: the scales of {name} do not fit it")

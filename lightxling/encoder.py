@@ -30,6 +30,7 @@ from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.evaluate.retrieval import normalize as unit
+from lightxling.files import atomic
 
 SLAB = 1 << 14
 """Sentences tokenised and sorted by length together: bounds the memory beside the result."""
@@ -354,7 +355,11 @@ def encode_file(
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
     say = progress or (lambda text: None)
-    with Lines.open(source) as lines, atomic(output) as file:
+    with (
+        Lines.open(source) as lines,
+        atomic(output) as temporary,
+        open(temporary, "wb") as file,
+    ):
 
         def batches():
             done = 0
@@ -369,22 +374,6 @@ def encode_file(
     if encoder.truncated:
         say(f"{encoder.truncated:,} lines were cut to {encoder.max_length} tokens")
     return count
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[io.BufferedIOBase]:
-    """A file that gets its name only when it is complete; an interruption leaves the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None:  # of a reader, not of the disk
-            raise
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_npy(file: io.BufferedIOBase, batches, dimension: int) -> int:

@@ -1,7 +1,7 @@
 """Ask in one language, find in another: a file of sentences, its vectors beside it.
 
-The index is a safetensors file next to the text: float16 vectors and the place of every line. It
-names the text and the encoder it was made from, and is made again when either has changed.
+The index is a folder next to the text: float16 vectors, the place of every line, and the hashes of
+the text and of the encoder it was made from. It is made again when either has changed.
 """
 
 import contextlib
@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lightxling import tensors
+from lightxling.bundle import read_json
 from lightxling.config import UserError
-from lightxling.encoder import Encoder, Lines, atomic
+from lightxling.encoder import Encoder, Lines
 from lightxling.evaluate.retrieval import nearest
+from lightxling.files import atomic_folder, write_json
 
 _LANGUAGE = re.compile(r"([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)", re.DOTALL)
 _SLAB = 1 << 13
+_VECTORS, _STARTS, _ORIGIN = "vectors.npy", "starts.npy", "origin.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +54,7 @@ class Index:
 
     def __init__(self, encoder: Encoder, text: Path, path: Path, rebuilt: bool):
         self.encoder, self.text, self.rebuilt = encoder, text, rebuilt
-        arrays, _ = tensors.read(path)
-        self.vectors, self.starts = arrays["vectors"], arrays["starts"]
+        self.vectors, self.starts = _arrays(path)
         ending = text.suffix.removeprefix(".")
         self.language = ending if ending in encoder.languages else ""
 
@@ -69,20 +70,23 @@ class Index:
         """Opens the index of a text file, and makes it first where it is missing or out of date.
 
         Args:
-          index: where the index is kept; by default beside the text, as NAME.index.safetensors.
+          index: where the index is kept; by default beside the text, as NAME.index.
           progress: receives a line of text now and then.
 
         Raises:
           UserError: the text cannot be read or the index not be written.
         """
         text = Path(text)
-        path = index or text.with_name(text.name + ".index.safetensors")
-        wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "1"}
+        path = index or text.with_name(text.name + ".index")
+        wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "2"}
         is_current = False
-        with contextlib.suppress(UserError):  # missing or damaged: made again
-            arrays, metadata = tensors.read(path)
-            is_current = metadata == wanted and _is_sound(arrays, encoder.dimension)
+        with contextlib.suppress(UserError, OSError, ValueError):  # missing or damaged
+            is_current = read_json(path / _ORIGIN) == wanted and _is_sound(
+                *_arrays(path), encoder.dimension
+            )
         if not is_current:
+            if path.exists() and not (path / _ORIGIN).is_file():
+                raise UserError(f"{path} is no index; it is not overwritten. Give another --index")
             _build(encoder, text, path, wanted, progress or (lambda line: None))
         return cls(encoder, text, path, not is_current)
 
@@ -124,38 +128,43 @@ def _digest(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _is_sound(arrays: dict[str, np.ndarray], dimension: int) -> bool:
-    vectors, starts = arrays.get("vectors"), arrays.get("starts")
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [N, D] and byte offsets [N] of an index, mapped into memory."""
+    vectors, starts = (np.load(path / name, mmap_mode="r") for name in (_VECTORS, _STARTS))
+    return vectors, starts
+
+
+def _is_sound(vectors: np.ndarray, starts: np.ndarray, dimension: int) -> bool:
     return (
-        vectors is not None
-        and starts is not None
-        and vectors.dtype == np.float16
+        vectors.dtype == np.float16
         and starts.dtype == np.int64
+        and starts.ndim == 1
         and vectors.shape == (len(starts), dimension)
         and bool((starts >= 0).all())
     )
 
 
 def _build(
-    encoder: Encoder, text: Path, path: Path, metadata: dict[str, str], say: Callable[[str], None]
+    encoder: Encoder, text: Path, path: Path, origin: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Encodes the text into an index, in constant memory."""
     starts = _line_starts(text)
-    described = [
-        ("starts", "int64", starts.shape),
-        ("vectors", "float16", (len(starts), encoder.dimension)),
-    ]
-    with Lines.open(text) as lines, atomic(path) as file:
-        tensors.write_header(file, described, metadata)
-        file.write(starts.tobytes())
+    with Lines.open(text) as lines, atomic_folder(path) as folder:
+        np.save(folder / _STARTS, starts)
+        shape = (len(starts), encoder.dimension)
+        vectors = np.lib.format.open_memmap(folder / _VECTORS, "w+", np.float16, shape)
         done = 0
         for slab in lines.slabs(_SLAB):
-            vectors = encoder.encode([split_language(line)[1] for line in slab])
-            file.write(vectors.astype(np.float16).tobytes())
+            found = encoder.encode([split_language(line)[1] for line in slab])
+            if done + len(slab) > len(starts):
+                break
+            vectors[done : done + len(slab)] = found
             done += len(slab)
             say(f"indexed {done:,} of {len(starts):,} lines")
         if done != len(starts):
             raise UserError(f"{text} changed while it was read; try again")
+        vectors.flush()
+        write_json(folder / _ORIGIN, origin)
 
 
 def _line_starts(path: Path) -> np.ndarray:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from lightxling import bundle as bundles
 from lightxling import encoder as encoders
 from lightxling.config import UserError
-from lightxling.encoder import Encoder, Lines, atomic, encode_file
+from lightxling.encoder import Encoder, Lines, encode_file
 from lightxling.export import write
+from lightxling.files import atomic
 from lightxling.model import build
 
 
@@ -247,8 +248,8 @@ def test_interruption_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def interrupted():
-        with atomic(path) as file:
-            file.write(b"half")
+        with atomic(path) as temporary:
+            temporary.write_text("half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

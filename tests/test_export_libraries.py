@@ -6,7 +6,6 @@ from export_samples import HOSTILE, VARIANTS, WORDS, bundle, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling import tensors
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.encoder import Encoder
 from lightxling.export import write
@@ -84,18 +83,6 @@ def test_any_text_has_the_same_ids(kind, text):
 
 
 FAST = {}
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
-def test_the_library_reads_our_safetensors(dtype, tmp_path):
-    numpy = pytest.importorskip("safetensors.torch" if dtype == "bfloat16" else "safetensors.numpy")
-    small = quantize(bundle(), dtype)
-    tensors.write(tmp_path / "x", small.params, {"a": "b"})
-    found = numpy.load_file(tmp_path / "x")
-    assert found.keys() == small.params.keys()
-    for name, values in small.params.items():
-        other = found[name].float().numpy() if dtype == "bfloat16" else found[name]
-        np.testing.assert_array_equal(np.asarray(other, np.float32), values.astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])

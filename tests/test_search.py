@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from export_samples import bundle
 
-from lightxling import search, tensors
+from lightxling import search
 from lightxling.config import UserError
 from lightxling.encoder import Encoder
 from lightxling.search import Hit, Index, answers, prompt, show, split_language
@@ -46,17 +46,24 @@ def test_index_is_kept_and_made_again_when_the_text_or_the_encoder_changes(encod
 
 def test_damaged_index_is_made_again(encoder, text):
     Index.open(encoder, text)
-    path = text.with_name("lines.txt.index.safetensors")
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b"\xff" * 100):
-        path.write_bytes(damaged)
-        index = Index.open(encoder, text)
-        assert index.rebuilt
-        assert index.search("where is the station")[0][0].line == 4
-    _, metadata = tensors.read(path)
-    wrong = {"vectors": np.zeros((4, 5), np.float16), "starts": np.zeros(4, np.int64)}
-    tensors.write(path, wrong, metadata)
+    path = text.with_name("lines.txt.index")
+    for name in ("vectors.npy", "starts.npy", "origin.json"):
+        whole = (path / name).read_bytes()
+        for damaged in (whole[: len(whole) // 2], b"\xff" * 100):
+            (path / name).write_bytes(damaged)
+            index = Index.open(encoder, text)
+            assert index.rebuilt
+            assert index.search("where is the station")[0][0].line == 4
+    np.save(path / "vectors.npy", np.zeros((4, 5), np.float16))
     assert Index.open(encoder, text).rebuilt
+
+
+def test_a_folder_that_is_no_index_is_left_alone(encoder, text, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    with pytest.raises(UserError, match="is no index"):
+        Index.open(encoder, text, index=tmp_path / "mine")
+    assert (tmp_path / "mine" / "file").exists()
 
 
 def test_interrupted_indexing_leaves_no_index(encoder, text, monkeypatch):

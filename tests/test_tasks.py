@@ -10,6 +10,7 @@ from rich.console import Console
 from lightxling.config import UserError
 from lightxling.evaluate import run, tasks
 from lightxling.evaluate.tasks import TASKS, Settings
+from lightxling.files import atomic
 
 
 def encode(texts):
@@ -378,7 +379,7 @@ def test_other_languages_stay_in_the_file(data, out):
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("old")
-    with contextlib.suppress(RuntimeError), run.atomic(path) as temporary:
+    with contextlib.suppress(RuntimeError), atomic(path) as temporary:
         temporary.write_text("ne")
         raise RuntimeError
     assert path.read_text() == "old"

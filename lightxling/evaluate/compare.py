@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
-from lightxling import tensors
 from lightxling.config import UserError
 from lightxling.evaluate.run import load_results, mean_scores
 
@@ -114,9 +114,14 @@ def _size(path: Path, config: dict[str, Any]) -> Values:
 def _exported_parameters(path: Path) -> Values:
     if not path.is_file():
         return {}
-    arrays, _ = tensors.read(path)
-    sizes = [array.size for name, array in arrays.items() if not name.endswith(".scales")]
-    return {"parameters": sum(sizes)}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = [name for name in file.keys() if not name.endswith(".scales")]  # noqa: SIM118
+            return {"parameters": sum(math.prod(file.get_slice(n).get_shape()) for n in names)}
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); export it again") from None
 
 
 def _cost(path: Path) -> Values:

@@ -168,7 +168,7 @@ def _pyplot():
 
 
 def _save(figure, path: Path) -> Path:
-    from lightxling.evaluate.run import atomic
+    from lightxling.files import atomic
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:

@@ -4,14 +4,12 @@ Results lie in `evaluation/TASK.DATASET.json`, one file per benchmark, and are c
 unit carries a key made of the encoder, the bytes of its files and the settings.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +24,7 @@ from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Settings, Unit, select
+from lightxling.files import atomic, write_json
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -166,20 +165,7 @@ def save_results(path: Path, results: Results) -> None:
     """Writes the units computed now, and those of other languages that the file has."""
     kept = load_results(path)["results"]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
-        text = json.dumps({**results, "results": {**kept, **results["results"]}}, indent=1)
-        temporary.write_text(text + "\n")
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end; removed after an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(path, {**results, "results": {**kept, **results["results"]}})
 
 
 def _empty(task: str, dataset: str, settings: dict[str, Any]) -> Results:

@@ -4,10 +4,7 @@
 what it cost in bytes and, given development pairs, in P@1.
 """
 
-import contextlib
 import dataclasses
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +13,7 @@ from lightxling import bundle as bundles
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.export.quantize import Dtype, quantize
+from lightxling.files import atomic_folder
 
 Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo"]
 
@@ -106,7 +104,7 @@ def export(
         scores[name] = (before, after)
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
-    with _new_folder(output) as folder:
+    with atomic_folder(output) as folder:
         write(small, folder, format)
     return Report(
         output,
@@ -153,27 +151,6 @@ def _check_languages(bundle: Bundle, languages: Sequence[str]) -> None:
         raise UserError(
             f"--languages {' '.join(unknown)}: the encoder knows {', '.join(bundle.languages)}"
         )
-
-
-@contextlib.contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A folder that gets its name, and replaces what stood there, only when it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> Iterator[str]:

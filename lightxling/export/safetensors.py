@@ -4,13 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from lightxling import __version__, tensors
-from lightxling.bundle import DESCRIPTION, FORMAT, PARAMETERS, TOKENIZER, Bundle
+from lightxling import __version__
+from lightxling.bundle import DESCRIPTION, FORMAT, PARAMETERS, TOKENIZER, Bundle, write_params
 
 
 def write(bundle: Bundle, folder: Path) -> None:
     """Writes the files of an export into a folder that exists."""
-    tensors.write(folder / PARAMETERS, bundle.params, {"format": FORMAT})
+    write_params(folder / PARAMETERS, bundle.params, {"format": FORMAT})
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     description = {
         "format": FORMAT,

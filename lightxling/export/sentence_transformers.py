@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lightxling import tensors
-from lightxling.bundle import Bundle, Params, dequantize
+from lightxling.bundle import Bundle, Params, dequantize, write_params
 from lightxling.config import UserError
 from lightxling.export.fast_tokenizer import fast_tokenizer
 from lightxling.model.forward import NORM_EPS
@@ -36,7 +35,7 @@ def write(bundle: Bundle, folder: Path) -> None:
         raise UserError(f"sentence-transformers has no {config.pooling} pooling; use --format onnx")
     params = bert_params(bundle)
     projection = params.pop("projection", None)
-    tensors.write(folder / "model.safetensors", params, {"format": "pt"})
+    write_params(folder / "model.safetensors", params, {"format": "pt"})
     write_tokenizer(bundle, folder)
     _dump(folder / "config.json", bert_config(bundle))
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
@@ -54,8 +53,8 @@ def write(bundle: Bundle, folder: Path) -> None:
     if projection is not None:
         modules.append(("Dense", "2_Dense"))
         (folder / "2_Dense").mkdir()
-        kernel = {"linear.weight": np.ascontiguousarray(projection.T)}
-        tensors.write(folder / "2_Dense" / "model.safetensors", kernel, {"format": "pt"})
+        kernel = {"linear.weight": projection.T}
+        write_params(folder / "2_Dense" / "model.safetensors", kernel, {"format": "pt"})
         _dump(
             folder / "2_Dense" / "config.json",
             {

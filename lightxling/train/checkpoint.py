@@ -30,7 +30,7 @@ def full_disk_explained(folder: Path):
     """Turns a full disk into a UserError; tensorstore reports it as a ValueError."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UserError) as error:
         if "No space left on device" not in str(error):
             raise
         raise UserError(

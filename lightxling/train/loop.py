@@ -23,6 +23,7 @@ from lightxling.corpus.batches import Batches, bucket_lengths
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
@@ -30,7 +31,7 @@ from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.progress import Progress, peak_memory
 from lightxling.train.sharding import make_mesh, put_batch, shardings
-from lightxling.train.workdir import check_workdir, describe, write_json
+from lightxling.train.workdir import check_workdir, describe
 
 
 class TrainState(NamedTuple):

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from lightxling.files import atomic
+
 
 def peak_memory() -> int:
     """Largest resident size of this process so far, in bytes."""
@@ -59,9 +61,8 @@ class Progress:
                     kept.append(line + "\n")
             except ValueError:
                 continue
-        temporary = self.path.with_suffix(".writing")
-        temporary.write_text("".join(kept))
-        temporary.replace(self.path)
+        with atomic(self.path) as temporary:
+            temporary.write_text("".join(kept))
 
     def __enter__(self) -> "Progress":
         self.bar.start()

@@ -14,13 +14,6 @@ from lightxling.corpus.store import Store
 from lightxling.model import build as models
 
 
-def write_json(path: Path, values: dict) -> None:
-    """Writes under a temporary name, then renames."""
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
-
-
 def commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
     here = Path(__file__).parent

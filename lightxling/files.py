@@ -1,0 +1,72 @@
+"""Files and folders that get their name only when they are whole.
+
+Whatever stood under the name stays until then, so an interrupted command loses nothing and leaves
+no half file that looks complete.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightxling.config import UserError
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`: a file written there is renamed to it at the end.
+
+    Raises:
+      UserError: the disk refuses, with its reason.
+    """
+    temporary = _beside(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """The same for an empty folder, which replaces the one that stood there.
+
+    Raises:
+      UserError: the disk refuses, with its reason.
+    """
+    temporary = _beside(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            old = path.with_name(f"{temporary.name}.old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Writes a JSON object, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.writing")
+
+
+def _cannot_write(path: Path, error: OSError) -> Exception:
+    if error.errno is None:  # of a reader inside the block, not of the disk
+        return error
+    return UserError(f"cannot write {path}: {error.strerror}")
