@@ -6,8 +6,9 @@ today.
 
 Every row runs in a process of its own, so that peak memory is its own: the encoder as it was
 trained, its exports, and BertModels with random weights (through torch) for speed and memory only.
-All encode the same dev sentences; each takes its best batch size of those tried. Needs the extras
-export and sentence-transformers; what is not installed is left out, and said.
+All encode the same dev sentences; each takes its best batch size of those tried. Vectors of length
+1 are compared with those of the run: the largest difference of a component, and the mean cosine.
+Needs the extras export and sentence-transformers; what is not installed is left out, and said.
 """
 
 import dataclasses
@@ -35,6 +36,7 @@ class Row:
 
     Attributes:
       scores: P@1 in per cent, forward and backward, per dev set.
+      difference, cosine: of the vectors from the run's, where they are comparable.
       rate: sentences per second at the best batch size.
       cpu_rate: sentences per second of processor time, which a busy machine disturbs less.
       memory: peak resident bytes of the process.
@@ -47,6 +49,8 @@ class Row:
     cpu_rate: float
     batch: int
     memory: int
+    difference: float | None = None
+    cosine: float | None = None
 
 
 def read_dev(sources: list[str], limit: int) -> dict[str, list[tuple[str, str]]]:
@@ -188,17 +192,21 @@ def measure(
     sentences: list[str],
     batches: list[int],
     passes: int,
+    output: str,
 ) -> Row:
-    """One row; runs in its own process."""
+    """One row; runs in its own process and leaves the dev vectors in the file `output`."""
     encode = loader(kind, path)
     scores = {}
     if kind != "random":
-        from lightxling.evaluate.retrieval import precision_at_1
+        from lightxling.evaluate.retrieval import normalize, precision_at_1
 
+        vectors = []
         for name, pairs in dev.items():
             src, tgt = (np.asarray(encode(list(side), 64)) for side in zip(*pairs, strict=True))
             accuracy = precision_at_1(src, tgt)
             scores[name] = (100 * accuracy.forward, 100 * accuracy.backward)
+            vectors += [normalize(src), normalize(tgt)]
+        np.save(output, np.concatenate(vectors))
     gc.collect()
     rate, cpu_rate, batch = best_rate(encode, sentences, batches, passes)
     if kind == "random":
@@ -220,6 +228,8 @@ def table(rows: list[Row]) -> str:
     titles = [
         "format",
         "MB",
+        "largest difference",
+        "mean cosine",
         *(f"P@1 {name}" for name in names),
         "sentences/s",
         "per CPU s",
@@ -234,12 +244,50 @@ def table(rows: list[Row]) -> str:
         cells = [
             row.name,
             f"{row.bytes / 1e6:.1f}",
+            "" if row.difference is None else f"{row.difference:.1e}",
+            "" if row.cosine is None else f"{row.cosine:.5f}",
             *scores,
             f"{row.rate:,.0f}",
             f"{row.cpu_rate:,.0f}",
         ]
         lines.append(" | ".join([*cells, str(row.batch), f"{row.memory / 1e6:,.0f}"]))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+HOSTILE = (
+    "",
+    " ",
+    "\t\r\n tabs\tand\nlines \r\n",
+    "👩‍👩‍👧‍👦 family 🇫🇷 flag 🤷🏽‍♀️",
+    "שלום עולם العربية \u202eoverride\u202c \u200f",
+    "e\u0301 n\u0303 a\u0308\u0304 \u0301 ẛ̣ ﬁ Ⅳ ㎏ ½ İı ẞß",
+    "\x00\x01\x1f\x7f\x85\xad\ufeff\u200b\u200d\u2028\u2029",
+    "<pad> <unk> <MASK> </s> [CLS] ▁ ▁▁ &amp; %s \\",
+    "日本語の文章、改行なし。한국어 ไทย हिन्दी ภาษา",
+    "\ud7ff\ue000\ufffd\uffff\U0010ffff \U0001d4d0\U0001d7d8",
+    "x" * 10_000,
+    "Où est la gare ? " * 600,
+)
+"""Strings on which tokenizers like to differ."""
+
+
+def compare_tokenizers(jobs: list[tuple[str, str, str]], sentences: list[str]) -> tuple[int, int]:
+    """How many texts get the same ids from tokenizer.json and from the sentencepiece model."""
+    import tokenizers
+
+    from lightxling import bundle
+    from lightxling.corpus.tokenizer import Tokenizer
+
+    (run,) = (path for _, kind, path in jobs if kind == "run")
+    (export, *_) = (path for _, kind, path in jobs if kind == "sentence-transformers")
+    fast = tokenizers.Tokenizer.from_file(str(Path(export) / "tokenizer.json"))
+    fast.no_truncation()
+    texts = [*sentences, *HOSTILE]
+    ids, lengths = Tokenizer(bundle.load(Path(run)).tokenizer).encode(texts, 1 << 20)
+    ours = np.split(ids, np.cumsum(lengths)[:-1])
+    found = [encoded.ids for encoded in fast.encode_batch(texts)]
+    equal = sum(a.tolist() == b for a, b in zip(ours, found, strict=True))
+    return equal, len(texts) - equal
 
 
 def main(
@@ -279,6 +327,7 @@ def main(
     print(f"candidates: {counts}; {len(chosen):,} sentences timed; {os.cpu_count()} processors")
     jobs = [("run", "run", str(model))]
     rows = []
+    reference = None
     with tempfile.TemporaryDirectory() as folder:
         trimmed = {"trim": True, "text": text, "pieces": pieces or None}
         variants = [
@@ -305,24 +354,34 @@ def main(
         work = Path(folder) / "work.json"
         given = {"dev": pairs, "sentences": [pool[i] for i in chosen]}
         work.write_text(json.dumps({**given, "batches": batches, "passes": passes}))
+        same, differing = compare_tokenizers(jobs, pool)
+        print(f"tokenizer.json: {same:,} sentences and hostile strings the same, {differing} not")
         for name, kind, path in jobs:
             if only and not any(part in name for part in only):
                 continue
-            command = [sys.executable, __file__, "--measure", kind, path, str(work)]
+            output = Path(folder) / "vectors.npy"
+            command = [sys.executable, __file__, "--measure", kind, path, str(work), str(output)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
                 print(f"left out: {name} ({reason})")
                 continue
-            rows.append(Row(**{**json.loads(done.stdout.splitlines()[-1]), "name": name}))
+            row = Row(**{**json.loads(done.stdout.splitlines()[-1]), "name": name})
+            if kind != "random":
+                vectors = np.load(output)
+                reference = vectors if reference is None else reference
+                if vectors.shape == reference.shape:
+                    row.difference = float(np.abs(vectors - reference).max())
+                    row.cosine = float(np.einsum("nd,nd->n", vectors, reference).mean())
+            rows.append(row)
             print(f"measured: {name}", file=sys.stderr)
     print(table(rows))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        kind, path, work = sys.argv[2:]
+        kind, path, work, output = sys.argv[2:]
         given = json.loads(Path(work).read_text())
-        print(json.dumps(dataclasses.asdict(measure(kind, path, **given))))
+        print(json.dumps(dataclasses.asdict(measure(kind, path, output=output, **given))))
     else:
         tyro.cli(main)
