@@ -18,6 +18,6 @@ config = replace(
     ),
     optimizer=replace(light.optimizer, learning_rate=3e-3, warmup_steps=50),
     train=replace(
-        light.train, pairs=140_800, buckets=(12, 16), dev_every=220, checkpoint_every=400
+        light.train, pairs=115_200, buckets=(12, 16), dev_every=225, checkpoint_every=400
     ),
 )

@@ -57,7 +57,7 @@ def bars(scores: Mapping[str, float], title: str, path: Path) -> Path:
     values = [scores[name] for name in order]
     figure, axes = plt.subplots(figsize=(max(4, 0.35 * len(order) + 1), 3.5))
     drawn = axes.bar(order, values, color="#3b6ea5")
-    axes.bar_label(drawn, [f"{value:.0f}" for value in values], fontsize=7, padding=1)
+    axes.bar_label(drawn, [f"{value:.1f}" for value in values], fontsize=7, padding=1)
     axes.axhline(np.mean(values), color="#c44e52", linewidth=1, linestyle="--")
     axes.set_ylim(0, max(100, *values) * 1.05)
     axes.set_title(f"{title} (dashed: mean {np.mean(values):.1f})", fontsize=9)

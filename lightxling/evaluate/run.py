@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -191,9 +192,10 @@ def table(results: Results) -> Table:
     scores = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
     scores = [name for name in scores if name not in DETAILS]
     about = [name for name in DESCRIPTIONS if any(name in unit for unit in units.values())]
-    settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items())
-    out = Table(title=f"{results['task']} {results['dataset']} ({settings})", title_justify="left")
-    out.add_column("")
+    settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items() if v)
+    title = f"{results['task']} {results['dataset']} ({settings})"
+    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    out.add_column("", no_wrap=True)
     for name in (*scores, *about):
         out.add_column(name.replace("_", " "), justify="right")
     for name, unit in units.items():
