@@ -55,7 +55,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_iterating_equals_indexing():
     batches = make(make_split())
-    for step, (tokens, masked) in zip(range(9, 15), batches.iterate(9, 15), strict=True):
+    for step, (tokens, masked, _) in zip(range(9, 15), batches.iterate(9, 15), strict=True):
         np.testing.assert_array_equal(tokens, batches[step][0])
         np.testing.assert_array_equal(masked, batches[step][1])
 
@@ -89,7 +89,7 @@ def test_rows_share_a_bucket_but_for_one_batch_in_each():
     batches = make(make_split(rows=400))
     mixed = 0
     for step in range(batches.steps_per_epoch):
-        tokens, _ = batches[step]
+        tokens, _, _ = batches[step]
         longest = (tokens > 0).sum(axis=2).max(axis=1)
         assert tokens.shape[2] in (4, 8, 16, 20)
         assert longest.max() <= tokens.shape[2]
@@ -103,7 +103,7 @@ def test_processes_share_the_rows_of_the_whole_batch():
     whole = make(split)
     parts = [make(split, process_index=i, process_count=4) for i in range(4)]
     for step in (0, 13):
-        for k in range(2):
+        for k in range(3):
             joined = np.concatenate([part[step][k] for part in parts])
             np.testing.assert_array_equal(joined, whole[step][k])
 
