@@ -23,5 +23,7 @@ config = replace(
         tokens=replace(ems.objectives.tokens, language_width=64, decoder="tied", decoder_bias=True),
     ),
     optimizer=replace(light.optimizer, warmup_steps=500),
-    train=replace(light.train, epochs=3, batch_size=128, sampling_temperature=2.0, dev_every=1000),
+    train=replace(
+        light.train, epochs=3.0, batch_size=128, sampling_temperature=2.0, dev_every=1000
+    ),
 )

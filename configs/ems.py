@@ -43,5 +43,5 @@ config = Config(
         similarity=SimilarityConfig(weight=0.0),
     ),
     optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=10_000, schedule="cosine"),
-    train=TrainConfig(epochs=15, batch_size=152),
+    train=TrainConfig(epochs=15.0, batch_size=152),
 )

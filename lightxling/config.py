@@ -377,6 +377,11 @@ def validate(config: Config) -> None:
     }.items():
         if not 0 <= value < 1:
             raise UserError(f"{key}={value} should be at least 0 and below 1")
+    if not config.tokenizer.file and not 0.98 <= config.tokenizer.character_coverage <= 1:
+        raise UserError(
+            f"tokenizer.character_coverage={config.tokenizer.character_coverage} should be from "
+            "0.98 to 1, the range that sentencepiece takes; 1.0 gives every character a piece"
+        )
     if train.batch_size < 2:
         raise UserError("train.batch_size=1 leaves no negatives in a batch; use 2 or more")
     if not train.buckets or min(train.buckets) < 1:

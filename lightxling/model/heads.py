@@ -65,16 +65,17 @@ class TokenHead(nnx.Module):
         self.dense = linear(seen, width, dtype=jnp.float32, rngs=rngs)
         self.norm = layer_norm(width, rngs)
         self.bias = nnx.Param(jnp.zeros(vocab_size)) if heads.has_bias else None
-        self.decoder = None
-        if not heads.is_tied:
-            bound = width**-0.5
+        if heads.is_tied:
+            self.decoder = None
+        else:
             uniform = jax.random.uniform(rngs.params(), (vocab_size, width), minval=-1, maxval=1)
-            self.decoder = nnx.Param(bound * uniform)
-        self.languages, self.language_norm = None, None
+            self.decoder = nnx.Param(width**-0.5 * uniform)
         if heads.language_width:
             table = jax.random.normal(rngs.params(), (heads.languages, heads.language_width))
             self.languages = nnx.Param(table)
             self.language_norm = layer_norm(heads.language_width, rngs)
+        else:
+            self.languages = self.language_norm = None
 
     def __call__(
         self,
