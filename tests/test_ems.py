@@ -31,6 +31,7 @@ def change(objectives: ObjectivesConfig, **changes) -> ObjectivesConfig:
     return objectives
 
 
+@functools.cache
 def make(objectives: ObjectivesConfig, config: ModelConfig = SMALL):
     heads = heads_of(objectives, LANGUAGES)
     graphdef = models.structure(config, VOCAB, **heads)
@@ -38,8 +39,10 @@ def make(objectives: ObjectivesConfig, config: ModelConfig = SMALL):
     return graphdef, jax.jit(initialise)(jax.random.key(0))
 
 
-def ems(objectives, graphdef):
+@functools.cache
+def compiled(objectives: ObjectivesConfig):
     """Jitted `loss(params, batch) -> (loss, terms)` without dropout."""
+    graphdef, _ = make(objectives)
     return jax.jit(lambda p, batch: combine.loss(objectives, graphdef, p, batch, None))
 
 
@@ -133,7 +136,7 @@ def test_the_loss_equals_a_slow_loop(changes):
     params = jax.tree.map(lambda x: np.array(x) + 0.1 * rng.normal(size=x.shape), params)
     params = jax.tree.map(jnp.float32, params)
     batch = make_batch()
-    loss, terms = ems(objectives, graphdef)(params, batch)
+    loss, terms = compiled(objectives)(params, batch)
     xtr, align = ems_loss(params, graphdef, batch, objectives)
     np.testing.assert_allclose(terms["tokens"], xtr, rtol=1e-5)
     np.testing.assert_allclose(loss, xtr + align, rtol=1e-5)
@@ -146,7 +149,7 @@ def test_the_target_language_matters_for_the_words_but_not_for_the_vector():
     french, german = (model.prediction(vectors, jnp.full(4, code))[0] for code in (1, 2))
     assert np.abs(french - german).max(axis=1).min() > 1e-3
 
-    loss = ems(EMS, graphdef)
+    loss = compiled(EMS)
     for side in (0, 1):
         other = batch._replace(languages=batch.languages.at[:, side].set(3))
         losses = [loss(params, b)[1] for b in (batch, other)]
@@ -170,7 +173,7 @@ def test_each_side_is_told_the_language_of_the_other():
         languages=jnp.array([[1, 2]] * 4),
     )
     objectives = change(EMS, align__weight=0.0)
-    gradient = jax.jit(jax.grad(ems(objectives, graphdef), has_aux=True))(params, batch)[0]
+    gradient = jax.jit(jax.grad(compiled(objectives), has_aux=True))(params, batch)[0]
     moved = np.abs(gradient["token_head"]["languages"]).max(axis=1) > 0
     assert moved.tolist() == [False, True, False, False, False]
 
@@ -196,7 +199,7 @@ def test_ems_reads_whole_sentences_and_its_code_masked_ones():
     for name, seen in (("ems", None), ("ems-code", masked)):
         objectives = load(name).objectives
         graphdef, params = make(objectives)
-        loss, _ = ems(objectives, graphdef)(params, batch)
+        loss, _ = compiled(objectives)(params, batch)
         expected = sum(ems_loss(params, graphdef, batch, objectives, seen))
         np.testing.assert_allclose(loss, expected, rtol=1e-5, err_msg=name)
 
