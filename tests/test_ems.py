@@ -167,12 +167,12 @@ def test_the_target_language_matters_for_the_words_but_not_for_the_vector():
 
 def test_each_side_is_told_the_language_of_the_other():
     """Only the rows of languages to be predicted have a gradient."""
-    graphdef, params = make(EMS)
     batch = make_batch()._replace(
         tokens=make_batch().tokens.at[:, 1].set(0),  # side 1 is empty: side 0 predicts nothing
         languages=jnp.array([[1, 2]] * 4),
     )
     objectives = change(EMS, align__weight=0.0)
+    _, params = make(objectives)
     gradient = jax.jit(jax.grad(compiled(objectives), has_aux=True))(params, batch)[0]
     moved = np.abs(gradient["token_head"]["languages"]).max(axis=1) > 0
     assert moved.tolist() == [False, True, False, False, False]
