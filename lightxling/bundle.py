@@ -170,7 +170,7 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
             return load(path.parent.parent, path.name)
     description = read_json(path / DESCRIPTION)
     if "config" in description:
-        return _load_run(path, description, str(checkpoint or "best"))
+        return _load_run(path, str(checkpoint or "best"))
     if description.get("format") != FORMAT:
         raise UserError(
             f"{path} is no run and no export that lightxling reads; exports for other programs "
@@ -214,27 +214,58 @@ def _languages(description: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(codes)
 
 
-def _load_run(path: Path, description: Mapping[str, Any], checkpoint: str) -> Bundle:
-    import jax
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the config.json of a run says about its parameters."""
 
-    from lightxling.model import build
-    from lightxling.train.checkpoint import load_params
+    path: Path
+    config: Config
+    vocab_size: int
+    languages: tuple[str, ...]
 
+
+def read_run(path: Path) -> Run:
+    """Reads a run's description; no parameters.
+
+    Raises:
+      UserError: it is no run, or damaged.
+    """
+    description = read_json(path / DESCRIPTION)
+    if "config" not in description:
+        raise UserError(f"{path} is not the folder of a run: its {DESCRIPTION} has no settings")
     config = from_dict(Config, description["config"])
     validate(config)
     vocab_size = description.get("vocab_size")
     if type(vocab_size) is not int or vocab_size < 1:
         raise UserError(f"vocab_size={vocab_size!r} in {path / DESCRIPTION} should be a number")
+    return Run(path, config, vocab_size, _languages(description))
+
+
+def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
+    """All parameters of a run, heads included, as the tree of `lightxling.model.build`."""
+    import jax
+
+    from lightxling.model import build
+    from lightxling.model.heads import heads_of
+    from lightxling.train.checkpoint import load_params
 
     initialise = functools.partial(
-        build.initialise, config.model, vocab_size, token_head=bool(config.objectives.tokens.weight)
+        build.initialise,
+        run.config.model,
+        run.vocab_size,
+        **heads_of(run.config.objectives, len(run.languages)),
     )
-    params, _ = load_params(path, checkpoint, jax.eval_shape(initialise, jax.random.key(0)))
+    shapes = jax.eval_shape(initialise, jax.random.key(0))
+    return load_params(run.path, checkpoint, shapes)[0]
+
+
+def _load_run(path: Path, checkpoint: str) -> Bundle:
+    run = read_run(path)
     return Bundle(
-        config.model,
-        flatten(params["encoder"]),
+        run.config.model,
+        flatten(read_run_params(run, checkpoint)["encoder"]),
         _read_tokenizer(path / TOKENIZER),
-        _languages(description),
+        run.languages,
     )
 
 

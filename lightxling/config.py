@@ -110,6 +110,18 @@ class TokensConfig:
     too."""
     xtr_from: Literal["masked", "original"] = "masked"
     """Which version of the masked sentence the other side reconstructs."""
+    mask_inputs: bool = True
+    """Encode the pair with one piece masked. False (kind xtr only): nothing is masked, and
+    `xtr_from` and `maskable` have no effect."""
+    maskable: Literal["words", "all"] = "words"
+    """Pieces that masking chooses from: words, or all of them, punctuation too."""
+    language_width: int = 0
+    """Width of the embedding of the language to be predicted, which the head sees beside the
+    sentence vector (EMS); 0: the head sees the vector alone."""
+    decoder: Literal["tied", "untied"] = "tied"
+    """Vocabulary table of the head: the encoder's embeddings, or one of its own (EMS)."""
+    decoder_bias: bool = True
+    """Give the vocabulary logits a bias."""
     vocab_block: int = 8192
     """Vocabulary rows per block of logits: bounds memory, changes nothing else. 0: all at once."""
 
@@ -124,6 +136,9 @@ class AlignConfig:
     margin: float = 0.0
     """Subtracted from the similarity of the true pair (additive margin softmax), before the
     temperature."""
+    projection: int = 0
+    """Compare projections of this width (Linear-ReLU-Linear, in training only) instead of the
+    sentence vectors; 0: the vectors themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +198,16 @@ class TrainConfig:
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths, in tokens; batches hold sentences of one bucket. One number: plain
     shuffling."""
+    sampling_temperature: float = 1.0
+    """T: a language pair of n training pairs is drawn in proportion to n^(1/T), times the weights
+    of its sources. 1: the corpus as it is; 5: small languages far more often than they occur. The
+    length of an epoch does not depend on it."""
+    batch_languages: Literal["mixed", "single"] = "mixed"
+    """mixed: a batch holds any language pairs; single: one, so that all negatives are in its
+    languages."""
+    init_from: str = ""
+    """Folder of a trained run: start from its encoder, its tokenizer and those of its heads that
+    fit. Languages may differ."""
     seed: int = 0
     skip_nonfinite: int = 0
     """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the
@@ -326,6 +351,7 @@ def validate(config: Config) -> None:
         "train.dev_every": train.dev_every,
         "train.checkpoint_every": train.checkpoint_every,
         "train.keep": train.keep,
+        "train.sampling_temperature": train.sampling_temperature,
         "optimizer.learning_rate": optimizer.learning_rate,
         "objectives.align.temperature": config.objectives.align.temperature,
         "objectives.similarity.eps": config.objectives.similarity.eps,
@@ -335,7 +361,12 @@ def validate(config: Config) -> None:
     for key, value in positive.items():
         if not value > 0:
             raise UserError(f"{key}={value} should be greater than 0")
-    for key, value in {"model.layers": model.layers, "train.pairs": train.pairs}.items():
+    for key, value in {
+        "model.layers": model.layers,
+        "train.pairs": train.pairs,
+        "objectives.tokens.language_width": config.objectives.tokens.language_width,
+        "objectives.align.projection": config.objectives.align.projection,
+    }.items():
         if value < 0:
             raise UserError(f"{key}={value} should not be negative")
     for key, value in {
@@ -346,6 +377,11 @@ def validate(config: Config) -> None:
     }.items():
         if not 0 <= value < 1:
             raise UserError(f"{key}={value} should be at least 0 and below 1")
+    if not config.tokenizer.file and not 0.98 <= config.tokenizer.character_coverage <= 1:
+        raise UserError(
+            f"tokenizer.character_coverage={config.tokenizer.character_coverage} should be from "
+            "0.98 to 1, the range that sentencepiece takes; 1.0 gives every character a piece"
+        )
     if train.batch_size < 2:
         raise UserError("train.batch_size=1 leaves no negatives in a batch; use 2 or more")
     if not train.buckets or min(train.buckets) < 1:
@@ -355,6 +391,17 @@ def validate(config: Config) -> None:
     terms = config.objectives
     if not any(term.weight for term in (terms.tokens, terms.align, terms.similarity)):
         raise UserError("every objective has weight 0: nothing would be learnt")
+    if terms.tokens.kind != "xtr" and not terms.tokens.mask_inputs:
+        raise UserError(
+            f"objectives.tokens.mask_inputs=False leaves kind={terms.tokens.kind!r} no masked word "
+            "to predict; use objectives.tokens.kind=xtr with it"
+        )
+    if train.init_from and config.tokenizer.file:
+        raise UserError(
+            f"tokenizer.file={config.tokenizer.file} and train.init_from={train.init_from} are "
+            "given together; a run that starts from another has that one's tokenizer, so leave "
+            "tokenizer.file out"
+        )
 
 
 HARMLESS = {

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightxling.corpus.batches import Batches, bucket_lengths, by_length, draw_masked, gather
+from lightxling.corpus.batches import (
+    Batches,
+    bucket_lengths,
+    by_length,
+    draw_masked,
+    draws_per_epoch,
+    earlier_equals,
+    gather,
+)
 from lightxling.corpus.store import Split
 
 VOCAB = 40
@@ -55,7 +63,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_iterating_equals_indexing():
     batches = make(make_split())
-    for step, (tokens, masked) in zip(range(9, 15), batches.iterate(9, 15), strict=True):
+    for step, (tokens, masked, _) in zip(range(9, 15), batches.iterate(9, 15), strict=True):
         np.testing.assert_array_equal(tokens, batches[step][0])
         np.testing.assert_array_equal(masked, batches[step][1])
 
@@ -89,7 +97,7 @@ def test_rows_share_a_bucket_but_for_one_batch_in_each():
     batches = make(make_split(rows=400))
     mixed = 0
     for step in range(batches.steps_per_epoch):
-        tokens, _ = batches[step]
+        tokens, _, _ = batches[step]
         longest = (tokens > 0).sum(axis=2).max(axis=1)
         assert tokens.shape[2] in (4, 8, 16, 20)
         assert longest.max() <= tokens.shape[2]
@@ -103,7 +111,7 @@ def test_processes_share_the_rows_of_the_whole_batch():
     whole = make(split)
     parts = [make(split, process_index=i, process_count=4) for i in range(4)]
     for step in (0, 13):
-        for k in range(2):
+        for k in range(3):
             joined = np.concatenate([part[step][k] for part in parts])
             np.testing.assert_array_equal(joined, whole[step][k])
 
@@ -150,3 +158,132 @@ def test_masking_of_punctuation_alone_ends_and_stays_in_the_sentence():
     maskable = np.zeros(VOCAB, bool)
     tokens = np.array([[5, 5, 5, 0, 0], [5, 0, 0, 0, 0]])
     assert set(draw(tokens, maskable)) == {0, 1, 2, 5}
+
+
+SIZES, PAIR = np.array([640, 320, 64, 0]), np.array([0, 0, 1, 2])
+"""Two sources of pair 0, one of pair 1, and a pair that has no training rows."""
+LANGUAGES = np.array([[2, 0], [2, 0], [2, 1], [2, 3]])
+
+
+def multilingual(seed=0) -> Split:
+    """Rows in random order of groups; side s of row r starts with a piece that tells r apart."""
+    rng = np.random.default_rng(seed)
+    group = rng.permutation(np.repeat(np.arange(4), SIZES)).astype(np.uint16)
+    lengths = rng.integers(2, 20, 2 * len(group))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = rng.integers(3, VOCAB, offsets[-1]).astype(np.uint16)
+    tokens[offsets[:-1]] = VOCAB + np.repeat(np.arange(len(group)), 2)
+    return Split(tokens=tokens, offsets=offsets, group=group, sides=2, folder=Path())
+
+
+def make_multilingual(split, **changes) -> Batches:
+    settings = {
+        "weights": np.ones(4),
+        "languages": LANGUAGES,
+        "maskable": np.ones(VOCAB + len(split.group), bool),
+        "batch_size": 16,
+    }
+    return make(split, **{**settings, **changes})
+
+
+def epoch_rows(batches: Batches, epoch: int) -> list[np.ndarray]:
+    """Row numbers of every batch of an epoch, read from the tokens."""
+    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    return [batches[step][0][:, 0, 0] - VOCAB for step in steps]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0, 1e6])
+@pytest.mark.parametrize("weights", [(1, 1, 1, 1), (2, 1, 0.5, 1)])
+def test_sampling_follows_the_closed_form(temperature, weights):
+    weights = np.array(weights, float)
+    draws = draws_per_epoch(SIZES, weights, PAIR, temperature)
+    assert draws.sum() == round((weights * SIZES).sum())
+    share = np.zeros(4)
+    for g in range(3):
+        n = sum(SIZES[h] for h in range(4) if PAIR[h] == PAIR[g])
+        share[g] = weights[g] * n ** (1 / temperature) * SIZES[g] / n
+    np.testing.assert_allclose(draws, draws.sum() * share / share.sum(), atol=1)
+
+
+def test_equal_pairs_at_high_temperature_and_rows_as_often_as_each_other():
+    split = multilingual()
+    batches = make_multilingual(split, temperature=1e9, batch_size=2)
+    rows = [np.concatenate(epoch_rows(batches, epoch)) for epoch in range(2)]
+    assert [len(r) for r in rows] == [1024, 1024]
+    times = np.array([np.bincount(r, minlength=1024) for r in rows])
+    small = split.group == 2
+    np.testing.assert_array_equal(times[:, small], 8)  # 512 draws of 64 rows
+    assert times[:, ~small].max() == 1
+    for epoch in range(2):
+        by_group = np.bincount(split.group, times[epoch], minlength=4)
+        np.testing.assert_allclose(by_group, [512 * 2 / 3, 512 / 3, 512, 0], atol=1)
+    assert (times[0] != times[1]).any()  # the large pair is drawn anew
+
+
+def test_temperature_1_is_plain_shuffling():
+    split = multilingual()
+    plain = make(split, weights=np.ones(4), maskable=np.ones(VOCAB + 1024, bool))
+    np.testing.assert_array_equal(plain[3][0], make_multilingual(split, batch_size=8)[3][0])
+
+
+def test_languages_follow_the_rows():
+    split = multilingual()
+    batches = make_multilingual(split, temperature=3.0)
+    for step in (0, 70, 5):
+        tokens, _, languages = batches[step]
+        rows = tokens[:, 0, 0] - VOCAB
+        np.testing.assert_array_equal(languages, LANGUAGES[split.group[rows]])
+        assert len(np.unique(languages, axis=0)) == 2  # mixed
+    parts = [make_multilingual(split, process_index=i, process_count=4) for i in range(4)]
+    joined = np.concatenate([part[5][2] for part in parts])
+    np.testing.assert_array_equal(joined, make_multilingual(split)[5][2])
+
+
+def test_single_language_batches_hold_one_pair_and_every_row_once():
+    split = multilingual()
+    batches = make_multilingual(split, batch_languages="single", batch_size=10)
+    assert batches.steps_per_epoch == 960 // 10 + 64 // 10
+    for epoch in range(2):
+        found = epoch_rows(batches, epoch)
+        pairs = [np.unique(PAIR[split.group[rows]]) for rows in found]
+        assert all(len(pair) == 1 for pair in pairs)
+        assert np.bincount(np.concatenate(pairs)).tolist() == [96, 6]
+        assert np.ptp(np.flatnonzero(np.concatenate(pairs))) > 6  # among the others
+        counts = np.bincount(np.concatenate(found), minlength=1024)
+        assert counts.max() == 1
+        assert (counts[PAIR[split.group] == 0] == 1).all()
+        assert counts.sum() == 960 + 60
+
+
+def test_single_language_batches_stay_in_a_length_bucket():
+    batches = make_multilingual(multilingual(), batch_languages="single", batch_size=8)
+    mixed = 0
+    for step in range(batches.steps_per_epoch):
+        longest = (batches[step][0] > 0).sum(axis=2).max(axis=1)
+        mixed += len({int(np.searchsorted((4, 8, 16, 20), n)) for n in longest}) > 1
+    assert mixed <= 2 * 3  # the last batch of each bucket of each pair
+
+
+def test_copies_of_a_row_do_not_meet_in_a_single_language_batch():
+    split = multilingual()
+    batches = make_multilingual(
+        split, batch_languages="single", batch_size=4, temperature=1e9, buckets=()
+    )
+    meetings = sum(len(rows) - len(np.unique(rows)) for rows in epoch_rows(batches, 0))
+    assert meetings == 0  # eight passes over 64 rows
+
+
+def test_pair_counts_are_those_of_the_batches():
+    split = multilingual()
+    batches = make_multilingual(split, temperature=2.0)
+    expected = np.zeros(3)
+    for step in range(50, 100):  # over the end of an epoch
+        for row in batches[step][0][:, 0, 0] - VOCAB:
+            expected[PAIR[split.group[row]]] += 1
+    assert batches.steps_per_epoch == 64
+    np.testing.assert_array_equal(batches.pair_counts(50, 100), expected)
+    np.testing.assert_array_equal(batches.pairs, [[2, 0], [2, 1], [2, 3]])
+
+
+def test_earlier_equals():
+    np.testing.assert_array_equal(earlier_equals(np.array([5, 3, 5, 5, 3])), [0, 0, 1, 2, 1])

@@ -9,6 +9,7 @@ import pytest
 from lightxling import config as configs
 from lightxling.config import Config, UserError, from_dict, load, recipes, to_dict, validate
 from lightxling.model import build as models
+from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
 
 
@@ -17,10 +18,10 @@ def test_every_recipe_builds_its_model(name):
     config = load(name)
     validate(config)
     assert config.name == name
-    has_head = "tokens" in combine.active(config.objectives)
+    heads = heads_of(config.objectives, languages=3)
     vocab = config.tokenizer.vocab_size
     shapes = jax.eval_shape(
-        lambda: models.initialise(config.model, vocab, jax.random.key(0), token_head=has_head)
+        lambda: models.initialise(config.model, vocab, jax.random.key(0), **heads)
     )
     assert models.count(shapes) > 0
 
@@ -64,6 +65,8 @@ def test_bad_values_in_a_file_are_named(values, message):
         ("train", {"batch_size": 0}, "train.batch_size=0"),
         ("train", {"epochs": 0.0}, "train.epochs=0.0"),
         ("train", {"buckets": ()}, "train.buckets"),
+        ("train", {"sampling_temperature": 0.0}, "train.sampling_temperature=0.0"),
+        ("tokenizer", {"character_coverage": 0.9}, "character_coverage=0.9 should be from 0.98"),
         ("optimizer", {"learning_rate": float("nan")}, "optimizer.learning_rate=nan"),
     ],
 )

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -179,3 +180,62 @@ def test_sample_rates():
     )
     rates = sample_rates({"en": 900, "fr": 100}, 80, 0.5)
     assert rates == pytest.approx({"en": 60 / 900, "fr": 20 / 100})
+
+
+SCRIPTS = {
+    "en": "the river runs under an old bridge",
+    "ru": "река течёт под старым мостом",
+    "el": "το ποτάμι κυλά κάτω από τη γέφυρα",
+    "hi": "नदी पुराने पुल के नीचे बहती है",
+    "th": "แม่น้ำไหลอยู่ใต้สะพานเก่า",
+    "ja": "川は古い橋の下を流れている",
+    "ar": "النهر يجري تحت جسر قديم",
+}
+
+
+def in_many_scripts(seed=0) -> list[str]:
+    """4,000 English sentences for every ten of another script; words in any order."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for code, text in SCRIPTS.items():
+        words = text.split() if " " in text else list(text)
+        joint = " " if " " in text else ""
+        rows += [joint.join(rng.permutation(words)) for _ in range(4000 if code == "en" else 10)]
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_full_coverage_or_bytes_leave_nothing_unknown_in_any_script(tmp_path, kind):
+    """At a coverage of 0.98 English alone has its letters; bytes spell what then has no piece."""
+    texts, sentences = list(SCRIPTS.values()), in_many_scripts()
+    rare, every = {"character_coverage": 0.98}, {"character_coverage": 1.0}
+    cut = trained(tmp_path / "1", sentences, model=kind, vocab_size=25, **rare)
+    full = trained(tmp_path / "2", sentences, model=kind, vocab_size=110, **every)
+    spelt = trained(
+        tmp_path / "3", sentences, model=kind, vocab_size=281, byte_fallback=True, **rare
+    )
+    unknown = [
+        [bool((model.encode([text], 200)[0] == UNK).any()) for text in texts]
+        for model in (cut, full, spelt)
+    ]
+    assert unknown[0] == [False] + [True] * 6
+    assert unknown[1] == unknown[2] == [False] * 7
+    for model in (full, spelt):
+        for text in texts:
+            assert model.decode(model.encode([text], 200)[0]) == unicodedata.normalize("NFKC", text)
+
+
+def test_smoothed_sampling_gives_small_languages_shorter_sentences(tmp_path):
+    """In pieces: what a language gets of the sample, it gets of the vocabulary."""
+    counts = {code: 1000 if code == "en" else 10 for code in SCRIPTS}
+    lengths = {}
+    for exponent in (1.0, 0.0):
+        rates = sample_rates(counts, 70, exponent)
+        sample = []
+        for code, text in SCRIPTS.items():
+            sample += [text] * round(rates[code] * counts[code])
+        sample += list(SCRIPTS.values())  # every character occurs
+        model = trained(tmp_path / str(exponent), sample, model="bpe", vocab_size=130)
+        lengths[exponent] = {code: model.encode([t], 200)[1][0] for code, t in SCRIPTS.items()}
+    others = [code for code in SCRIPTS if code != "en"]
+    assert sum(lengths[0.0][c] for c in others) < sum(lengths[1.0][c] for c in others)

@@ -22,6 +22,7 @@ import tyro
 
 from lightxling.config import Config, MeshConfig, load
 from lightxling.model import build as models
+from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
 from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.optimizer import learning_rate, make_optimizer
@@ -37,8 +38,11 @@ def products(config: Config, *, batch: int, length: int) -> float:
     per_token = model.layers * (block + attention)
     vocabulary = 0
     if config.objectives.tokens.weight:
-        embedding = model.embedding_width or model.width
-        vocabulary = 2 * batch * (config.tokenizer.vocab_size * embedding + model.width**2)
+        head = config.objectives.tokens
+        seen = model.width + head.language_width
+        width = model.width if head.decoder == "tied" else seen
+        embedding = (model.embedding_width or width) if head.decoder == "tied" else width
+        vocabulary = 2 * batch * (config.tokenizer.vocab_size * embedding + seen * width)
     return 6 * (tokens * per_token + vocabulary)
 
 
@@ -65,7 +69,7 @@ def synthetic_batch(config: Config, *, batch: int, length: int) -> combine.Batch
     rng = np.random.default_rng(0)
     tokens = rng.integers(3, config.tokenizer.vocab_size, (batch, 2, length)).astype(np.int32)
     masked = rng.integers(0, 2 * length, batch).astype(np.int32)
-    return combine.Batch(tokens, masked)
+    return combine.Batch(tokens, masked, np.tile(np.arange(2, dtype=np.int32), (batch, 1)))
 
 
 def training(config: Config, *, batch: int, length: int, repeats: int) -> dict[str, float]:
@@ -74,9 +78,7 @@ def training(config: Config, *, batch: int, length: int, repeats: int) -> dict[s
     schedule = learning_rate(config.optimizer, steps=1000, steps_per_epoch=1000)
     optimizer = make_optimizer(config.optimizer, schedule)
     vocab_size = config.tokenizer.vocab_size
-    graphdef = models.structure(
-        config.model, vocab_size, token_head=bool(config.objectives.tokens.weight)
-    )
+    graphdef = models.structure(config.model, vocab_size, **heads_of(config.objectives, 2))
     state = [jax.jit(lambda: initial_state(config, vocab_size, optimizer))()]
     count = models.count(state[0].params)
     step = make_train_step(

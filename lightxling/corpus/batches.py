@@ -5,7 +5,9 @@ whatever the number of processes. Everything is vectorised over the batch; no Py
 sentence.
 """
 
+import functools
 from collections.abc import Iterator
+from typing import Literal
 
 import grain
 import numpy as np
@@ -68,14 +70,54 @@ def draw_masked(
     return (side * tokens.shape[2] + position).astype(np.int32)
 
 
+def earlier_equals(values: np.ndarray) -> np.ndarray:
+    """How often each of `values` [N] occurs before its place; 0 at the first of its kind."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    count = np.empty(len(values), np.int64)
+    count[order] = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return count
+
+
+def draws_per_epoch(
+    rows: np.ndarray, weights: np.ndarray, pair: np.ndarray, temperature: float
+) -> np.ndarray:
+    """How many rows of each group an epoch draws, int64 [groups].
+
+        draws_g proportional to weight_g rows_g n_p^(1/T - 1),  n_p = rows of the group's pair p
+
+    so that a language pair without weights has the share n_p^(1/T) / sum_q n_q^(1/T) of the epoch.
+    The sum over groups is that of temperature 1, sum_g weight_g rows_g; what rounding down leaves
+    goes to the largest remainders.
+
+    Args:
+      rows: int [groups], rows of each group.
+      weights: float [groups], of the group's source.
+      pair: int [groups], number of the group's language pair.
+      temperature: T > 0.
+
+    Source: EMS code, where T is 5 and the option is off.
+    """
+    total = round(float(np.sum(weights * rows)))
+    in_pair = np.maximum(np.bincount(pair, rows), 1)[pair]
+    exact = weights * rows * (in_pair / in_pair.max()) ** (1 / temperature - 1)
+    exact *= total / max(exact.sum(), 1e-300)
+    draws = np.floor(exact).astype(np.int64)
+    order = np.argsort(draws - exact, kind="stable")
+    draws[order[: total - draws.sum()]] += 1
+    return draws
+
+
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a pair of int32 arrays: tokens [B, 2, L] and masked [B] (`draw_masked`). With
-    several processes each gets its own contiguous share of the rows.
+    `batches[step]` is a triple of int32 arrays: tokens [B, 2, L], masked [B] (`draw_masked`) and
+    languages [B, 2], those of the sides. With several processes each gets its own contiguous share
+    of the rows.
 
-    An epoch is a fresh shuffle; the rows that do not fill a batch sit it out. Rows are then grouped
-    by length bucket, and the batches shuffled: only the last batch of a bucket mixes two of them.
+    An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
+    that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
+    the batches shuffled: only the last batch of a bucket mixes two of them.
     """
 
     def __init__(
@@ -88,50 +130,93 @@ class Batches:
         max_length: int,
         maskable: np.ndarray,
         seed: int,
+        languages: np.ndarray | None = None,
+        temperature: float = 1.0,
+        batch_languages: Literal["mixed", "single"] = "mixed",
         process_index: int = 0,
         process_count: int = 1,
     ):
         """
         Args:
           weights: float [groups], how often a row of the group is drawn per epoch.
+          languages: int [groups, sides], index of each side's language; None: side s of every
+            group is language s.
+          temperature: of the sampling over language pairs, see `draws_per_epoch`.
+          batch_languages: whether a batch mixes language pairs or holds a single one.
         """
-        self.split, self.weights, self.batch_size, self.seed = split, weights, batch_size, seed
+        self.split, self.batch_size, self.seed = split, batch_size, seed
         self.maskable = maskable
+        if languages is None:
+            languages = np.tile(np.arange(split.sides), (len(weights), 1))
+        self.languages = languages.astype(np.int32)
+        self.pairs, pair = np.unique(self.languages, axis=0, return_inverse=True)
+        self.group_pair = pair.reshape(-1)
+        """Number of each group's language pair, a row of `pairs` [P, sides]."""
         self.buckets = np.array(bucket_lengths(buckets, max_length))
         longest = np.minimum(split.lengths.max(axis=1), max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
         share = batch_size // process_count
         self.local = slice(process_index * share, (process_index + 1) * share)
-        self.rows_per_epoch = len(self._draw(np.random.default_rng(0)))
-        self.steps_per_epoch = self.rows_per_epoch // batch_size
-        self._plan = (-1, None)
+        self.group_rows = np.bincount(split.group, minlength=len(weights))
+        self.draws = draws_per_epoch(self.group_rows, weights, self.group_pair, temperature)
+        self.rows_per_epoch = int(self.draws.sum())
+        self.is_single = batch_languages == "single"
+        self.pair_rows = np.bincount(self.group_pair, self.draws).astype(np.int64)
+        """Rows of each language pair in an epoch, before remainders are dropped."""
+        self.steps_per_epoch = int(
+            (self.pair_rows // batch_size).sum()
+            if self.is_single
+            else self.rows_per_epoch // batch_size
+        )
+        # two epochs: the prefetching thread may be one ahead of `pair_counts`
+        self._epoch = functools.lru_cache(maxsize=2)(self._plan)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Row numbers of an epoch, shuffled; fractional weights sample their group anew."""
-        group = self.split.group
-        if (self.weights == 1).all():
-            return rng.permutation(len(group))
-        rows = [np.repeat(np.arange(len(group)), np.floor(self.weights).astype(int)[group])]
-        for number, fraction in enumerate(self.weights % 1):
-            members = np.flatnonzero(group == number)
-            rows.append(rng.permutation(members)[: round(fraction * len(members))])
-        return rng.permutation(np.concatenate(rows))
+        """Row numbers of an epoch, shuffled.
 
-    def _epoch(self, epoch: int) -> np.ndarray:
-        """Row numbers [steps_per_epoch, B]."""
-        if self._plan[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            rows = self._draw(rng)[: self.steps_per_epoch * self.batch_size]
+        A group that is drawn k times and a fraction has each row k times and a fraction of its rows
+        once more, other ones each epoch.
+        """
+        group = self.split.group
+        if (self.draws == self.group_rows).all():
+            return rng.permutation(len(group))
+        times, rest = np.divmod(self.draws, np.maximum(self.group_rows, 1))
+        rows = rng.permutation(len(group))
+        once_more = rows[earlier_equals(group[rows]) < rest[group[rows]]]
+        return rng.permutation(np.concatenate([np.repeat(rows, times[group[rows]]), once_more]))
+
+    def _plan(self, epoch: int) -> np.ndarray:
+        """Row numbers [steps_per_epoch, B] of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        rows = self._draw(rng)
+        if self.is_single:
+            pair = self.group_pair[self.split.group[rows]]
+            whole = self.pair_rows // self.batch_size * self.batch_size
+            rows = rows[earlier_equals(pair) < whole[pair]]
+            pair = self.group_pair[self.split.group[rows]]
+            # copies of a row lie a pass apart: in one batch they were negatives of each other
+            rows = rows[np.lexsort((earlier_equals(rows), self.row_bucket[rows], pair))]
+        else:
+            rows = rows[: self.steps_per_epoch * self.batch_size]
             rows = rows[np.argsort(self.row_bucket[rows], kind="stable")]
-            plan = rows.reshape(self.steps_per_epoch, self.batch_size)
-            self._plan = (epoch, rng.permutation(plan))
-        return self._plan[1]
+        return rng.permutation(rows.reshape(self.steps_per_epoch, self.batch_size))
+
+    def pair_counts(self, start: int, stop: int) -> np.ndarray:
+        """Rows of each language pair in the whole batches start ... stop - 1, int64 [P]."""
+        counts = np.zeros(len(self.pairs), np.int64)
+        while start < stop:
+            epoch, i = divmod(start, self.steps_per_epoch)
+            n = min(stop - start, self.steps_per_epoch - i)
+            group = self.split.group[self._epoch(epoch)[i : i + n].reshape(-1)]
+            counts += np.bincount(self.group_pair[group], minlength=len(counts))
+            start += n
+        return counts
 
     def __len__(self) -> int:
         """As many as one likes: epochs follow one another."""
         return np.iinfo(np.int64).max
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
@@ -142,9 +227,10 @@ class Batches:
         segments = (rows[self.local, None] * sides + np.arange(sides)).reshape(-1)
         tokens = gather(self.split.tokens, self.split.offsets, segments, length)
         tokens = tokens.reshape(-1, sides, length)
-        return tokens, draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
+        masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
+        return tokens, masked, self.languages[self.split.group[rows[self.local]]]
 
-    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""
         steps = grain.MapDataset.source(self)[start:stop]
         return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

@@ -37,9 +37,19 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     """Returns the folder of the token store for `config`, making it first if it does not exist.
 
     The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
-    and times of the source files. Processes that ask for the same store wait for each other.
+    and times of the source files. Processes that ask for the same store wait for each other. With
+    `train.init_from`, the tokenizer is that run's.
     """
     corpus = config.corpus
+    if config.train.init_from:
+        file = Path(config.train.init_from) / "tokenizer.model"
+        if not file.is_file():
+            raise UserError(
+                f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
+                "of a trained run"
+            )
+        tokenizer = dataclasses.replace(config.tokenizer, file=str(file))
+        config = dataclasses.replace(config, tokenizer=tokenizer)
     if not corpus.sources:
         raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
     sources = [Source.parse(text) for text in corpus.sources]

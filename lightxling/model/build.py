@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
 from lightxling.model.encoder import Encoder
-from lightxling.model.heads import TokenHead
+from lightxling.model.heads import Heads, Projection, TokenHead
 
 Params = dict[str, Any]
 
@@ -21,33 +21,74 @@ Params = dict[str, Any]
 class Model(nnx.Module):
     """The encoder and the heads that the objectives ask for."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int, *, token_head: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        *,
+        token_head: bool,
+        heads: Heads = Heads(),  # noqa: B008, it is frozen
+        rngs: nnx.Rngs,
+    ):
         self.dtype = jnp.dtype(config.compute_dtype)
         self.encoder = Encoder(config, vocab_size, rngs)
-        self.token_head = TokenHead(config, vocab_size, rngs) if token_head else None
+        self.token_head = TokenHead(config, vocab_size, heads, rngs) if token_head else None
+        self.projection = (
+            Projection(config.width, heads.projection, rngs) if heads.projection else None
+        )
 
-    def prediction(self, vectors: Float[Array, "B D"]) -> tuple[Array, Array, Array]:
-        """Hidden [B, E], table [V, E] and bias [V] such that logits = hidden @ table.T + bias."""
-        hidden = self.token_head(vectors)
-        if self.encoder.word_projection is not None:
-            hidden = hidden @ self.encoder.word_projection[...].T
-        table = self.encoder.words[...]
-        return hidden.astype(self.dtype), table.astype(self.dtype), self.token_head.bias[...]
+    def prediction(
+        self,
+        vectors: Float[Array, "B D"],
+        languages: Int[Array, " B"] | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Hidden [B, E], table [V, E] and bias [V] such that logits = hidden @ table.T + bias.
+
+        Args:
+          languages: of the text to be predicted, for heads with a language table.
+          key: for dropout; None means evaluation.
+        """
+        head = self.token_head
+        hidden = head(vectors, languages, key)
+        if head.decoder is not None:
+            table = head.decoder[...]
+        else:
+            table = self.encoder.words[...]
+            if self.encoder.word_projection is not None:
+                hidden = hidden @ self.encoder.word_projection[...].T
+        bias = jnp.zeros(len(table)) if head.bias is None else head.bias[...]
+        return hidden.astype(self.dtype), table.astype(self.dtype), bias
 
 
-def structure(config: ModelConfig, vocab_size: int, *, token_head: bool) -> nnx.GraphDef:
-    """The model without its parameters; nothing is allocated."""
+def structure(
+    config: ModelConfig,
+    vocab_size: int,
+    *,
+    token_head: bool,
+    heads: Heads = Heads(),  # noqa: B008
+) -> nnx.GraphDef:
+    """The model without its parameters; nothing is allocated.
+
+    Args:
+      token_head: whether there is one; `heads` has the shapes (`heads_of` gives both for a run).
+    """
     model = nnx.eval_shape(
-        lambda: Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(0))
+        lambda: Model(config, vocab_size, token_head=token_head, heads=heads, rngs=nnx.Rngs(0))
     )
     return nnx.split(model)[0]
 
 
 def initialise(
-    config: ModelConfig, vocab_size: int, key: PRNGKeyArray, *, token_head: bool
+    config: ModelConfig,
+    vocab_size: int,
+    key: PRNGKeyArray,
+    *,
+    token_head: bool,
+    heads: Heads = Heads(),  # noqa: B008
 ) -> Params:
     """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
-    model = Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(key))
+    model = Model(config, vocab_size, token_head=token_head, heads=heads, rngs=nnx.Rngs(key))
     return nnx.to_pure_dict(nnx.state(model))
 
 

@@ -104,13 +104,24 @@ def prune(folder: Path, keep: int) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def restore(path: Path, target: Any) -> Any:
+def restore(path: Path, target: Any, *, partial: bool = False) -> Any:
     """Restores into an explicit target: a tree of ShapeDtypeStruct with shardings.
+
+    Args:
+      partial: the checkpoint may hold more than the target.
 
     Raises:
       UserError: the checkpoint has other shapes or names than the target.
     """
     try:
+        if partial:
+            wanted = ocp.args.PyTreeRestore(
+                item=target,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+                partial_restore=True,
+            )
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                return checkpointer.restore(path.absolute(), args=wanted)
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), target)
     except (ValueError, KeyError, FileNotFoundError) as error:
@@ -152,4 +163,4 @@ def load_params(run: Path, which: str, target: Any) -> tuple[Any, int | None]:
             f"{run} has no checkpoint {which!r}; it has best, last, "
             + ", ".join(map(str, available))
         )
-    return restore(folder / str(step), {"params": target})["params"], step
+    return restore(folder / str(step), {"params": target}, partial=True)["params"], step

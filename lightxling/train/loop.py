@@ -25,12 +25,14 @@ from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import write_json
 from lightxling.model import build as models
+from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
 from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.progress import Progress, peak_memory
 from lightxling.train.sharding import make_mesh, put_batch, shardings
+from lightxling.train.warm_start import read_origin, warm_start
 from lightxling.train.workdir import check_workdir, describe
 
 
@@ -43,14 +45,21 @@ class TrainState(NamedTuple):
 
 
 def initial_state(
-    config: Config, vocab_size: int, optimizer: optax.GradientTransformation
+    config: Config,
+    vocab_size: int,
+    optimizer: optax.GradientTransformation,
+    languages: int = 2,
 ) -> TrainState:
-    """Step 0; to be jitted with shardings, or given to `jax.eval_shape` for the shapes."""
+    """Step 0; to be jitted with shardings, or given to `jax.eval_shape` for the shapes.
+
+    Args:
+      languages: how many the corpus has.
+    """
     params = models.initialise(
         config.model,
         vocab_size,
         jax.random.key(config.train.seed),
-        token_head="tokens" in combine.active(config.objectives),
+        **heads_of(config.objectives, languages),
     )
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0)
     return TrainState(step, params, optimizer.init(params), best)
@@ -135,7 +144,8 @@ def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
     """This process's share of the training batches.
 
     Raises:
-      UserError: the pairs do not fill one batch.
+      UserError: the pairs do not fill one batch; with `batch_languages=single`, those of one
+        language pair do not.
     """
     batches = Batches(
         store.train,
@@ -145,6 +155,11 @@ def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
         max_length=config.model.max_length,
         maskable=maskable,
         seed=config.train.seed,
+        languages=np.array(
+            [list(map(store.languages.index, g["languages"])) for g in store.groups]
+        ),
+        temperature=config.train.sampling_temperature,
+        batch_languages=config.train.batch_languages,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -153,7 +168,23 @@ def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
             f"{batches.rows_per_epoch} training pairs do not fill one batch of "
             f"train.batch_size={config.train.batch_size}; use a smaller batch or more text"
         )
+    rows, size = batches.pair_rows, config.train.batch_size
+    few = (rows > 0) & (rows < size)
+    if config.train.batch_languages == "single" and few.any():
+        names = np.array(pair_names(batches, store))
+        raise UserError(
+            "train.batch_languages=single: these language pairs have fewer training pairs an epoch "
+            f"than train.batch_size={size} and would never be seen: "
+            + ", ".join(f"{name} ({n})" for name, n in zip(names[few], rows[few], strict=True))
+            + ". Use a smaller batch, a higher train.sampling_temperature or "
+            "train.batch_languages=mixed"
+        )
     return batches
+
+
+def pair_names(batches: Batches, store: Store) -> list[str]:
+    """Names such as `en-fr` of the language pairs that `batches.pair_counts` counts."""
+    return ["-".join(store.languages[i] for i in pair) for pair in batches.pairs]
 
 
 def start_or_resume(
@@ -190,11 +221,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
+    origin = read_origin(config) if config.train.init_from else None
     mesh = make_mesh(config.mesh, batch_size=config.train.batch_size)
     store = Store.open(prepare(config, progress=say))
     check_workdir(workdir, config, store)
     tokenizer = Tokenizer.load(store.tokenizer_path)
-    batches = make_batches(config, store, tokenizer.maskable())
+    is_word = config.objectives.tokens.maskable == "words"
+    maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
+    batches = make_batches(config, store, maskable)
     per_epoch = batches.steps_per_epoch
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
 
@@ -206,9 +240,12 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     vocab_size = tokenizer.vocab_size
-    graphdef = models.structure(config.model, vocab_size, token_head="tokens" in terms)
-    initialise = functools.partial(initial_state, config, vocab_size, optimizer)
+    languages = len(store.languages)
+    graphdef = models.structure(config.model, vocab_size, **heads_of(objectives, languages))
+    initialise = functools.partial(initial_state, config, vocab_size, optimizer, languages)
     state = start_or_resume(initialise, mesh, workdir / "checkpoints", say)
+    if origin and not int(state.step):
+        state = state._replace(params=warm_start(origin, state.params, store.languages, say))
 
     is_first = jax.process_index() == 0
     (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -228,6 +265,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
     start, skipped = int(state.step), 0
+    names, seen = pair_names(batches, store), batches.pair_counts(0, start)
     scores: dict[str, float] = {}
     with (
         Progress(workdir, start=start, stop=steps, console=console) as progress,
@@ -265,6 +303,9 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 "skipped": skipped,
                 "peak_memory": peak_memory(),
             }
+            if len(names) > 1:
+                seen += batches.pair_counts(logged, step)
+                record |= {f"pairs/{n}": int(k) for n, k in zip(names, seen, strict=True)}
             if is_dev:
                 vectors = encode_split(
                     encode, state.params, store.dev, buckets, config.model.max_length

@@ -35,11 +35,14 @@ def make_mesh(config: MeshConfig, *, batch_size: int) -> Mesh:
 def partition(path: tuple, shape: tuple[int, ...], model_axis: int) -> P:
     """The split of one parameter or optimizer leaf, from its path and shape alone.
 
-    Rows of the embedding table and of the vocabulary bias go over "model" where they divide;
+    Rows of the vocabulary's tables and of its bias go over "model" where they divide;
     everything else is replicated.
     """
     names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
-    is_vocabulary = "words" in names or names[-2:] == ["token_head", "bias"]
+    is_vocabulary = "words" in names or names[-2:] in (
+        ["token_head", "bias"],
+        ["token_head", "decoder"],
+    )
     if is_vocabulary and model_axis > 1 and shape and shape[0] % model_axis == 0:
         return P("model")
     return P()

@@ -1,0 +1,29 @@
+"""The objectives of `ems` in two layers of width 256, for many languages on a small machine.
+
+lightxling train ems-small --workdir runs/ems-small --corpus.sources "en-fr=data/*.en-fr.tsv.gz" ...
+
+The body and the optimizer are those of `light`. The vocabulary table is factorised (60,000 x 128)
+and serves the token head too, because the head's table of its own (60,000 x 384, 23 M parameters)
+would cost more than all the rest of a step. Characters that are too rare for a piece are spelt in
+bytes, and small languages are drawn more often than they occur, for the tokenizer and in training.
+"""
+
+from dataclasses import replace
+
+from lightxling.config import TokenizerConfig, load
+
+ems, light = load("ems"), load("light")
+config = replace(
+    ems,
+    corpus=replace(ems.corpus, dev_limit=300),  # per language pair
+    tokenizer=TokenizerConfig(model="unigram", vocab_size=60_000, byte_fallback=True, sampling=0.5),
+    model=replace(light.model, embedding_width=128, max_length=120),
+    objectives=replace(
+        ems.objectives,
+        tokens=replace(ems.objectives.tokens, language_width=64, decoder="tied", decoder_bias=True),
+    ),
+    optimizer=replace(light.optimizer, warmup_steps=500),
+    train=replace(
+        light.train, epochs=3.0, batch_size=128, sampling_temperature=2.0, dev_every=1000
+    ),
+)
