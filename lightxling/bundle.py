@@ -218,6 +218,7 @@ def _load_run(path: Path, description: Mapping[str, Any], checkpoint: str) -> Bu
     import jax
 
     from lightxling.model import build
+    from lightxling.objectives.combine import teacher_map_width
     from lightxling.train.checkpoint import load_params
 
     config = from_dict(Config, description["config"])
@@ -226,8 +227,16 @@ def _load_run(path: Path, description: Mapping[str, Any], checkpoint: str) -> Bu
     if type(vocab_size) is not int or vocab_size < 1:
         raise UserError(f"vocab_size={vocab_size!r} in {path / DESCRIPTION} should be a number")
 
+    taught = description.get("teacher")
+    teacher_width = taught.get("width") if isinstance(taught, dict) else 0
+    if type(teacher_width) is not int or teacher_width < 0:
+        raise UserError(f"teacher.width={teacher_width!r} in {path / DESCRIPTION} is no number")
     initialise = functools.partial(
-        build.initialise, config.model, vocab_size, token_head=bool(config.objectives.tokens.weight)
+        build.initialise,
+        config.model,
+        vocab_size,
+        token_head=bool(config.objectives.tokens.weight),
+        teacher_width=teacher_map_width(config.objectives, config.model, teacher_width),
     )
     params, _ = load_params(path, checkpoint, jax.eval_shape(initialise, jax.random.key(0)))
     return Bundle(

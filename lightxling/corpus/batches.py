@@ -11,6 +11,7 @@ import grain
 import numpy as np
 
 from lightxling.corpus.store import Split
+from lightxling.corpus.vectors import SentenceVectors
 
 
 def gather(
@@ -71,7 +72,8 @@ def draw_masked(
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a pair of int32 arrays: tokens [B, 2, L] and masked [B] (`draw_masked`). With
+    `batches[step]` is a pair of int32 arrays: tokens [B, 2, L] and masked [B] (`draw_masked`),
+    followed by what `teacher` has of the rows (`SentenceVectors.pick`) where there is one. With
     several processes each gets its own contiguous share of the rows.
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out. Rows are then grouped
@@ -88,6 +90,7 @@ class Batches:
         max_length: int,
         maskable: np.ndarray,
         seed: int,
+        teacher: SentenceVectors | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -96,7 +99,7 @@ class Batches:
           weights: float [groups], how often a row of the group is drawn per epoch.
         """
         self.split, self.weights, self.batch_size, self.seed = split, weights, batch_size, seed
-        self.maskable = maskable
+        self.maskable, self.teacher = maskable, teacher
         self.buckets = np.array(bucket_lengths(buckets, max_length))
         longest = np.minimum(split.lengths.max(axis=1), max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
@@ -131,7 +134,7 @@ class Batches:
         """As many as one likes: epochs follow one another."""
         return np.iinfo(np.int64).max
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
@@ -142,9 +145,11 @@ class Batches:
         segments = (rows[self.local, None] * sides + np.arange(sides)).reshape(-1)
         tokens = gather(self.split.tokens, self.split.offsets, segments, length)
         tokens = tokens.reshape(-1, sides, length)
-        return tokens, draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
+        masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
+        picked = self.teacher.pick(rows[self.local]) if self.teacher else ()
+        return tokens, masked, *picked
 
-    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""
         steps = grain.MapDataset.source(self)[start:stop]
         return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))

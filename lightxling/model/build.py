@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
 from lightxling.model.encoder import Encoder
-from lightxling.model.heads import TokenHead
+from lightxling.model.heads import TokenHead, teacher_map
 
 Params = dict[str, Any]
 
@@ -21,10 +21,19 @@ Params = dict[str, Any]
 class Model(nnx.Module):
     """The encoder and the heads that the objectives ask for."""
 
-    def __init__(self, config: ModelConfig, vocab_size: int, *, token_head: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        *,
+        token_head: bool,
+        teacher_width: int = 0,
+        rngs: nnx.Rngs,
+    ):
         self.dtype = jnp.dtype(config.compute_dtype)
         self.encoder = Encoder(config, vocab_size, rngs)
         self.token_head = TokenHead(config, vocab_size, rngs) if token_head else None
+        self.teacher_map = teacher_map(config, teacher_width, rngs) if teacher_width else None
 
     def prediction(self, vectors: Float[Array, "B D"]) -> tuple[Array, Array, Array]:
         """Hidden [B, E], table [V, E] and bias [V] such that logits = hidden @ table.T + bias."""
@@ -35,19 +44,26 @@ class Model(nnx.Module):
         return hidden.astype(self.dtype), table.astype(self.dtype), self.token_head.bias[...]
 
 
-def structure(config: ModelConfig, vocab_size: int, *, token_head: bool) -> nnx.GraphDef:
+def structure(
+    config: ModelConfig, vocab_size: int, *, token_head: bool, teacher_width: int = 0
+) -> nnx.GraphDef:
     """The model without its parameters; nothing is allocated."""
-    model = nnx.eval_shape(
-        lambda: Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(0))
-    )
+    heads = {"token_head": token_head, "teacher_width": teacher_width}
+    model = nnx.eval_shape(lambda: Model(config, vocab_size, **heads, rngs=nnx.Rngs(0)))
     return nnx.split(model)[0]
 
 
 def initialise(
-    config: ModelConfig, vocab_size: int, key: PRNGKeyArray, *, token_head: bool
+    config: ModelConfig,
+    vocab_size: int,
+    key: PRNGKeyArray,
+    *,
+    token_head: bool,
+    teacher_width: int = 0,
 ) -> Params:
     """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
-    model = Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(key))
+    heads = {"token_head": token_head, "teacher_width": teacher_width}
+    model = Model(config, vocab_size, **heads, rngs=nnx.Rngs(key))
     return nnx.to_pure_dict(nnx.state(model))
 
 

@@ -23,3 +23,8 @@ class TokenHead(nnx.Module):
 
     def __call__(self, vectors: Float[Array, "B D"]) -> Float[Array, "B D"]:
         return self.norm(jax.nn.silu(self.dense(vectors)))
+
+
+def teacher_map(config: ModelConfig, teacher_width: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """Sentence vector -> the width of the teacher's vectors."""
+    return linear(config.width, teacher_width, dtype=jnp.float32, rngs=rngs)

@@ -18,11 +18,13 @@ import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
+from lightxling import teacher as teachers
 from lightxling.config import Config, UserError, validate
 from lightxling.corpus.batches import Batches, bucket_lengths
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.vectors import SentenceVectors
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
@@ -42,7 +44,10 @@ class TrainState(NamedTuple):
 
 
 def initial_state(
-    config: Config, vocab_size: int, optimizer: optax.GradientTransformation
+    config: Config,
+    vocab_size: int,
+    optimizer: optax.GradientTransformation,
+    teacher_width: int = 0,
 ) -> TrainState:
     """Step 0; to be jitted with shardings, or given to `jax.eval_shape` for the shapes."""
     params = models.initialise(
@@ -50,6 +55,7 @@ def initial_state(
         vocab_size,
         jax.random.key(config.train.seed),
         token_head="tokens" in combine.active(config.objectives),
+        teacher_width=teacher_width,
     )
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0)
     return TrainState(step, params, optimizer.init(params), best)
@@ -130,7 +136,9 @@ def check_finite(records: list[dict], terms: list[str], allowed: int, skipped: i
     return skipped
 
 
-def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
+def make_batches(
+    config: Config, store: Store, maskable: np.ndarray, teacher: SentenceVectors | None = None
+) -> Batches:
     """This process's share of the training batches.
 
     Raises:
@@ -144,6 +152,7 @@ def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
         max_length=config.model.max_length,
         maskable=maskable,
         seed=config.train.seed,
+        teacher=teacher,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -190,10 +199,12 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
     mesh = make_mesh(config.mesh, batch_size=config.train.batch_size)
+    teacher = teachers.find(config)
     store = Store.open(prepare(config, progress=say))
-    check_workdir(workdir, config, store)
+    check_workdir(workdir, config, store, teacher.sha256 if teacher else None)
+    taught = teachers.sentence_vectors(config, store, teacher, progress=say) if teacher else None
     tokenizer = Tokenizer.load(store.tokenizer_path)
-    batches = make_batches(config, store, tokenizer.maskable())
+    batches = make_batches(config, store, tokenizer.maskable(), taught)
     per_epoch = batches.steps_per_epoch
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
 
@@ -205,14 +216,22 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     vocab_size = tokenizer.vocab_size
-    graphdef = models.structure(config.model, vocab_size, token_head="tokens" in terms)
-    initialise = functools.partial(initial_state, config, vocab_size, optimizer)
+    teacher_width = combine.teacher_map_width(
+        objectives, config.model, taught.width if taught else 0
+    )
+    graphdef = models.structure(
+        config.model, vocab_size, token_head="tokens" in terms, teacher_width=teacher_width
+    )
+    initialise = functools.partial(initial_state, config, vocab_size, optimizer, teacher_width)
     state = start_or_resume(initialise, mesh, workdir / "checkpoints", say)
 
     is_first = jax.process_index() == 0
     (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
     if is_first:
-        write_json(workdir / "config.json", describe(config, store, vocab_size, state.params))
+        about = describe(config, store, vocab_size, state.params)
+        if taught:
+            about["teacher"] = {**taught.manifest["teacher"], "width": taught.width}
+        write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
     say(
         f"{models.count(state.params):,} parameters "
