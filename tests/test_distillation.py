@@ -281,3 +281,20 @@ def test_impossible_settings_are_named(part, changes, message):
 def test_ese_needs_an_objective_that_takes_any_width():
     with pytest.raises(UserError, match="give one of them a weight"):
         validate(dataclasses.replace(Config(), objectives=off(ese=EseConfig(weight=1.0))))
+
+
+def test_a_cut_encoder_gives_the_inner_layer_s_leading_dimensions():
+    model = dataclasses.replace(MODEL, identical_layers=False)
+    params = models.initialise(model, 20, jax.random.key(1), token_head=False)
+    graphdef = models.structure(model, 20, token_head=False)
+    tokens = RNG.integers(3, 20, (B, 9)).astype(np.int32)
+    layers = models.merge(graphdef, params).encoder(jnp.array(tokens), every_layer=True)
+    bundle = Bundle(model, flatten(jax.device_get(params["encoder"])), b"")
+    for count in (0, 1, 3):
+        small = cut(bundle, layers=count, leading=3)
+        assert small.params.keys() == shapes(small.config, 20, 3).keys()
+        given = Forward(small.config, small.params)([tokens])
+        np.testing.assert_allclose(given, layers[count][:, :3], atol=1e-5)
+    for wrong, message in (({"layers": 4}, "--layers 4"), ({"leading": 8}, "--leading 8")):
+        with pytest.raises(UserError, match=message):
+            cut(bundle, **wrong)

@@ -28,7 +28,7 @@ from lightxling.corpus.prepare import lock, training_texts
 from lightxling.corpus.store import Store, file_sha256
 
 FORMAT = 1
-_CHUNK = 4096  # sentences between two writes
+_CHUNK = 1024  # sentences between two writes
 _TALK = 10.0  # seconds between progress lines
 
 Encode = Callable[[Sequence[str]], np.ndarray]
