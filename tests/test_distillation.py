@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightxling.bundle import Bundle, flatten, shapes
 from lightxling.config import (
     Config,
     EseConfig,
@@ -17,7 +18,9 @@ from lightxling.config import (
     UserError,
     validate,
 )
+from lightxling.export.trim import cut
 from lightxling.model import build as models
+from lightxling.model.forward import Forward
 from lightxling.objectives import combine
 from lightxling.objectives.contrast import cosine_alignment
 from lightxling.objectives.distillation import (

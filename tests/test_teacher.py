@@ -4,6 +4,7 @@ looks them up, and what does not fit is refused by name."""
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
