@@ -209,6 +209,16 @@ def test_layer_weights():
 MODEL = ModelConfig(layers=3, width=8, heads=2, feedforward=8, max_length=9, dropout=0.0)
 
 
+def every_layer(graphdef, params, tokens):
+    """Pooled vectors of the embeddings and of all layers, [N, rows, D]."""
+
+    @jax.jit
+    def run(params, tokens):
+        return models.merge(graphdef, params).encoder(tokens, every_layer=True)
+
+    return run(params, jnp.array(tokens))
+
+
 def off(**terms) -> ObjectivesConfig:
     zero = ObjectivesConfig()
     none = {
@@ -233,11 +243,11 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions():
     assert terms.keys() == {"soft", "ese"}
     np.testing.assert_allclose(total, 2 * terms["soft"] + 0.5 * terms["ese"], rtol=1e-6)
 
-    encoder = models.merge(graphdef, params).encoder
-    flat = jnp.array(tokens.reshape(2 * B, 9))
-    layers = encoder(flat, every_layer=True)
+    flat = tokens.reshape(2 * B, 9)
+    layers = every_layer(graphdef, params, flat)
     assert layers.shape == (4, 2 * B, 8)
-    np.testing.assert_array_equal(layers[-1], encoder(flat))
+    last = jax.jit(functools.partial(models.encode, graphdef))(params, flat)
+    np.testing.assert_allclose(layers[-1], last, atol=1e-6)
     expected = 0.0
     for i, weight in {1: 0.5, 2: 0.5 / (1 + np.log(2)), 3: 1.0}.items():
         pairs = layers[i].reshape(B, 2, 8)
@@ -291,7 +301,7 @@ def test_a_cut_encoder_gives_the_inner_layer_s_leading_dimensions():
     params = models.initialise(model, 20, jax.random.key(1), token_head=False)
     graphdef = models.structure(model, 20, token_head=False)
     tokens = RNG.integers(3, 20, (B, 9)).astype(np.int32)
-    layers = models.merge(graphdef, params).encoder(jnp.array(tokens), every_layer=True)
+    layers = every_layer(graphdef, params, tokens)
     bundle = Bundle(model, flatten(jax.device_get(params["encoder"])), b"")
     for count in (0, 1, 3):
         small = cut(bundle, layers=count, leading=3)
