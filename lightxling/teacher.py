@@ -88,8 +88,10 @@ def pivot(languages: Sequence[str], priority: Sequence[str]) -> int:
 
 
 def _sides(config: Config, languages: Sequence[str]) -> tuple[int, set[int]]:
-    """The pivot of a language pair, and the sides of which vectors are read."""
-    side = pivot(languages, config.teacher.priority)
+    """The pivot of a language pair (0 where none counts), and the sides that are read."""
+    soft, regression = config.objectives.soft, config.objectives.regression
+    counts = regression.weight or (soft.weight and soft.labels == "priority")
+    side = pivot(languages, config.teacher.priority) if counts else 0
     return side, read_sides(config.objectives, side)
 
 

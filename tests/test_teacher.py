@@ -103,7 +103,8 @@ def test_every_row_has_the_vector_of_its_own_text(two_corpora, labels):
 
     rows = np.arange(store.train.rows)
     picked, pivot = vectors.pick(rows)
-    np.testing.assert_array_equal(pivot, store.train.group)  # aa before bb, cc before bb
+    expected = store.train.group if labels == "priority" else 0  # aa before bb, cc before bb
+    np.testing.assert_array_equal(pivot, np.broadcast_to(expected, pivot.shape))
     for row, texts in enumerate(expected_rows(config, store)):
         for side in (0, 1):
             if labels == "priority" and side != pivot[row]:
@@ -325,6 +326,9 @@ def test_teachers_that_cannot_be(tiny, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="has neither language of aa-bb"):
         teachers.find(soft(tiny, tmp_path, priority=("en",)))
     english = export_toy(tiny, tmp_path / "english", languages=("en",))
+    assert teachers.pivot(["fr", "en"], ("en", "fr")) == 1
+    with pytest.raises(UserError, match="trained on en, and is asked for bb"):
+        teachers.find(soft(tiny, english, priority=("en",), labels="right"))
     with pytest.raises(UserError, match="trained on en, and is asked for aa"):
         teachers.find(soft(tiny, english))
     folder = tmp_path / "sbert"
