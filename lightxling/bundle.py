@@ -222,6 +222,7 @@ class Run:
     config: Config
     vocab_size: int
     languages: tuple[str, ...]
+    teacher_width: int = 0
 
 
 def read_run(path: Path) -> Run:
@@ -238,7 +239,11 @@ def read_run(path: Path) -> Run:
     vocab_size = description.get("vocab_size")
     if type(vocab_size) is not int or vocab_size < 1:
         raise UserError(f"vocab_size={vocab_size!r} in {path / DESCRIPTION} should be a number")
-    return Run(path, config, vocab_size, _languages(description))
+    taught = description.get("teacher")
+    teacher_width = taught.get("width") if isinstance(taught, dict) else 0
+    if type(teacher_width) is not int or teacher_width < 0:
+        raise UserError(f"teacher.width={teacher_width!r} in {path / DESCRIPTION} is no number")
+    return Run(path, config, vocab_size, _languages(description), teacher_width)
 
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
         build.initialise,
         run.config.model,
         run.vocab_size,
-        **heads_of(run.config.objectives, len(run.languages)),
+        **heads_of(run.config.objectives, len(run.languages), run.teacher_width),
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
     return load_params(run.path, checkpoint, shapes)[0]

@@ -48,7 +48,7 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
 
 
 def prepare(args: list[str]) -> None:
-    """Turn the corpora of a recipe into a tokenizer and a token store.
+    """Turn the corpora of a recipe into a tokenizer and a token store, with its teacher's vectors.
 
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
@@ -59,9 +59,15 @@ def prepare(args: list[str]) -> None:
 
     config = parse(parsed, rest, name="prepare CONFIG", help=prepare)
     validate(config)
+    from lightxling import teacher as teachers
     from lightxling.corpus.prepare import prepare as run
+    from lightxling.corpus.store import Store
 
-    print(run(config))
+    teacher = teachers.find(config)
+    path = run(config)
+    if teacher:
+        teachers.sentence_vectors(config, Store.open(path), teacher)
+    print(path)
 
 
 def train(args: list[str]) -> None:

@@ -152,12 +152,83 @@ class SimilarityConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SoftConfig:
+    """Soft labels: the similarities that a teacher sees within a batch become the targets for those
+    across languages (IMASCL). Needs `teacher.source`, unless the labels are hard."""
+
+    weight: float = 0.0
+    labels: Literal["priority", "average", "left", "right", "hard"] = "priority"
+    """Which sides the teacher reads: the one whose language comes first in `teacher.priority`, both
+    (average), always the first or always the second; hard: none, a sentence is like its translation
+    only."""
+    loss: Literal["cross-entropy", "mse"] = "cross-entropy"
+    """mse: the squared difference of the two similarity matrices, a baseline."""
+    targets: Literal["softmax", "raw"] = "softmax"
+    """Labels are the softmax of the teacher's cosines, or the cosines as they are."""
+    temperature: float = 0.1
+    """Of the student's cosines."""
+    teacher_temperature: float = 0.0
+    """Of the teacher's cosines; 0: the same as `temperature`."""
+    cross: float = 1.0
+    """Weight of the cross-lingual part (lambda); the monolingual part has weight 1."""
+    tcm: bool = False
+    """Add the monolingual part: similarities within each language."""
+    tcm_double: bool = True
+    """Count the monolingual part twice, as the released code does."""
+    margin: float = 0.0
+    """Subtracted from the student's cosine where the teacher's is above 0.95."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RegressionConfig:
+    """Both languages' vectors should equal the teacher's vector of the side whose language comes
+    first in `teacher.priority` (mean squared error, as in sentence-transformers). A learned linear
+    map stands between where the widths differ."""
+
+    weight: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class EseConfig:
+    """Lower layers and leading dimensions should serve as vectors too (ESE): an encoder that is cut
+    with `lightxling export --layers N --leading D` after the training."""
+
+    weight: float = 0.0
+    dimensions: int = 128
+    """Leading dimensions that are trained to stand alone."""
+    temperature: float = 1.0
+    """Of the distributions over dimensions that learn-to-compress compares."""
+    published_index: bool = False
+    """Count layers as the published code does: train the output of the embeddings and leave out the
+    last layer but one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ObjectivesConfig:
     """The loss is the weighted sum; weight 0 leaves a term (and its head) out."""
 
     tokens: TokensConfig = TokensConfig()
     align: AlignConfig = AlignConfig()
     similarity: SimilarityConfig = SimilarityConfig()
+    soft: SoftConfig = SoftConfig()
+    regression: RegressionConfig = RegressionConfig()
+    ese: EseConfig = EseConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+    """A frozen encoder whose vectors of the training sentences are computed once and kept beside
+    the token store."""
+
+    source: str = ""
+    """A folder of sentence-transformers (extra `sentence-transformers`), a run or export of
+    lightxling, or a matrix `.npy` of vectors."""
+    text: str = ""
+    """With a matrix: the sentences of its rows, one a line (.gz too)."""
+    prefix: str = ""
+    """Put before every sentence; the models called e5 expect "query: "."""
+    priority: tuple[str, ...] = ("en",)
+    """Languages, the one that the teacher knows best first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +312,7 @@ class Config:
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
+    teacher: TeacherConfig = TeacherConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
@@ -355,6 +427,9 @@ def validate(config: Config) -> None:
         "optimizer.learning_rate": optimizer.learning_rate,
         "objectives.align.temperature": config.objectives.align.temperature,
         "objectives.similarity.eps": config.objectives.similarity.eps,
+        "objectives.soft.temperature": config.objectives.soft.temperature,
+        "objectives.ese.dimensions": config.objectives.ese.dimensions,
+        "objectives.ese.temperature": config.objectives.ese.temperature,
         "tokenizer.vocab_size": config.tokenizer.vocab_size,
         "corpus.dev_limit": config.corpus.dev_limit,
     }
@@ -389,7 +464,8 @@ def validate(config: Config) -> None:
     if not train.pairs and train.epochs <= 0:
         raise UserError(f"train.epochs={train.epochs} should be greater than 0, or set train.pairs")
     terms = config.objectives
-    if not any(term.weight for term in (terms.tokens, terms.align, terms.similarity)):
+    parts = (terms.tokens, terms.align, terms.similarity, terms.soft, terms.regression, terms.ese)
+    if not any(term.weight for term in parts):
         raise UserError("every objective has weight 0: nothing would be learnt")
     if terms.tokens.kind != "xtr" and not terms.tokens.mask_inputs:
         raise UserError(
@@ -402,11 +478,59 @@ def validate(config: Config) -> None:
             "given together; a run that starts from another has that one's tokenizer, so leave "
             "tokenizer.file out"
         )
+    _validate_teaching(config)
+
+
+def _validate_teaching(config: Config) -> None:
+    soft, ese, teacher = config.objectives.soft, config.objectives.ese, config.teacher
+    if soft.teacher_temperature < 0:
+        raise UserError(
+            f"objectives.soft.teacher_temperature={soft.teacher_temperature} should be greater "
+            "than 0, or 0 for objectives.soft.temperature"
+        )
+    if soft.loss == "mse" and (soft.tcm or soft.margin):
+        raise UserError(
+            "objectives.soft.loss=mse knows neither tcm nor margin; leave them out, or use "
+            "cross-entropy"
+        )
+    if ese.weight:
+        if config.objectives.align.weight and config.objectives.align.projection:
+            raise UserError(
+                "objectives.ese aligns fewer dimensions of the sentence vectors themselves; set "
+                "objectives.align.projection=0"
+            )
+        if ese.dimensions >= config.model.width:
+            raise UserError(
+                f"objectives.ese.dimensions={ese.dimensions} should be below "
+                f"model.width={config.model.width}"
+            )
+        terms = config.objectives
+        if not (terms.align.weight or terms.similarity.weight or terms.soft.weight):
+            raise UserError(
+                "objectives.ese gives the objectives align, similarity and soft to lower layers "
+                "and fewer dimensions; give one of them a weight"
+            )
+    if teacher.text and not teacher.source.endswith(".npy"):
+        raise UserError(
+            f"teacher.text={teacher.text} belongs to a matrix, and teacher.source="
+            f"{teacher.source!r} is not called .npy"
+        )
+    if teacher.source.endswith(".npy") and not teacher.text:
+        raise UserError(
+            f"teacher.source={teacher.source} is a matrix; name the file with the sentences of its "
+            "rows as teacher.text"
+        )
+    if teacher.source.endswith(".npy") and teacher.prefix:
+        raise UserError(
+            f"teacher.prefix={teacher.prefix!r} does nothing with a matrix; leave it out"
+        )
 
 
 HARMLESS = {
     "name",
     "corpus.store",
+    "teacher.source",  # the vectors themselves are compared
+    "teacher.text",
     "objectives.tokens.vocab_block",
     "train.log_every",
     "train.dev_every",

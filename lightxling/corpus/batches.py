@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from lightxling.corpus.store import Split
+from lightxling.corpus.vectors import SentenceVectors
 
 
 def gather(
@@ -111,9 +112,10 @@ def draws_per_epoch(
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a triple of int32 arrays: tokens [B, 2, L], masked [B] (`draw_masked`) and
-    languages [B, 2], those of the sides. With several processes each gets its own contiguous share
-    of the rows.
+    `batches[step]` is a tuple: int32 arrays tokens [B, 2, L], masked [B] (`draw_masked`) and
+    languages [B, 2], those of the sides, followed by what `teacher` has of the rows
+    (`SentenceVectors.pick`) where there is one. With several processes each gets its own contiguous
+    share of the rows.
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
     that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
@@ -133,6 +135,7 @@ class Batches:
         languages: np.ndarray | None = None,
         temperature: float = 1.0,
         batch_languages: Literal["mixed", "single"] = "mixed",
+        teacher: SentenceVectors | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -145,7 +148,7 @@ class Batches:
           batch_languages: whether a batch mixes language pairs or holds a single one.
         """
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.maskable = maskable
+        self.maskable, self.teacher = maskable, teacher
         if languages is None:
             languages = np.tile(np.arange(split.sides), (len(weights), 1))
         self.languages = languages.astype(np.int32)
@@ -216,7 +219,7 @@ class Batches:
         """As many as one likes: epochs follow one another."""
         return np.iinfo(np.int64).max
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
@@ -228,7 +231,8 @@ class Batches:
         tokens = gather(self.split.tokens, self.split.offsets, segments, length)
         tokens = tokens.reshape(-1, sides, length)
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
-        return tokens, masked, self.languages[self.split.group[rows[self.local]]]
+        picked = self.teacher.pick(rows[self.local]) if self.teacher else ()
+        return tokens, masked, self.languages[self.split.group[rows[self.local]]], *picked
 
     def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""

@@ -65,7 +65,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(final.parent)
-        with _lock(final.parent / f".{name}.lock", progress):
+        with lock(final.parent / f".{name}.lock", progress):
             fault = _fault(final)
             if not fault:
                 progress(f"using the store {final}")
@@ -87,6 +87,53 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
             ) from None
         raise UserError(f"{error.filename or corpus.store}: {error.strerror}") from error
     return final
+
+
+def training_texts(
+    config: Config, store: Store, work: Path, *, progress: Callable[[str], None]
+) -> Iterator[tuple[np.ndarray, list[tuple[str, ...]]]]:
+    """Reads the sources once more for the cleaned sentences of a store's training rows, in order.
+
+    A store keeps token ids only, from which a sentence cannot be put together again (case, unknown
+    characters). Reading and cleaning take the way that made the store, and every row is compared
+    with its tokens in the store.
+
+    Args:
+      work: an existing folder that receives the clean text; the caller removes it.
+
+    Yields:
+      Groups [n] and sentences [n][sides] of the next n rows.
+
+    Raises:
+      UserError: the sources are not those of the store, or cannot be read.
+    """
+    corpus, split = config.corpus, store.train
+    sources, dev = ([Source.parse(s) for s in names] for names in (corpus.sources, corpus.dev))
+    preparation = _Preparation(config, sources, dev, work, progress)
+    preparation._read()
+    tokenizer, start = Tokenizer.load(store.tokenizer_path), 0
+    for batch in _batches((int(group), tuple(row)) for group, *row in preparation._spooled()):
+        ids, lengths = tokenizer.encode([text for _, row in batch for text in row], MAX_TOKENS)
+        whole = lengths.reshape(-1, split.sides).all(1)  # the others are not in the store
+        ids = ids[np.repeat(whole.repeat(split.sides), lengths)]
+        batch = list(itertools.compress(batch, whole))
+        group = np.array([g for g, _ in batch], np.uint16)
+        stop = start + len(batch)
+        offsets = split.offsets[start * split.sides : stop * split.sides + 1]
+        if not (
+            stop <= split.rows
+            and np.array_equal(group, split.group[start:stop])
+            and np.array_equal(lengths[whole.repeat(split.sides)], np.diff(offsets))
+            and np.array_equal(ids, split.tokens[offsets[0] : offsets[-1]])
+        ):
+            break
+        yield group, [row for _, row in batch]
+        start = stop
+    if start != split.rows:
+        raise UserError(
+            f"the sources no longer give the {split.rows:,} training rows of {store.path}: they "
+            f"differ after row {start:,}. Remove that folder, and the next command prepares it anew"
+        )
 
 
 def _fingerprint(corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source]) -> str:
@@ -125,7 +172,7 @@ def _remove_leftovers(stores: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+def lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -54,6 +54,8 @@ def export(
     pieces: int | None = None,
     min_count: int = 1,
     dimensions: int | None = None,
+    layers: int | None = None,
+    leading: int | None = None,
     text: Sequence[Path] = (),
     dev: Sequence[str] = (),
     overwrite: bool = False,
@@ -74,6 +76,9 @@ def export(
       pieces: keep at most this many pieces, those that the text uses most.
       min_count: times a piece must occur in the text to be kept.
       dimensions: shorten vectors to this many principal components of the text.
+      layers: keep only the first layers; for encoders trained with objectives.ese.
+      leading: shorten vectors to their first numbers as they are; for encoders trained with
+        objectives.ese.
       text: files with a sentence per line; without any, the text is the corpus of the run.
       dev: pairs to measure the loss in P@1 on, as `en-fr=PATH`.
       overwrite: replace an export that stands at `output`.
@@ -86,6 +91,10 @@ def export(
     _check_output(output, overwrite)
     original = small = bundles.load(model, checkpoint)
     _check_languages(original, languages)
+    if layers is not None or leading is not None:
+        from lightxling.export.trim import cut
+
+        small = cut(small, layers=layers, leading=leading)
     if languages or trim or pieces or min_count > 1:
         from lightxling.export.trim import trim_vocabulary
 

@@ -1,4 +1,4 @@
-"""Less of an encoder: a vocabulary of fewer pieces, vectors of fewer dimensions."""
+"""Less of an encoder: a vocabulary of fewer pieces, vectors of fewer dimensions, fewer layers."""
 
 import dataclasses
 import itertools
@@ -122,6 +122,32 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
         projection = array(bundle.params, "projection") @ projection
     params = {name: bundle.params[name] for name in bundle.params if name != "projection.scales"}
     return dataclasses.replace(bundle, params={**params, "projection": projection})
+
+
+def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
+    """Keeps the first layers of an encoder and the first numbers of its vectors.
+
+    Args:
+      layers: 0 keeps the embeddings only.
+      leading: dimensions of the shorter vectors.
+    """
+    config, params = bundle.config, dict(bundle.params)
+    if layers is not None:
+        if not 0 <= layers <= config.layers:
+            raise UserError(f"--layers {layers} should be from 0 to the encoder's {config.layers}")
+        dropped = tuple(f"blocks.{i}." for i in range(layers, config.layers))
+        params = {name: values for name, values in params.items() if not name.startswith(dropped)}
+        config = dataclasses.replace(config, layers=layers)
+    if leading is not None:
+        if not 1 <= leading < bundle.dimension:
+            raise UserError(
+                f"--leading {leading} should be at least 1 and below {bundle.dimension}, what the "
+                "encoder has"
+            )
+        projection = array(params, "projection") if "projection" in params else np.eye(config.width)
+        params.pop("projection.scales", None)
+        params["projection"] = np.ascontiguousarray(projection[:, :leading], np.float32)
+    return dataclasses.replace(bundle, config=config, params=params)
 
 
 def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
 from lightxling.model.encoder import Encoder
-from lightxling.model.heads import Heads, Projection, TokenHead
+from lightxling.model.heads import Heads, Projection, TokenHead, linear
 
 Params = dict[str, Any]
 
@@ -35,6 +35,11 @@ class Model(nnx.Module):
         self.token_head = TokenHead(config, vocab_size, heads, rngs) if token_head else None
         self.projection = (
             Projection(config.width, heads.projection, rngs) if heads.projection else None
+        )
+        self.teacher_map = (
+            linear(config.width, heads.teacher_width, dtype=jnp.float32, rngs=rngs)
+            if heads.teacher_width not in (0, config.width)
+            else None
         )
 
     def prediction(

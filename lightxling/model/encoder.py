@@ -158,13 +158,19 @@ class Encoder(nnx.Module):
         self.blocks = nnx.List(blocks)
 
     def __call__(
-        self, tokens: Int[Array, "B L"], key: PRNGKeyArray | None = None
-    ) -> Float[Array, "B D"]:
+        self,
+        tokens: Int[Array, "B L"],
+        key: PRNGKeyArray | None = None,
+        *,
+        every_layer: bool = False,
+    ) -> Float[Array, "B D"] | Float[Array, "N B D"]:
         """Sentence vectors, float32 and not normalised.
 
         Args:
           tokens: padded with 0 at the end.
           key: for dropout; None means evaluation.
+          every_layer: pool the embeddings and the output of every layer too; the last is what
+            stands alone otherwise.
         """
         real = tokens != PAD
         keys: list[PRNGKeyArray | None] = [None] * (len(self.blocks) + 1)
@@ -178,6 +184,10 @@ class Encoder(nnx.Module):
             x = x + self.positions[...][jnp.where(real, position, PAD)]
         x = dropout(self.embedding_norm(x), self.rate, keys.pop())
         x = x.reshape(tokens.size, -1)  # [BL, D]: XLA's gradients of 3-D products are slow on CPUs
+        states = [x]
         for block, block_key in zip(self.blocks, keys, strict=True):
             x = block(x, real, block_key)
+            states.append(x)
+        if every_layer:
+            return jnp.stack([self.pool(h.reshape(*tokens.shape, -1), real) for h in states])
         return self.pool(x.reshape(*tokens.shape, -1), real)

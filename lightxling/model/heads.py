@@ -29,13 +29,17 @@ class Heads:
     """Whether the logits have a bias."""
     projection: int = 0
     """Width of the vectors that are aligned; 0: the sentence vectors, and no head."""
+    teacher_width: int = 0
+    """Width of the teacher's vectors, to which sentence vectors of another width are mapped; 0: no
+    teacher that asks for it."""
 
 
-def heads_of(objectives: ObjectivesConfig, languages: int) -> dict:
+def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 0) -> dict:
     """The keyword arguments of `build.structure` and `build.initialise` for a run.
 
     Args:
       languages: how many the run's corpus has.
+      teacher_width: of the teacher's vectors; 0 without a teacher.
     """
     tokens, align = objectives.tokens, objectives.align
     heads = Heads(
@@ -44,6 +48,7 @@ def heads_of(objectives: ObjectivesConfig, languages: int) -> dict:
         is_tied=tokens.decoder == "tied",
         has_bias=tokens.decoder_bias,
         projection=align.projection if align.weight else 0,
+        teacher_width=teacher_width if objectives.regression.weight else 0,
     )
     return {"token_head": bool(tokens.weight), "heads": heads}
 

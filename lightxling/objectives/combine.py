@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ObjectivesConfig
 from lightxling.model.build import Model, Params, merge
-from lightxling.objectives import contrast, similarity, tokens
+from lightxling.objectives import contrast, distillation, similarity, tokens
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -27,6 +27,10 @@ class Batch(NamedTuple):
     """side * L + position of the one piece to mask."""
     languages: Int[Array, "B 2"] | None = None
     """Index of each side's language among the store's; only heads that ask for it read it."""
+    teacher: Float[Array, "B 2 T"] | None = None
+    """The teacher's vectors where an objective has one; zeros for the sides that none reads."""
+    pivot: Int[Array, " B"] | None = None
+    """0 or 1: the side that the teacher knows best."""
 
 
 HEADS = 1 << 20
@@ -79,17 +83,93 @@ def similarity_term(settings, model: Model, batch: Batch, vectors: Float[Array, 
     return similarity.similarity_matching(*vectors, reduction=settings.reduction, eps=settings.eps)
 
 
+def soft_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
+    src, tgt = vectors
+    if settings.labels == "hard":
+        similarities, targets = jnp.eye(len(src)), "raw"
+    else:
+        targets = settings.targets
+        similarities = distillation.teacher_similarities(
+            batch.teacher, batch.pivot, settings.labels
+        )
+    if settings.loss == "mse":
+        return distillation.similarity_regression(
+            src, tgt, similarities, temperature=settings.temperature
+        )
+    return distillation.soft_contrast(
+        src,
+        tgt,
+        similarities,
+        temperature=settings.temperature,
+        teacher_temperature=settings.teacher_temperature or settings.temperature,
+        targets=targets,
+        cross=settings.cross,
+        tcm=settings.tcm,
+        tcm_double=settings.tcm_double,
+        margin=settings.margin,
+    )
+
+
+def regression_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
+    if model.teacher_map is not None:
+        vectors = model.teacher_map(vectors)
+    return distillation.vector_regression(*vectors, batch.teacher, batch.pivot)
+
+
+def ese_loss(
+    objectives: ObjectivesConfig, model: Model, batch: Batch, layers: Float[Array, "N 2 B D"]
+) -> Float[Array, ""]:
+    """What ESE adds to the loss of the last layer.
+
+        l(h_n[:k]) + D(h_n) + sum_i w_i (l(h_i[:k]) + D(h_i))
+
+    l is the weighted sum of the objectives that take vectors of any width, D is
+    `distillation.compression` over the sentences of both languages, w `distillation.layer_weights`.
+
+    Args:
+      layers: pooled vectors h_0 (embeddings) ... h_n.
+    """
+    settings = objectives.ese
+    names = [name for name in active(objectives) if name in ANY_WIDTH]
+    weights = distillation.layer_weights(
+        len(layers) - 1, published_index=settings.published_index
+    ) | {len(layers) - 1: 1.0}
+    total = jnp.zeros(())
+    for i, weight in weights.items():
+        slim = layers[i][..., : settings.dimensions]
+        for name in names:
+            term = getattr(objectives, name)
+            total += weight * term.weight * TERMS[name](term, model, batch, slim, None)
+        total += weight * distillation.compression(
+            layers[i].reshape(-1, layers.shape[-1]),
+            k=settings.dimensions,
+            temperature=settings.temperature,
+        )
+    return total
+
+
 TERMS: dict[str, Callable] = {
     "tokens": token_term,
     "align": align_term,
     "similarity": similarity_term,
+    "soft": soft_term,
+    "regression": regression_term,
 }
+ANY_WIDTH = ("align", "similarity", "soft")
+"""Terms that take the leading dimensions of vectors as well as all of them."""
 
 
 def active(objectives: ObjectivesConfig) -> dict[str, float]:
     """Name -> weight of the terms that count."""
-    weights = {name: getattr(objectives, name).weight for name in TERMS}
+    weights = {name: getattr(objectives, name).weight for name in (*TERMS, "ese")}
     return {name: weight for name, weight in weights.items() if weight}
+
+
+def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
+    """The sides of a pair whose teacher vectors the objectives read, given the pair's pivot."""
+    labels = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
+    sides = labels[objectives.soft.labels] if objectives.soft.weight else set()
+    return sides | ({pivot} if objectives.regression.weight else set())
 
 
 def loss(
@@ -109,9 +189,14 @@ def loss(
     is_masked = "tokens" in weights and objectives.tokens.mask_inputs
     text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
     B, sides, L = text.shape
-    vectors = model.encoder(text.reshape(B * sides, L), key).reshape(B, sides, -1).swapaxes(0, 1)
+    encoded = model.encoder(text.reshape(B * sides, L), key, every_layer="ese" in weights)
+    layers = encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)  # [N, 2, B, D]
     terms = {
-        name: TERMS[name](getattr(objectives, name), model, batch, vectors, key) for name in weights
+        name: TERMS[name](getattr(objectives, name), model, batch, layers[-1], key)
+        for name in weights
+        if name != "ese"
     }
+    if "ese" in weights:
+        terms["ese"] = ese_loss(objectives, model, batch, layers)
     total = sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(()))
     return total, terms

@@ -18,11 +18,13 @@ import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
+from lightxling import teacher as teachers
 from lightxling.config import Config, UserError, validate
 from lightxling.corpus.batches import Batches, bucket_lengths
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.vectors import SentenceVectors
 from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
@@ -49,6 +51,7 @@ def initial_state(
     vocab_size: int,
     optimizer: optax.GradientTransformation,
     languages: int = 2,
+    teacher_width: int = 0,
 ) -> TrainState:
     """Step 0; to be jitted with shardings, or given to `jax.eval_shape` for the shapes.
 
@@ -59,7 +62,7 @@ def initial_state(
         config.model,
         vocab_size,
         jax.random.key(config.train.seed),
-        **heads_of(config.objectives, languages),
+        **heads_of(config.objectives, languages, teacher_width),
     )
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0)
     return TrainState(step, params, optimizer.init(params), best)
@@ -140,7 +143,9 @@ def check_finite(records: list[dict], terms: list[str], allowed: int, skipped: i
     return skipped
 
 
-def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
+def make_batches(
+    config: Config, store: Store, maskable: np.ndarray, teacher: SentenceVectors | None = None
+) -> Batches:
     """This process's share of the training batches.
 
     Raises:
@@ -160,6 +165,7 @@ def make_batches(config: Config, store: Store, maskable: np.ndarray) -> Batches:
         ),
         temperature=config.train.sampling_temperature,
         batch_languages=config.train.batch_languages,
+        teacher=teacher,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -223,12 +229,14 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     validate(config)
     origin = read_origin(config) if config.train.init_from else None
     mesh = make_mesh(config.mesh, batch_size=config.train.batch_size)
+    teacher = teachers.find(config)
     store = Store.open(prepare(config, progress=say))
-    check_workdir(workdir, config, store)
+    check_workdir(workdir, config, store, teacher.sha256 if teacher else None)
+    taught = teachers.sentence_vectors(config, store, teacher, progress=say) if teacher else None
     tokenizer = Tokenizer.load(store.tokenizer_path)
     is_word = config.objectives.tokens.maskable == "words"
     maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
-    batches = make_batches(config, store, maskable)
+    batches = make_batches(config, store, maskable, taught)
     per_epoch = batches.steps_per_epoch
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
 
@@ -240,9 +248,13 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
     vocab_size = tokenizer.vocab_size
-    languages = len(store.languages)
-    graphdef = models.structure(config.model, vocab_size, **heads_of(objectives, languages))
-    initialise = functools.partial(initial_state, config, vocab_size, optimizer, languages)
+    languages, teacher_width = len(store.languages), taught.width if taught else 0
+    graphdef = models.structure(
+        config.model, vocab_size, **heads_of(objectives, languages, teacher_width)
+    )
+    initialise = functools.partial(
+        initial_state, config, vocab_size, optimizer, languages, teacher_width
+    )
     state = start_or_resume(initialise, mesh, workdir / "checkpoints", say)
     if origin and not int(state.step):
         state = state._replace(params=warm_start(origin, state.params, store.languages, say))
@@ -250,7 +262,10 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     is_first = jax.process_index() == 0
     (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
     if is_first:
-        write_json(workdir / "config.json", describe(config, store, vocab_size, state.params))
+        about = describe(config, store, vocab_size, state.params)
+        if taught:
+            about["teacher"] = {**taught.manifest["teacher"], "width": taught.width}
+        write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
     say(
         f"{models.count(state.params):,} parameters "

@@ -46,11 +46,14 @@ def describe(config: Config, store: Store, vocab_size: int, params) -> dict:
     }
 
 
-def check_workdir(workdir: Path, config: Config, store: Store) -> None:
+def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | None = None) -> None:
     """Refuses to go on with a run whose mathematics would change.
 
+    Args:
+      teacher: sha256 of the teacher, where there is one.
+
     Raises:
-      UserError: names the settings that differ, or the tokenizer.
+      UserError: names the settings that differ, the tokenizer or the teacher.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -61,7 +64,8 @@ def check_workdir(workdir: Path, config: Config, store: Store) -> None:
         before = json.loads(path.read_text())
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
-    except (ValueError, KeyError, TypeError) as error:
+        old_teacher = before.get("teacher", {}).get("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
     if changed:
@@ -74,4 +78,9 @@ def check_workdir(workdir: Path, config: Config, store: Store) -> None:
         raise UserError(
             f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
             "its corpus has changed. Choose another --workdir"
+        )
+    if teacher != old_teacher:
+        raise UserError(
+            f"{workdir} was trained with another teacher than what is now in "
+            f"{config.teacher.source}; choose another --workdir"
         )

@@ -1,0 +1,38 @@
+"""Soft labels alone (IMASCL): what an English teacher finds alike should be alike across languages.
+
+    lightxling train soft --workdir runs/soft --corpus.sources "en-fr=data/*.en-fr.tsv.gz" \
+        --teacher.source teachers/all-MiniLM-L6-v2
+
+The teacher is any folder of sentence-transformers, a run or export of lightxling, or a matrix of
+vectors; it reads the English side once, and the vectors are kept beside the token store. Prefixes
+are not guessed: teachers called e5 want `--teacher.prefix "query: "`.
+
+The paper trains a pretrained multilingual encoder. Here the student starts from nothing, with the
+size and the optimizer of `light`. The paper's own optimizer settings are
+
+    --optimizer.learning-rate 3e-5 --optimizer.weight-decay 0 --optimizer.schedule linear
+    --optimizer.warmup-steps 0 --optimizer.clip 1 --train.batch-size 28 --train.epochs 30
+
+Its released code gathers vectors over devices with gradients of the local rows only, which divides
+the gradient by the number of devices; the loss here is that of the global batch on any number.
+
+Variants: `--objectives.soft.labels` priority, average, left, right or hard (no teacher);
+`--objectives.soft.targets raw`; `--objectives.soft.tcm True` adds similarities within a language;
+`--objectives.soft.loss mse` and `--objectives.regression.weight 1 --objectives.soft.weight 0` are
+the two baselines of squared errors.
+"""
+
+from dataclasses import replace
+
+from lightxling.config import AlignConfig, SoftConfig, TokensConfig, load
+
+light = load("light")
+config = replace(
+    light,
+    objectives=replace(
+        light.objectives,
+        tokens=TokensConfig(weight=0.0),
+        align=AlignConfig(weight=0.0),
+        soft=SoftConfig(weight=1.0),
+    ),
+)

@@ -1,0 +1,294 @@
+"""Vectors of a store's training sentences, computed once and then memory-mapped.
+
+manifest.json   where the vectors are from, and the sha256 of every file below
+vectors.bin     little-endian float16 [sentences, width]: every distinct sentence once
+index.npy       int32 [rows, sides]: the sentence of a row's side; -1 where no vector was asked for
+
+While they are computed, the folder has a name of its own and holds besides `sentences.txt` (the
+distinct sentences in the order of the vectors) and `done.json` (how many of them are on the disk).
+A killed computation goes on from there, with the same batches and therefore the same bytes.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from lightxling.config import Config, UserError, fingerprint
+from lightxling.corpus.prepare import lock, training_texts
+from lightxling.corpus.store import Store, file_sha256
+
+FORMAT = 1
+_CHUNK = 1024  # sentences between two writes
+_TALK = 10.0  # seconds between progress lines
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SentenceVectors:
+    """Opened vectors.
+
+    Attributes:
+      vectors: float16 [sentences, T].
+      index: int32 [rows, sides], -1 where there is none.
+      pivot: int32 [rows], the side of each row that the teacher knows best.
+    """
+
+    vectors: np.ndarray
+    index: np.ndarray
+    pivot: np.ndarray
+    manifest: dict[str, Any]
+
+    @property
+    def width(self) -> int:
+        return self.vectors.shape[1]
+
+    def pick(
+        self, rows: Int[np.ndarray, " B"]
+    ) -> tuple[Float[np.ndarray, "B S T"], Int[np.ndarray, " B"]]:
+        """Vectors of some rows in float32, zeros where there are none, and the rows' pivots."""
+        index = self.index[rows]
+        vectors = self.vectors[np.maximum(index, 0)].astype(np.float32)
+        vectors[index < 0] = 0
+        return vectors, self.pivot[rows]
+
+
+def folder(store: Store, identity: dict[str, Any]) -> Path:
+    """Where the vectors of a store's sentences are kept: beside the store.
+
+    Args:
+      identity: plain values that say whose vectors they are, and of which sides.
+    """
+    files = {name: entry["sha256"] for name, entry in store.manifest["files"].items()}
+    name = fingerprint([FORMAT, store.path.name, files, identity])[:12]
+    return store.path.with_name(f"{store.path.name}-teacher-{name}")
+
+
+def prepare_vectors(
+    config: Config,
+    store: Store,
+    *,
+    identity: dict[str, Any],
+    wanted: Bool[np.ndarray, "G S"],
+    pivot: Int[np.ndarray, " G"],
+    load: Callable[[], Encode],
+    progress: Callable[[str], None] = print,
+) -> SentenceVectors:
+    """The vectors of a store's training sentences, computing first what is missing.
+
+    Args:
+      identity: see `folder`.
+      wanted: for each group of the store, the sides that need vectors.
+      pivot: for each group, the side that the teacher knows best.
+      load: called when something is left to compute; gives the function from n sentences to
+        [n, T].
+
+    Raises:
+      UserError: the sources have changed, a vector is not finite, or the disk is full.
+    """
+    final = folder(store, identity)
+    work = final.with_name(f".{final.name}.computing")
+    if not final.exists():
+        try:
+            with lock(final.with_name(f".{final.name}.lock"), progress):
+                if not final.exists():
+                    _compute(config, store, work, identity, wanted, load, progress)
+                    os.replace(work, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise UserError(
+                f"no space left in {work} for the teacher's vectors; what is computed is kept. "
+                "Free some space and type the same command again"
+            ) from None
+        progress(f"vectors of the teacher in {final}")
+    else:
+        progress(f"using the teacher's vectors in {final}")
+    return _open(final, store, pivot)
+
+
+def _open(path: Path, store: Store, pivot: np.ndarray) -> SentenceVectors:
+    try:
+        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        whole = all(
+            (path / name).stat().st_size == entry["bytes"]
+            and file_sha256(path / name) == entry["sha256"]
+            for name, entry in manifest["files"].items()
+        )
+        index = np.load(path / "index.npy", mmap_mode="r")
+        shape = (manifest["sentences"], manifest["width"])
+        vectors = np.memmap(path / "vectors.bin", "<f2", "r", shape=shape)
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path} is damaged; remove it, and the vectors are computed anew")
+    if len(index) != store.train.rows:
+        raise UserError(
+            f"{path} has vectors of {len(index):,} rows and {store.path} has {store.train.rows:,}; "
+            "remove the former, and the vectors are computed anew"
+        )
+    # A plain array over the same mapping: np.memmap costs microseconds per slice.
+    plain = (np.asarray(array).view(np.ndarray) for array in (vectors, index))
+    return SentenceVectors(*plain, pivot.astype(np.int32)[store.train.group], manifest)
+
+
+def _compute(
+    config: Config,
+    store: Store,
+    work: Path,
+    identity: dict[str, Any],
+    wanted: np.ndarray,
+    load: Callable[[], Encode],
+    progress: Callable[[str], None],
+) -> None:
+    """Fills `work`, going on from what is there."""
+    if not (work / "index.npy").exists():
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        _collect(config, store, work, wanted, progress)
+    index = np.load(work / "index.npy")
+    sentences = int(index.max()) + 1
+    width = _encode_all(work, sentences, load, progress)
+    for name in ("sentences.txt", "done.json"):
+        (work / name).unlink()
+    files = {
+        name: {"bytes": (work / name).stat().st_size, "sha256": file_sha256(work / name)}
+        for name in ("index.npy", "vectors.bin")
+    }
+    manifest = {
+        "format": FORMAT,
+        "store": store.path.name,
+        **identity,
+        "rows": len(index),
+        "sentences": sentences,
+        "width": width,
+        "files": files,
+    }
+    with open(work / "manifest.json", "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1, ensure_ascii=False)
+        _sync(file)
+
+
+def _collect(
+    config: Config,
+    store: Store,
+    work: Path,
+    wanted: np.ndarray,
+    progress: Callable[[str], None],
+) -> None:
+    """Writes the distinct sentences, in order of their first occurrence, and the index."""
+    progress("reading the text for the teacher")
+    index = np.full((store.train.rows, store.train.sides), -1, np.int32)
+    known: dict[bytes, int] = {}  # 128 bits of a sentence -> its number
+    start = 0
+    with open(work / "sentences.txt", "w", encoding="utf-8", newline="\n") as file:
+        for group, rows in training_texts(config, store, work, progress=progress):
+            for side in range(store.train.sides):
+                chosen = np.flatnonzero(wanted[group, side])
+                numbers = np.empty(len(chosen), np.int32)
+                for i, row in enumerate(chosen):
+                    text = rows[row][side]
+                    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+                    if key not in known:
+                        known[key] = len(known)
+                        file.write(text + "\n")
+                    numbers[i] = known[key]
+                index[start + chosen, side] = numbers
+            start += len(rows)
+        _sync(file)
+    for leftover in work.iterdir():
+        if leftover.name != "sentences.txt":
+            leftover.unlink()
+    with open(work / "index.writing", "wb") as file:
+        np.save(file, index)
+        _sync(file)
+    os.replace(work / "index.writing", work / "index.npy")
+
+
+def _encode_all(
+    work: Path, sentences: int, load: Callable[[], Encode], progress: Callable[[str], None]
+) -> int:
+    """Appends the vectors that are missing; returns their width."""
+    state = {"done": 0, "width": 0}
+    if (work / "done.json").exists():
+        state = json.loads((work / "done.json").read_text())
+        progress(f"going on after {state['done']:,} of {sentences:,} sentences of the teacher")
+    (work / "vectors.bin").touch()
+    with open(work / "vectors.bin", "r+b") as file:
+        file.truncate(state["done"] * state["width"] * 2)  # what was written after the last note
+        file.seek(0, os.SEEK_END)
+        encode = load() if state["done"] < sentences else None
+        started, begun, spoken = time.monotonic(), state["done"], time.monotonic()
+        for texts in _chunks(work / "sentences.txt", state["done"]):
+            vectors = _checked(encode(texts), texts, state["width"])
+            file.write(vectors.tobytes())
+            _sync(file)
+            state = {"done": state["done"] + len(texts), "width": vectors.shape[1]}
+            _note(work / "done.json", state)
+            if time.monotonic() - spoken > _TALK:
+                spoken = time.monotonic()
+                rate = (state["done"] - begun) / (spoken - started)
+                minutes = (sentences - state["done"]) / rate / 60
+                progress(
+                    f"teacher: {state['done']:,} of {sentences:,} sentences, {rate:,.0f}/s, "
+                    f"{minutes:.0f} min left"
+                )
+    return state["width"]
+
+
+def _chunks(path: Path, start: int) -> Iterator[list[str]]:
+    """Sentences from number `start` on, `_CHUNK` at a time."""
+    with open(path, encoding="utf-8", newline="\n") as file:
+        chunk: list[str] = []
+        for number, line in enumerate(file):
+            if number >= start:
+                chunk.append(line[:-1])
+            if len(chunk) == _CHUNK:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+
+def _checked(vectors: np.ndarray, texts: list[str], width: int) -> np.ndarray:
+    """Vectors of `texts` in float16; refuses what is no vector each."""
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or len(vectors) != len(texts) or (width and vectors.shape[1] != width):
+        raise UserError(
+            f"the teacher gave an array of shape {vectors.shape} for {len(texts):,} sentences; it "
+            f"should be [{len(texts)}, {width or 'width'}]"
+        )
+    with np.errstate(over="ignore"):
+        half = vectors.astype("<f2")
+    finite = np.isfinite(half).all(axis=1)
+    if not finite.all():
+        text = texts[int(np.argmin(finite))]
+        raise UserError(
+            f"the teacher's vector of {text[:80]!r} is not finite, or beyond 65,504 and thus too "
+            "large for float16"
+        )
+    return half
+
+
+def _note(path: Path, values: dict[str, int]) -> None:
+    temporary = path.with_name(path.name + ".writing")
+    with open(temporary, "w") as file:
+        json.dump(values, file)
+        _sync(file)
+    os.replace(temporary, path)
+
+
+def _sync(file) -> None:
+    """Waits until an open file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,203 @@
+"""A frozen teacher's view of a batch as the target: soft labels, teacher regression; and ESE, where
+a model teaches its own lower layers and leading dimensions.
+
+Letters in shapes: B pairs of the global batch, D width of the student, T width of the teacher, R
+rows (sentences, 2B), k leading dimensions. All losses are computed in float32.
+
+Sources: Improving Multi-lingual Alignment Through Soft Contrastive Learning (IMASCL, arXiv
+2405.16155); Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation (arXiv
+2004.09813); ESE: Espresso Sentence Embeddings (arXiv 2402.14776).
+"""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import xlogy
+from jaxtyping import Array, Float, Int
+
+from lightxling.objectives.contrast import normalize, products
+
+SAME = 0.95
+"""Similarity to the teacher above which two sentences count as the same, and get the margin."""
+
+
+def teacher_similarities(
+    teacher: Float[Array, "B 2 T"],
+    pivot: Int[Array, " B"],
+    labels: Literal["priority", "average", "left", "right"],
+) -> Float[Array, "B B"]:
+    """Cosines M of the pairs of a batch, as the teacher sees them.
+
+        priority:     M = G G'      G_i the teacher's vector of side pivot_i of pair i
+        average:      M = (G1 G1' + G2 G2') / 2
+        left, right:  M = G1 G1', M = G2 G2'
+
+    Args:
+      teacher: vectors of any norm; sides that the labels do not use may hold anything finite.
+      pivot: 0 or 1, the side of each pair whose language comes first in the priority list.
+    """
+    left, right = (normalize(teacher[:, side].astype(jnp.float32)) for side in (0, 1))
+    if labels == "average":
+        return (products(left, left) + products(right, right)) / 2
+    if labels == "priority":
+        chosen = jnp.where(pivot[:, None] == 0, left, right)
+    else:
+        chosen = {"left": left, "right": right}[labels]
+    return products(chosen, chosen)
+
+
+def soft_cross_entropy(
+    cosines: Float[Array, "B B"], weights: Float[Array, "B B"], *, temperature: float
+) -> Float[Array, ""]:
+    """Cross entropy of rows to given weights, which need not sum to 1.
+
+    l(C, W) = -1/B sum_ij W_ij log softmax_row(C / temperature)_ij
+    """
+    return -jnp.mean(jnp.sum(weights * jax.nn.log_softmax(cosines / temperature, axis=-1), axis=-1))
+
+
+def soft_contrast(
+    src: Float[Array, "B D"],
+    tgt: Float[Array, "B D"],
+    similarities: Float[Array, "B B"],
+    *,
+    temperature: float = 0.1,
+    teacher_temperature: float = 0.1,
+    targets: Literal["softmax", "raw"] = "softmax",
+    cross: float = 1.0,
+    tcm: bool = False,
+    tcm_double: bool = True,
+    margin: float = 0.0,
+) -> Float[Array, ""]:
+    """Contrastive loss whose labels are the similarities that a teacher sees.
+
+        W(M)    = softmax_row(M / teacher_temperature), or M itself (raw)
+        l(C, M) = -1/B sum_ij W(M)_ij log softmax_row((C - margin [M > 0.95]) / temperature)_ij
+        L_cross = l(A B', M) + l(B A', M')
+        L_mono  = 2 l(A A', M) + 2 l(B B', M)                          with tcm
+        loss    = cross L_cross + L_mono
+
+    A and B are the rows of `src` and `tgt` at unit length; the diagonal of A A' and B B', which is
+    1, is kept.
+
+    Args:
+      src, tgt: embeddings of any norm, paired row by row.
+      similarities: M, the teacher's cosines of the pairs.
+      targets: raw weights may be negative and are not normalised. With M = I they are hard labels.
+      cross: weight of the cross-lingual part, the paper's lambda.
+      tcm: adds the monolingual part; the name is the released code's.
+      tcm_double: the 2 of L_mono, there because the released code adds each term and its equal
+        transpose; without it each counts once.
+      margin: subtracted from the cosine of what the teacher holds for the same.
+
+    Returns:
+      Loss in nats. Hard labels and no margin give `contrast.cosine_alignment`.
+
+    Source: IMASCL, section 3, and its released code, whose lambda is 1.
+    """
+    similarities = jax.lax.stop_gradient(similarities)
+    a, b = normalize(src.astype(jnp.float32)), normalize(tgt.astype(jnp.float32))
+    weigh = {"softmax": lambda m: jax.nn.softmax(m / teacher_temperature), "raw": lambda m: m}
+    weights = weigh[targets](similarities)
+    back = weigh[targets](similarities.T)
+    lowered = margin * (similarities > SAME)
+
+    def cost(x, y, weights, lowered):
+        return soft_cross_entropy(products(x, y) - lowered, weights, temperature=temperature)
+
+    loss = cross * (cost(a, b, weights, lowered) + cost(b, a, back, lowered.T))
+    if tcm:
+        mono = cost(a, a, weights, lowered) + cost(b, b, weights, lowered)
+        loss += (2 if tcm_double else 1) * mono
+    return loss
+
+
+def similarity_regression(
+    src: Float[Array, "B D"],
+    tgt: Float[Array, "B D"],
+    similarities: Float[Array, "B B"],
+    *,
+    temperature: float = 0.1,
+) -> Float[Array, ""]:
+    """Mean squared error between the student's cosines across languages and the teacher's.
+
+        loss = mean_ij ((A B' - M)_ij / temperature)^2
+
+    Source: IMASCL's released code, the baseline it calls MSE.
+    """
+    similarities = jax.lax.stop_gradient(similarities)
+    cosines = products(normalize(src.astype(jnp.float32)), normalize(tgt.astype(jnp.float32)))
+    return jnp.mean(((cosines - similarities) / temperature) ** 2)
+
+
+def vector_regression(
+    src: Float[Array, "B T"],
+    tgt: Float[Array, "B T"],
+    teacher: Float[Array, "B 2 T"],
+    pivot: Int[Array, " B"],
+) -> Float[Array, ""]:
+    """Mean squared error of both languages' vectors to the teacher's vector of one of them.
+
+        loss = mean_id (src_id - G_id)^2 + mean_id (tgt_id - G_id)^2
+        G_i  = the teacher's vector of side pivot_i of pair i
+
+    Nothing is normalised: the student takes over the teacher's lengths too.
+
+    Args:
+      src, tgt: student vectors, already of the teacher's width.
+
+    Source: arXiv 2004.09813, eq. 1, with the mean over dimensions in place of their sum.
+    """
+    rows = jnp.arange(len(pivot))
+    target = jax.lax.stop_gradient(teacher[rows, pivot].astype(jnp.float32))
+    return jnp.mean((src - target) ** 2) + jnp.mean((tgt - target) ** 2)
+
+
+def principal(vectors: Float[Array, "R D"], k: int) -> Float[Array, "R k"]:
+    """The first k principal features of a batch, without gradient.
+
+        A = softmax_row(m'm / sqrt(D)),  A = U S V',  result = m U_k S_k
+
+    The sign of a singular vector is arbitrary; here its largest entry is positive, so that the
+    target is the same on every device and does not jump between steps.
+    """
+    m = jax.lax.stop_gradient(vectors.astype(jnp.float32))
+    moments = jnp.einsum("rd,re->de", m, m, precision="highest")
+    u, s, _ = jnp.linalg.svd(jax.nn.softmax(moments / math.sqrt(m.shape[1])))
+    u, s = u[:, :k], s[:k]
+    largest = jnp.take_along_axis(u, jnp.argmax(jnp.abs(u), axis=0)[None], axis=0)  # [1, k]
+    basis = u * jnp.where(largest < 0, -1, 1) * s[None]
+    return jnp.einsum("rd,dk->rk", m, basis, precision="highest")
+
+
+def compression(
+    vectors: Float[Array, "R D"], *, k: int, temperature: float = 1.0
+) -> Float[Array, ""]:
+    """Learn-to-compress: the first k dimensions take over the k principal features of all D.
+
+        c    = principal(vectors, k)
+        loss = mean (h[:k] - c)^2 + T / R sum_i KL(softmax(c_i / T) || softmax(h_i[:k] / T))
+
+    Source: ESE, section 3.2, and its released code.
+    """
+    targets = principal(vectors, k)
+    slim = vectors[:, :k].astype(jnp.float32)
+    p = jax.nn.softmax(targets / temperature)
+    log_q = jax.nn.log_softmax(slim / temperature)
+    divergence = jnp.sum(xlogy(p, p) - p * log_q, axis=-1)
+    return jnp.mean((slim - targets) ** 2) + temperature * jnp.mean(divergence)
+
+
+def layer_weights(layers: int, *, published_index: bool = False) -> dict[int, float]:
+    """Learn-to-express: weight of every inner layer i in ESE's loss (0: embeddings, n: the last).
+
+        1 / (n - 1) / (1 + ln i)  for i = 1 ... n - 1
+
+    The published code counts from 0 to n - 2 with weights 1 / (n - 1) / (1 + ln(1 + i)): it trains
+    the output of the embeddings and leaves out the last layer but one. `published_index` does that.
+    """
+    inner = range(layers - 1) if published_index else range(1, layers)
+    shift = 1 if published_index else 0
+    return {i: 1 / (layers - 1) / (1 + math.log(i + shift)) for i in inner}
