@@ -126,7 +126,7 @@ def test_every_row_has_the_vector_of_its_own_text(two_corpora, labels):
         seed=0,
         teacher=vectors,
     )
-    tokens, _, teacher, side = batches[3]
+    tokens, _, _, teacher, side = batches[3]
     chosen = batches._epoch(0)[3]
     np.testing.assert_array_equal(teacher, picked[chosen])
     np.testing.assert_array_equal(side, pivot[chosen])
