@@ -248,11 +248,15 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions():
     assert layers.shape == (4, 2 * B, 8)
     last = jax.jit(functools.partial(models.encode, graphdef))(params, flat)
     np.testing.assert_allclose(layers[-1], last, atol=1e-6)
-    expected = 0.0
-    for i, weight in {1: 0.5, 2: 0.5 / (1 + np.log(2)), 3: 1.0}.items():
-        pairs = layers[i].reshape(B, 2, 8)
+
+    @jax.jit
+    def cost(vectors):
+        pairs = vectors.reshape(B, 2, 8)
         slim = cosine_alignment(pairs[:, 0, :3], pairs[:, 1, :3], temperature=0.1)
-        expected += weight * (2 * slim + compression(layers[i], k=3))
+        return 2 * slim + compression(vectors, k=3)
+
+    weights = {1: 0.5, 2: 0.5 / (1 + np.log(2)), 3: 1.0}
+    expected = sum(weight * cost(layers[i]) for i, weight in weights.items())
     np.testing.assert_allclose(terms["ese"], expected, rtol=1e-4)
 
 
