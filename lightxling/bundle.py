@@ -317,6 +317,7 @@ def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
     Raises:
       UserError: the file is missing, damaged, or holds other arrays.
     """
+    import ml_dtypes  # noqa: F401, a part of jax: tells numpy what bfloat16 is
     from safetensors import SafetensorError, safe_open
 
     try:

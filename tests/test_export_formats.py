@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import struct
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -211,6 +213,21 @@ def test_mistakes_are_explained(tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
         export(tmp_path / "model", tmp_path / arguments.pop("output"), **arguments)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "precious"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_an_export_is_read_and_run_without_jax(dtype, tmp_path):
+    small = quantize(bundle(), dtype)
+    write(small, tmp_path, "safetensors")
+    code = (
+        "import sys, lightxling; "
+        f"vector = lightxling.Encoder.load({str(tmp_path)!r}).encode('the cat'); "
+        "assert 'jax' not in sys.modules; print(*vector)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    vector = np.array(done.stdout.split(), np.float32)
+    np.testing.assert_allclose(vector, Encoder(small).encode("the cat"), atol=1e-6)
 
 
 @given(st.data())
