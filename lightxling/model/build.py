@@ -47,7 +47,11 @@ def initialise(
     config: ModelConfig, vocab_size: int, key: PRNGKeyArray, *, token_head: bool
 ) -> Params:
     """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
-    model = Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(key))
+    return parameters(Model(config, vocab_size, token_head=token_head, rngs=nnx.Rngs(key)))
+
+
+def parameters(model: Model) -> Params:
+    """The inverse of `merge`."""
     return nnx.to_pure_dict(nnx.state(model))
 
 

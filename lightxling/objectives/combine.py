@@ -75,6 +75,30 @@ def active(objectives: ObjectivesConfig) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
+def encode(
+    objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
+) -> Float[Array, "2 B D"]:
+    """Sentence vectors of both sides; each row depends on its own pair alone.
+
+    Both languages are encoded in one call. The masked text is what all terms see, as in the paper.
+    """
+    is_masked = "tokens" in active(objectives)
+    text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
+    B, sides, L = text.shape
+    return model.encoder(text.reshape(B * sides, L), key).reshape(B, sides, -1).swapaxes(0, 1)
+
+
+def score(
+    objectives: ObjectivesConfig, model: Model, batch: Batch, vectors: Float[Array, "2 B D"]
+) -> tuple[Float[Array, ""], Metrics]:
+    """Weighted sum of the objectives, in nats, and every term unweighted; needs the whole batch."""
+    weights = active(objectives)
+    terms = {
+        name: TERMS[name](getattr(objectives, name), model, batch, vectors) for name in weights
+    }
+    return sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(())), terms
+
+
 def loss(
     objectives: ObjectivesConfig,
     graphdef: nnx.GraphDef,
@@ -82,17 +106,6 @@ def loss(
     batch: Batch,
     key: PRNGKeyArray | None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Weighted sum of the objectives, in nats, and every term unweighted.
-
-    Both languages are encoded in one call. The masked text is what all terms see, as in the paper.
-    """
+    """The loss of a batch and its terms: `score` of `encode`."""
     model = merge(graphdef, params)
-    weights = active(objectives)
-    text = tokens.apply_mask(batch.tokens, batch.masked) if "tokens" in weights else batch.tokens
-    B, sides, L = text.shape
-    vectors = model.encoder(text.reshape(B * sides, L), key).reshape(B, sides, -1).swapaxes(0, 1)
-    terms = {
-        name: TERMS[name](getattr(objectives, name), model, batch, vectors) for name in weights
-    }
-    total = sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(()))
-    return total, terms
+    return score(objectives, model, batch, encode(objectives, model, batch, key))
