@@ -235,17 +235,22 @@ class TeacherConfig:
 class OptimizerConfig:
     """Update rule and learning rate over time."""
 
-    name: Literal["amsgrad", "adamw"] = "amsgrad"
-    """amsgrad follows PyTorch's rule (maximum of the uncorrected second moment)."""
+    name: Literal["amsgrad", "adamw", "lion", "sgd", "adafactor"] = "amsgrad"
+    """amsgrad follows PyTorch's rule (maximum of the uncorrected second moment). Bytes of state per
+    parameter: amsgrad 12, adamw 8, lion and sgd 4 (sgd without momentum 0), adafactor almost 0."""
     learning_rate: float = 1e-3
     """Peak."""
     beta1: float = 0.9
+    """Momentum; adafactor has none."""
     beta2: float = 0.999
+    """Decay of the second moment; of lion's momentum, where its paper has 0.99. Not for sgd and
+    adafactor."""
     eps: float = 1e-8
+    """amsgrad and adamw."""
     l2: float = 1e-5
     """Added to the gradient as l2 * parameter, before the moments."""
     weight_decay: float = 0.0
-    """Decoupled (adamw); matrices only."""
+    """Decoupled, whatever the rule; matrices only."""
     clip: float = 0.0
     """Largest global gradient norm; 0: no clipping."""
     warmup_steps: int = 1999
@@ -266,6 +271,9 @@ class TrainConfig:
     """Train on this many pairs instead of `epochs`."""
     batch_size: int = 128
     """Pairs of the global batch, over all devices."""
+    micro_batch: int = 0
+    """Pairs encoded at once: bounds memory for a third more time. The loss is still that of the
+    whole batch; dropout is drawn differently. 0: all of them."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths, in tokens; batches hold sentences of one bucket. One number: plain
     shuffling."""
@@ -283,6 +291,9 @@ class TrainConfig:
     skip_nonfinite: int = 0
     """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the
     first."""
+    profile_steps: int = 0
+    """Steps, after the first few, of which a trace is written to WORKDIR/profile, for TensorBoard
+    or Perfetto; 0: none."""
     log_every: int = 20
     """Steps between lines of metrics.jsonl."""
     dev_every: int = 250
@@ -444,6 +455,8 @@ def validate(config: Config) -> None:
     }.items():
         if value < 0:
             raise UserError(f"{key}={value} should not be negative")
+    if train.profile_steps < 0:
+        raise UserError(f"train.profile_steps={train.profile_steps} should not be negative")
     for key, value in {
         "model.dropout": model.dropout,
         "corpus.dev_share": config.corpus.dev_share,
@@ -459,6 +472,12 @@ def validate(config: Config) -> None:
         )
     if train.batch_size < 2:
         raise UserError("train.batch_size=1 leaves no negatives in a batch; use 2 or more")
+    if train.micro_batch < 0 or (train.micro_batch and train.batch_size % train.micro_batch):
+        below = [n for n in range(1, train.micro_batch) if train.batch_size % n == 0]
+        raise UserError(
+            f"train.micro_batch={train.micro_batch} should divide "
+            f"train.batch_size={train.batch_size}; try {max(below, default=0)}"
+        )
     if not train.buckets or min(train.buckets) < 1:
         raise UserError(f"train.buckets={train.buckets} should hold lengths of at least 1 token")
     if not train.pairs and train.epochs <= 0:
@@ -532,6 +551,7 @@ HARMLESS = {
     "teacher.source",  # the vectors themselves are compared
     "teacher.text",
     "objectives.tokens.vocab_block",
+    "train.profile_steps",
     "train.log_every",
     "train.dev_every",
     "train.checkpoint_every",
@@ -554,11 +574,14 @@ def flatten(values: dict, prefix: str = "") -> dict:
 def differences(old: Config, new: Config) -> dict[str, tuple]:
     """Settings that differ and would change the mathematics of a resumed run: name -> (old, new).
 
-    The length of a run counts only where the schedule depends on it.
+    The length of a run counts only where the schedule depends on it, and micro-batches only with
+    dropout.
     """
     harmless = set(HARMLESS)
     if new.optimizer.schedule in ("step", "constant"):
         harmless |= {"train.pairs", "train.epochs"}
+    if not new.model.dropout:  # otherwise other dropout is drawn
+        harmless.add("train.micro_batch")
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     return {
         key: (before.get(key), value)

@@ -287,3 +287,23 @@ def test_pair_counts_are_those_of_the_batches():
 
 def test_earlier_equals():
     np.testing.assert_array_equal(earlier_equals(np.array([5, 3, 5, 5, 3])), [0, 0, 1, 2, 1])
+
+
+def test_the_longest_length_is_one_that_occurs():
+    batches = make(make_split(longest=14), buckets=(4, 8, 16))
+    lengths = {batches[step][0].shape[2] for step in range(batches.steps_per_epoch)}
+    assert batches.longest == max(lengths) == 16
+
+
+def test_iterating_may_begin_and_end_anywhere():
+    batches = make(make_split())
+    for start, stop in ((0, 1), (3, 12), (5, 5)):
+        found = list(batches.iterate(start, stop))
+        assert len(found) == stop - start
+        for step, (tokens, *_) in zip(range(start, stop), found, strict=True):
+            np.testing.assert_array_equal(tokens, batches[step][0])
+
+
+def test_the_last_sentence_is_padded_not_read_beyond_the_end():
+    out = gather(np.array([5, 6, 7], np.uint16), np.array([0, 2, 3]), np.array([1]), 4)
+    np.testing.assert_array_equal(out, [[7, 0, 0, 0]])

@@ -1,6 +1,8 @@
 """The optimiser and its schedule against the rules they claim to follow."""
 
 import dataclasses
+import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from lightxling.config import OptimizerConfig
+from lightxling.config import ModelConfig, OptimizerConfig
+from lightxling.model import build as models
+from lightxling.train.memory import size
 from lightxling.train.optimizer import learning_rate, make_optimizer, scale_by_amsgrad
 
 REFERENCE = OptimizerConfig()
@@ -105,3 +109,80 @@ def test_clipping_bounds_the_global_norm():
     )  # eps keeps the scale visible
     moved = run(make_optimizer(config, optax.constant_schedule(1.0)), start, gradients)
     assert np.linalg.norm(moved - start) == pytest.approx(1e-3, rel=1e-2)
+
+
+RULES = {"amsgrad": 12, "adamw": 8, "lion": 4, "sgd": 4, "adafactor": 0}
+
+
+def state_bytes_per_parameter(config: OptimizerConfig) -> float:
+    """Of a model of the usual size; nothing is allocated."""
+    shapes = jax.eval_shape(
+        functools.partial(models.initialise, ModelConfig(), 50_000, token_head=True),
+        jax.random.key(0),
+    )
+    optimizer = make_optimizer(config, optax.constant_schedule(1.0))
+    return size(jax.eval_shape(optimizer.init, shapes)) / models.count(shapes)
+
+
+@pytest.mark.parametrize("name", typing.get_args(typing.get_type_hints(OptimizerConfig)["name"]))
+def test_bytes_of_state_per_parameter(name):
+    """The table of the documentation."""
+    found = state_bytes_per_parameter(OptimizerConfig(name=name))
+    assert found == pytest.approx(RULES[name], abs=0.02)
+
+
+def test_sgd_without_momentum_has_no_state():
+    assert state_bytes_per_parameter(OptimizerConfig(name="sgd", beta1=0.0)) < 1e-3
+
+
+def test_lion_is_the_sign_of_interpolated_momentum():
+    start, gradients = problem()
+    config = OptimizerConfig(name="lion", beta1=0.9, beta2=0.99, l2=0.0)
+    ours = run(make_optimizer(config, optax.constant_schedule(1e-3)), start, gradients)
+    x, m = start.copy(), np.zeros_like(start)
+    for g in gradients:
+        x -= 1e-3 * np.sign(0.9 * m + 0.1 * g)
+        m = 0.99 * m + 0.01 * g
+    np.testing.assert_allclose(ours, x, atol=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_heavy_ball_with_l2(momentum):
+    start, gradients = problem()
+    config = OptimizerConfig(name="sgd", beta1=momentum, l2=0.1)
+    ours = run(make_optimizer(config, optax.constant_schedule(1e-2)), start, gradients)
+    x, m = start.copy(), np.zeros_like(start)
+    for g in gradients:
+        m = momentum * m + g + 0.1 * x
+        x = x - 1e-2 * m
+    np.testing.assert_allclose(ours, x, atol=1e-6)
+
+
+def test_adafactor_divides_by_the_product_of_row_and_column_means():
+    """Algorithm 4 without relative step sizes, on a matrix that is large enough to be factored."""
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(128, 130)), rng.normal(size=(3, 128, 130))
+    gradients[1] *= 10  # so that clipping acts
+    config = OptimizerConfig(name="adafactor", l2=0.0)
+    ours = run(make_optimizer(config, optax.constant_schedule(1e-2)), start, gradients)
+    x, rows, columns = start.copy(), np.zeros((128, 1)), np.zeros((1, 130))
+    for t, g in enumerate(gradients, 1):
+        beta = 1 - t**-0.8
+        rows = beta * rows + (1 - beta) * (g * g).mean(axis=1, keepdims=True)
+        columns = beta * columns + (1 - beta) * (g * g).mean(axis=0, keepdims=True)
+        u = g / np.sqrt(rows * columns / rows.mean())
+        x -= 1e-2 * u / max(1, np.sqrt((u * u).mean()))
+    np.testing.assert_allclose(ours - start, x - start, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_decay_and_schedule_are_the_same_for_every_rule(name):
+    """Without a gradient only decoupled decay is left, times the learning rate."""
+    config = OptimizerConfig(name=name, l2=0.0, weight_decay=0.1, learning_rate=0.5, clip=1.0)
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    config = dataclasses.replace(config, warmup_steps=10)
+    optimizer = make_optimizer(config, learning_rate(config, steps=20, steps_per_epoch=5))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5 / 10, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightxling.objectives import tokens as tokens_module
 from lightxling.objectives.tokens import MASK, apply_mask, piece_weights, targets, token_loss
 
 REFERENCE = {
@@ -128,6 +129,36 @@ def test_apply_mask_changes_one_piece_of_each_pair():
 def test_an_empty_sentence_has_no_targets():
     weights = piece_weights(jnp.zeros((2, 4), jnp.int32), "fill")
     np.testing.assert_array_equal(weights, 0)
+
+
+@pytest.mark.parametrize("duplicates", ["fill", "count", "uniform"])
+def test_weights_do_not_depend_on_the_blocks(duplicates, monkeypatch):
+    ids = jnp.array(random_pairs(pairs=9)[0].reshape(18, 7))
+    whole = piece_weights(ids, duplicates)
+    for cells in (1, 18 * 7 * 3):  # one and three columns at once; 7 is no multiple of 3
+        monkeypatch.setattr(tokens_module, "BLOCK_CELLS", cells)
+        np.testing.assert_array_equal(piece_weights(ids, duplicates), whole)
+
+
+def temporaries(function, *shapes) -> int:
+    """Bytes that the compiled function needs beside its arguments and results."""
+    arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_targets_of_a_large_batch_stay_small():
+    rows, length = 16_384, 201
+    weights = functools.partial(piece_weights, duplicates="count")
+    assert temporaries(weights, ((rows, length), jnp.int32)) < rows * length * length / 3
+
+
+def test_logits_of_a_large_batch_stay_small():
+    rows, slots = 16_384, 201
+    gradient = jax.value_and_grad(functools.partial(token_loss, chunk=8192), argnums=(0, 1, 2))
+    f32, i32 = jnp.float32, jnp.int32
+    shapes = ((rows, 32), f32), ((50_000, 32), f32), ((50_000,), f32)
+    targets = ((rows, slots), i32), ((rows, slots), f32)
+    assert temporaries(gradient, *shapes, *targets) < 4 * rows * 8192 * 0.6
 
 
 def problem(rows=5, width=4, vocab=23, slots=6, seed=1):

@@ -16,11 +16,21 @@ import numpy as np
 import pytest
 
 from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
+from lightxling.corpus.prepare import prepare
+from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
-from lightxling.train.loop import check_finite, initial_state, make_train_step, train
+from lightxling.train.loop import (
+    check_finite,
+    initial_state,
+    make_batches,
+    make_train_step,
+    train,
+)
+from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
+from lightxling.train.profile import Trace
 from lightxling.train.sharding import make_mesh, put_batch, shardings
 
 
@@ -130,6 +140,8 @@ def test_what_a_run_leaves_behind(tiny, straight):
         records(run)[0]
     )
     assert "dev_p@1/aa-bb" in records(run)[-1]
+    padding = [record["padding"] for record in records(run)]
+    assert all(0.6 < share < 0.9 for share in padding)  # 4 to 13 pieces and more in 32 slots
 
 
 def test_a_finished_run_trains_no_further(tiny, straight):
@@ -202,8 +214,8 @@ def step_on(mesh_config, config, vocab=64):
     layout = shardings(mesh, jax.eval_shape(initialise))
     state = jax.jit(initialise, out_shardings=layout)()
     graphdef = models.structure(config.model, vocab, token_head=True)
-    loss = functools.partial(combine.loss, config.objectives, graphdef)
-    step = make_train_step(loss, optimizer, seed=0)
+    gradient = value_and_grad(config.objectives, graphdef, config.train.micro_batch)
+    step = make_train_step(gradient, optimizer, seed=0)
     rng = np.random.default_rng(0)
     tokens = rng.integers(3, vocab, (config.train.batch_size, 2, 7)).astype(np.int32)
     masked = rng.integers(0, 14, config.train.batch_size).astype(np.int32)
@@ -266,3 +278,38 @@ def test_mesh_and_batch_must_fit_the_devices():
 def test_too_little_text_for_one_batch(tiny, tmp_path):
     with pytest.raises(UserError, match="do not fill one batch"):
         train(change(tiny, train__batch_size=2048), tmp_path / "run")
+
+
+def test_padding_is_the_share_of_empty_slots(tiny, tmp_path):
+    """One line of metrics over an epoch's batches, counted again from the batches."""
+    config = change(tiny, train__log_every=3, train__pairs=16 * 3, train__profile_steps=2)
+    train(config, tmp_path / "run")
+    store = prepare(config)
+    batches = make_batches(config, store, Tokenizer.load(store.tokenizer_path).maskable())
+    tokens = np.concatenate([batches[step][0] for step in range(3)])
+    (record,) = records(tmp_path / "run")
+    assert record["padding"] == pytest.approx(np.mean(tokens == 0))
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))  # the trace of two steps
+
+
+def test_a_trace_begins_after_the_warm_up_and_ends_with_the_run(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append("on"))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("off"))
+
+    def traced(**settings):
+        """Steps of which a trace would be written."""
+        steps, is_on = [], False
+        with Trace(tmp_path, **settings) as trace:
+            for step in range(settings["start"] + 1, settings["stop"] + 1):
+                trace.before(step, jnp.zeros(()))
+                is_on = calls[-1:] == ["on"]
+                steps += [step] * is_on
+        assert calls == (["on", "off"] if steps else [])
+        calls.clear()
+        return steps
+
+    assert traced(start=10, stop=100, count=3) == [16, 17, 18]
+    assert traced(start=0, stop=4, count=3) == [2, 3, 4]
+    assert traced(start=0, stop=2, count=30) == [1, 2]
+    assert traced(start=0, stop=9, count=0) == []

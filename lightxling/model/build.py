@@ -93,7 +93,13 @@ def initialise(
     heads: Heads = Heads(),  # noqa: B008
 ) -> Params:
     """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
-    model = Model(config, vocab_size, token_head=token_head, heads=heads, rngs=nnx.Rngs(key))
+    return parameters(
+        Model(config, vocab_size, token_head=token_head, heads=heads, rngs=nnx.Rngs(key))
+    )
+
+
+def parameters(model: Model) -> Params:
+    """The inverse of `merge`."""
     return nnx.to_pure_dict(nnx.state(model))
 
 

@@ -172,25 +172,31 @@ def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
     return sides | ({pivot} if objectives.regression.weight else set())
 
 
-def loss(
-    objectives: ObjectivesConfig,
-    graphdef: nnx.GraphDef,
-    params: Params,
-    batch: Batch,
-    key: PRNGKeyArray | None,
-) -> tuple[Float[Array, ""], Metrics]:
-    """Weighted sum of the objectives, in nats, and every term unweighted.
+def encode(
+    objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
+) -> Float[Array, "N 2 B D"]:
+    """Sentence vectors of both sides: those of the last layer, under ESE those of every layer.
 
     Both languages are encoded in one call. The masked text is what all terms see, as in the paper
-    (unless `mask_inputs` is off).
+    (unless `mask_inputs` is off). A row depends on its own pair alone.
     """
-    model = merge(graphdef, params)
     weights = active(objectives)
     is_masked = "tokens" in weights and objectives.tokens.mask_inputs
     text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
     B, sides, L = text.shape
     encoded = model.encoder(text.reshape(B * sides, L), key, every_layer="ese" in weights)
-    layers = encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)  # [N, 2, B, D]
+    return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
+
+
+def score(
+    objectives: ObjectivesConfig,
+    model: Model,
+    batch: Batch,
+    layers: Float[Array, "N 2 B D"],
+    key: PRNGKeyArray | None,
+) -> tuple[Float[Array, ""], Metrics]:
+    """Weighted sum of the objectives, in nats, and every term unweighted; needs the whole batch."""
+    weights = active(objectives)
     terms = {
         name: TERMS[name](getattr(objectives, name), model, batch, layers[-1], key)
         for name in weights
@@ -198,5 +204,16 @@ def loss(
     }
     if "ese" in weights:
         terms["ese"] = ese_loss(objectives, model, batch, layers)
-    total = sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(()))
-    return total, terms
+    return sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(())), terms
+
+
+def loss(
+    objectives: ObjectivesConfig,
+    graphdef: nnx.GraphDef,
+    params: Params,
+    batch: Batch,
+    key: PRNGKeyArray | None,
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of a batch and its terms: `score` of `encode`."""
+    model = merge(graphdef, params)
+    return score(objectives, model, batch, encode(objectives, model, batch, key), key)

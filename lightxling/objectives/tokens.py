@@ -20,6 +20,10 @@ from jaxtyping import Array, Float, Int
 
 PAD, MASK = 0, 2
 
+BLOCK_CELLS = 1 << 24
+"""Largest temporary array of this file that grows faster than the batch, in cells: 64 MB of
+float32."""
+
 
 def apply_mask(tokens: Int[Array, "B 2 L"], masked: Int[Array, " B"]) -> Int[Array, "B 2 L"]:
     """Replaces one piece of each pair by <MASK>; `masked` counts side * L + position."""
@@ -36,14 +40,27 @@ def piece_weights(
     fill: 1/n each, repeated or not, so a row with repetitions sums to less than 1 (the reference);
     count: occurrences/n; uniform: 1/distinct.  n is the sentence length; no pieces, no mass.
     """
+    R, L = ids.shape
     real = ids != PAD
-    same = (ids[:, :, None] == ids[:, None, :]) & real[:, None, :]  # [R, L, L]
-    position = jnp.arange(ids.shape[1])
-    earlier = position[None, None, :] < position[None, :, None]
-    first = real & ~jnp.any(same & earlier, axis=2)
+    position = jnp.arange(L)
+    width = max(1, min(L, BLOCK_CELLS // max(R * L, 1)))  # columns compared with all others at once
+    columns = jnp.pad(ids, ((0, 0), (0, -L % width)))  # with padding, which equals nothing
+
+    def add_columns(carry, block):
+        seen, count = carry
+        others, start = block  # [R, width]
+        same = (ids[:, :, None] == others[:, None, :]) & (others != PAD)[:, None, :]
+        earlier = start + jnp.arange(width)[None, None, :] < position[None, :, None]
+        return (seen | jnp.any(same & earlier, axis=2), count + same.sum(2)), None
+
+    starts = jnp.arange(0, columns.shape[1], width)
+    blocks = columns.reshape(R, -1, width).swapaxes(0, 1), starts
+    carry = jnp.zeros((R, L), bool), jnp.zeros((R, L), jnp.int32)
+    (seen, count), _ = jax.lax.scan(add_columns, carry, blocks)
+    first = real & ~seen
     mass = {
         "fill": lambda: first / jnp.maximum(real.sum(1, keepdims=True), 1),
-        "count": lambda: first * same.sum(2) / jnp.maximum(real.sum(1, keepdims=True), 1),
+        "count": lambda: first * count / jnp.maximum(real.sum(1, keepdims=True), 1),
         "uniform": lambda: first / jnp.maximum(first.sum(1, keepdims=True), 1),
     }
     return mass[duplicates]().astype(jnp.float32)
@@ -112,12 +129,13 @@ def token_loss(
     Targets need not sum to 1 ("fill"), and a row without targets costs nothing.
 
     Args:
-      chunk: vocabulary rows per block of logits: the [R, V] logits are never whole in memory.  0:
-        one block.
+      chunk: vocabulary rows per block of logits: the [R, V] logits are never whole in memory. Large
+        batches get smaller blocks, so that no block has more than BLOCK_CELLS logits. 0: one block.
 
     Returns:
       Loss in nats; 0 when the prediction equals the targets of every row.
     """
+    chunk = min(chunk, max(BLOCK_CELLS // max(len(hidden), 1), 1))
     entropy = jnp.sum(xlogy(weights, weights))
     return entropy - jnp.sum(_log_likelihood(hidden, table, bias, ids, weights, chunk))
 

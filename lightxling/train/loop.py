@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from lightxling import teacher as teachers
@@ -29,9 +30,11 @@ from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
-from lightxling.train import checkpoint
+from lightxling.train import checkpoint, memory
 from lightxling.train.dev import dev_scores, encode_split, make_encode
+from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
+from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress, peak_memory
 from lightxling.train.sharding import make_mesh, put_batch, shardings
 from lightxling.train.warm_start import read_origin, warm_start
@@ -64,13 +67,16 @@ def initial_state(
         jax.random.key(config.train.seed),
         **heads_of(config.objectives, languages, teacher_width),
     )
-    step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0)
+    step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
     return TrainState(step, params, optimizer.init(params), best)
 
 
-def make_train_step(loss: Callable, optimizer: optax.GradientTransformation, seed: int) -> Callable:
+def make_train_step(
+    value_and_grad: Callable, optimizer: optax.GradientTransformation, seed: int
+) -> Callable:
     """Returns jitted `step(state, batch) -> (state, metrics)`; the old state is donated.
 
+    `value_and_grad(params, batch, key)` gives ((loss, terms), gradients), see `micro_batch`.
     The key is folded from the step, so a resumed run draws the same dropout. A step whose loss or
     gradient is not finite leaves the parameters and the optimizer as they were and says so in
     `metrics["finite"]`.
@@ -78,7 +84,7 @@ def make_train_step(loss: Callable, optimizer: optax.GradientTransformation, see
 
     def train_step(state: TrainState, batch: combine.Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (value, terms), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
+        (value, terms), grads = value_and_grad(state.params, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
@@ -193,20 +199,38 @@ def pair_names(batches: Batches, store: Store) -> list[str]:
     return ["-".join(store.languages[i] for i in pair) for pair in batches.pairs]
 
 
-def start_or_resume(
-    initialise: Callable[[], TrainState], mesh: Mesh, folder: Path, say: Callable[[str], None]
-) -> TrainState:
-    """The state of the newest whole checkpoint in `folder`, or a fresh one, on the mesh."""
+def batch_shapes(mesh: Mesh, batch: combine.Batch, *, rows: int, length: int) -> combine.Batch:
+    """One process's `batch` as the global one of `rows` pairs, padded to `length`: shapes only."""
+    by_row = NamedSharding(mesh, P("data"))
+
+    def of_all_rows(x, *shape):
+        return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=by_row)
+
+    tokens = of_all_rows(batch.tokens, 2, length)
+    return jax.tree.map(of_all_rows, batch)._replace(tokens=tokens)
+
+
+def on_mesh(initialise: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+    """The state as shapes with shardings: nothing is allocated."""
     shapes = jax.eval_shape(initialise)
-    layout = shardings(mesh, shapes)
-    latest = checkpoint.latest_whole(folder, say)
-    if latest is None:
-        return jax.jit(initialise, out_shardings=layout)()
-    target = jax.tree.map(
+    return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
-        layout,
+        shardings(mesh, shapes),
     )
+
+
+def start_or_resume(
+    initialise: Callable[[], TrainState],
+    target: TrainState,
+    folder: Path,
+    say: Callable[[str], None],
+) -> TrainState:
+    """The state of the newest whole checkpoint, or a fresh one; with the shardings of `target`."""
+    latest = checkpoint.latest_whole(folder, say)
+    if latest is None:
+        layout = jax.tree.map(lambda leaf: leaf.sharding, target)
+        return jax.jit(initialise, out_shardings=layout)()
     say(f"resuming from {folder / str(latest)}")
     return TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
 
@@ -228,7 +252,11 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
     origin = read_origin(config) if config.train.init_from else None
-    mesh = make_mesh(config.mesh, batch_size=config.train.batch_size)
+    mesh = make_mesh(
+        config.mesh,
+        batch_size=config.train.batch_size,
+        micro_batch=config.train.micro_batch,
+    )
     teacher = teachers.find(config)
     store = Store.open(prepare(config, progress=say))
     check_workdir(workdir, config, store, teacher.sha256 if teacher else None)
@@ -255,7 +283,21 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     initialise = functools.partial(
         initial_state, config, vocab_size, optimizer, languages, teacher_width
     )
-    state = start_or_resume(initialise, mesh, workdir / "checkpoints", say)
+    target = on_mesh(initialise, mesh)
+    gradient = value_and_grad(objectives, graphdef, config.train.micro_batch)
+    train_step = make_train_step(gradient, optimizer, config.train.seed)
+    shapes = batch_shapes(
+        mesh,
+        combine.Batch(*batches[0]),
+        rows=config.train.batch_size,
+        length=batches.longest,
+    )
+    # the first call of this shape finds the compiled step: nothing is compiled twice
+    compiled = train_step.lower(target, shapes).compile()
+    need = memory.estimate(compiled, target)
+    if need is not None:
+        say(memory.check(need, memory.available(), config))
+    state = start_or_resume(initialise, target, workdir / "checkpoints", say)
     if origin and not int(state.step):
         state = state._replace(params=warm_start(origin, state.params, store.languages, say))
 
@@ -274,8 +316,6 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
 
-    loss = functools.partial(combine.loss, objectives, graphdef)
-    train_step = make_train_step(loss, optimizer, config.train.seed)
     encode = make_encode(graphdef)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
@@ -285,14 +325,20 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     with (
         Progress(workdir, start=start, stop=steps, console=console) as progress,
         stop_on_signals() as stop,
+        Trace(
+            workdir / "profile", start=start, stop=steps, count=config.train.profile_steps
+        ) as trace,
     ):
         pending: list[dict] = []
         clock, waited, logged = time.perf_counter(), 0.0, start
+        slots, filled = 0, 0  # of this process's tokens
         source = batches.iterate(start, steps)
         for step in range(start + 1, steps + 1):
             asked = time.perf_counter()
             batch = combine.Batch(*next(source))
             waited += time.perf_counter() - asked
+            slots, filled = slots + batch.tokens.size, filled + np.count_nonzero(batch.tokens)
+            trace.before(step, state)
             state, metrics = train_step(state, put_batch(batch, mesh))
             pending.append({"step": step, **metrics})
 
@@ -315,6 +361,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 "learning_rate": float(schedule(step - 1)),
                 "pairs_per_second": (step - logged) * config.train.batch_size / seconds,
                 "input_wait": waited / seconds,
+                "padding": 1 - filled / slots,
                 "skipped": skipped,
                 "peak_memory": peak_memory(),
             }
@@ -328,7 +375,9 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 scores = dev_scores(vectors, pair)
                 record |= scores
                 if scores["dev_p@1"] > float(state.best):
-                    state = state._replace(best=jnp.full([], scores["dev_p@1"]))
+                    # in its old place: another layout of the state would compile the step anew
+                    best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
+                    state = state._replace(best=best)
                     checkpoint.save(workdir / "best", state.params)
             if is_first:
                 progress.log(record, terms)
@@ -336,6 +385,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)
             clock, waited, logged = time.perf_counter(), 0.0, step
+            slots, filled = 0, 0
             if is_stopped and step < steps:
                 progress.say(f"stopped at step {step:,}; the same command goes on from there")
                 break

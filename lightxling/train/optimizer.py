@@ -77,15 +77,36 @@ def decayed(params) -> optax.Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
+def make_rule(config: OptimizerConfig) -> optax.GradientTransformation:
+    """From gradients to directions, by the name of the optimizer.
+
+    adafactor is without momentum and without scaling by the size of the parameters: second moments
+    as row and column means, decay 1 - t^-0.8, and directions clipped to a root mean square of 1 per
+    leaf (Shazeer and Stern 2018, arXiv 1804.04235, algorithm 4). Leaves whose second largest side
+    is under 128 are not factored.
+    lion: the sign of interpolated momentum (Chen et al. 2023, arXiv 2302.06675, algorithm 2).
+    sgd: heavy-ball momentum beta1, m = beta1 m + g.
+    """
+    rules = {
+        "amsgrad": lambda: scale_by_amsgrad(config.beta1, config.beta2, config.eps),
+        "adamw": lambda: optax.scale_by_adam(config.beta1, config.beta2, config.eps),
+        "lion": lambda: optax.scale_by_lion(config.beta1, config.beta2),
+        "sgd": lambda: optax.trace(config.beta1) if config.beta1 else optax.identity(),
+        "adafactor": lambda: optax.chain(
+            optax.scale_by_factored_rms(decay_rate=0.8), optax.clip_by_block_rms(1.0)
+        ),
+    }
+    return rules[config.name]()
+
+
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """Clipping, L2 in the gradient, the rule, decoupled decay, learning rate: in this order."""
-    rule = {"amsgrad": scale_by_amsgrad, "adamw": optax.scale_by_adam}[config.name]
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         optax.add_decayed_weights(config.l2) if config.l2 else optax.identity(),
-        rule(config.beta1, config.beta2, config.eps),
+        make_rule(config),
         optax.add_decayed_weights(config.weight_decay, decayed)
         if config.weight_decay
         else optax.identity(),

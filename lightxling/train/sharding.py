@@ -8,11 +8,12 @@ from jax.sharding import PartitionSpec as P
 from lightxling.config import MeshConfig, UserError
 
 
-def make_mesh(config: MeshConfig, *, batch_size: int) -> Mesh:
+def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> Mesh:
     """The device mesh.
 
     Raises:
-      UserError: the mesh does not fit the devices, or the batch does not divide over them.
+      UserError: the mesh does not fit the devices, or the batch or its parts do not divide over
+        them.
     """
     devices = jax.device_count()
     data = config.data or devices // config.model
@@ -25,6 +26,13 @@ def make_mesh(config: MeshConfig, *, batch_size: int) -> Mesh:
         raise UserError(
             f"train.batch_size={batch_size} does not divide over mesh.data={data} devices; "
             f"try {max(batch_size // data, 1) * data} or {-(-batch_size // data) * data}"
+        )
+    if micro_batch % data:
+        fits = [n for n in range(data, batch_size + 1, data) if batch_size % n == 0]
+        near = min(fits, key=lambda n: abs(n - micro_batch))
+        raise UserError(
+            f"train.micro_batch={micro_batch} does not divide over mesh.data={data} devices; "
+            f"try {near}"
         )
     # Auto axes: the default, Explicit ones, refuse x @ y.T with both sides split over "data"
     return jax.make_mesh(

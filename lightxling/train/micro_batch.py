@@ -1,0 +1,98 @@
+"""Gradients of the whole batch's loss with the activations of a few pairs at a time.
+
+A contrastive loss needs the vectors of the whole batch, but its gradient reaches the encoder only
+through them, and a vector depends on its own pair alone. So the batch is encoded piece by piece
+without keeping activations, the loss is differentiated at the vectors, and every piece is encoded
+once more to carry its vectors' gradient on to the parameters: a third more operations, for memory
+that does not grow with the batch.
+
+Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+(arXiv 2101.06983), section 3.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from lightxling.config import ObjectivesConfig
+from lightxling.model.build import Params, merge, parameters
+from lightxling.objectives import combine
+
+
+def split(batch: combine.Batch, micro_batch: int) -> combine.Batch:
+    """Leaves [B, ...] as [B / micro_batch, micro_batch, ...]: piece i holds rows i, i + n, ...
+
+    Neighbours go to different pieces, so that rows split over devices stay where they are: every
+    device has its share of every piece.
+    """
+
+    def pieces(x):
+        return x.reshape(micro_batch, -1, *x.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(pieces, batch)
+
+
+def join(vectors: Float[Array, "n *N 2 m D"]) -> Float[Array, "*N 2 B D"]:
+    """The vectors of all pieces in the order of the batch."""
+    *_, D = vectors.shape
+    return jnp.moveaxis(vectors, 0, -2).reshape(*vectors.shape[1:-2], -1, D)
+
+
+def separate(vectors: Float[Array, "*N 2 B D"], micro_batch: int) -> Float[Array, "n *N 2 m D"]:
+    """The inverse of `join`."""
+    *sides, _, D = vectors.shape
+    return jnp.moveaxis(vectors.reshape(*sides, micro_batch, -1, D), -2, 0)
+
+
+def value_and_grad(
+    objectives: ObjectivesConfig, graphdef: nnx.GraphDef, micro_batch: int = 0
+) -> Callable[
+    [Params, combine.Batch, PRNGKeyArray | None],
+    tuple[tuple[Float[Array, ""], combine.Metrics], Params],
+]:
+    """Returns `f(params, batch, key) -> ((loss, terms), gradients)` of `combine.loss`.
+
+    Args:
+      micro_batch: pairs encoded at once, a divisor of the batch and, where the batch is split over
+        devices, a multiple of their number. 0: the whole batch. It changes which dropout is drawn,
+        and nothing else.
+    """
+    whole = jax.value_and_grad(functools.partial(combine.loss, objectives, graphdef), has_aux=True)
+
+    def cached(params: Params, batch: combine.Batch, key: PRNGKeyArray | None):
+        if micro_batch in (0, len(batch.tokens)):
+            return whole(params, batch, key)
+        pieces = split(batch, micro_batch)
+        numbers = jnp.arange(len(pieces.tokens))
+
+        def encode(params, number, piece):
+            """Vectors of a piece, and the parameters as the encoder passes them on."""
+            piece_key = None if key is None else jax.random.fold_in(key, number)
+            model = merge(graphdef, params)
+            return combine.encode(objectives, model, piece, piece_key), parameters(model)
+
+        def score(params, vectors):
+            return combine.score(objectives, merge(graphdef, params), batch, vectors, key)
+
+        vectors = jax.lax.map(lambda xs: encode(params, *xs)[0], (numbers, pieces))
+        (value, terms), (grads, vector_grads) = jax.value_and_grad(
+            score, argnums=(0, 1), has_aux=True
+        )(params, join(vectors))
+
+        def add_piece(grads, xs):
+            number, piece, vector_grad = xs
+            _, backward = jax.vjp(lambda params: encode(params, number, piece), params)
+            # `grads` enters as the gradient of the parameters passed on: the sum is made on the
+            # way, in place for the rows of the table (see `look_up`)
+            return backward((vector_grad, grads))[0], None
+
+        grads, _ = jax.lax.scan(
+            add_piece, grads, (numbers, pieces, separate(vector_grads, micro_batch))
+        )
+        return (value, terms), grads
+
+    return cached
