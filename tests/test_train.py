@@ -17,6 +17,7 @@ import pytest
 
 from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
 from lightxling.corpus.prepare import prepare
+from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.model import build as models
 from lightxling.objectives import combine
@@ -284,7 +285,7 @@ def test_padding_is_the_share_of_empty_slots(tiny, tmp_path):
     """One line of metrics over an epoch's batches, counted again from the batches."""
     config = change(tiny, train__log_every=3, train__pairs=16 * 3, train__profile_steps=2)
     train(config, tmp_path / "run")
-    store = prepare(config)
+    store = Store.open(prepare(config))
     batches = make_batches(config, store, Tokenizer.load(store.tokenizer_path).maskable())
     tokens = np.concatenate([batches[step][0] for step in range(3)])
     (record,) = records(tmp_path / "run")
