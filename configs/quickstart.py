@@ -1,6 +1,9 @@
 """What `lightxling quickstart` trains: five languages, a million parameters, minutes on a laptop.
 
-lightxling quickstart
+    lightxling quickstart
+
+One layer: with two, dev P@1 is 61.4 instead of 64.9 (235 candidates, seed 0), and a step takes half
+as long again.
 """
 
 from dataclasses import replace
@@ -12,7 +15,7 @@ config = replace(
     light,
     corpus=replace(light.corpus, dev_limit=300),
     tokenizer=replace(light.tokenizer, vocab_size=6000, character_coverage=1.0),
-    model=replace(light.model, width=128, feedforward=256, max_length=48, dropout=0.1),
+    model=replace(light.model, width=128, layers=1, feedforward=256, max_length=48, dropout=0.1),
     objectives=replace(
         light.objectives, align=replace(light.objectives.align, weight=4.0, temperature=0.1)
     ),
