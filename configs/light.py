@@ -25,10 +25,10 @@ this recipe with what it names.
     `--objectives.align.similarity dot --objectives.align.temperature 1`   82.2
     `--tokenizer.model bpe`                       79.6
 
-So scaled initialisation and leaving the similarity term out carry the recipe; one layer does as well
-as two at these lengths, and a bag of vectors loses two to three points. Raw products and a constant
-rate were no worse in 200 steps of one seed: cosine with a temperature and the cosine schedule are
-kept for long runs, for which neither was measured against the alternative.
+So scaled initialisation and leaving the similarity term out carry the recipe; one layer does as
+well as two at these lengths, and a bag of vectors loses two to three points. Raw products and a
+constant rate were no worse in 200 steps of one seed: cosine with a temperature and the cosine
+schedule are kept for long runs, for which neither was measured against the alternative.
 """
 
 from lightxling.config import (
