@@ -77,20 +77,17 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str 
     """The table for the screen, as Markdown, or as CSV (deviations in columns of their own)."""
     if form == "csv":
         return _csv(columns, rows)
-    header = ["run", "runs", *columns]
-    body = [
-        [row["run"], str(row["runs"]), *(_cell(column, row[column]) for column in columns)]
-        for row in rows
-    ]
+    # runs stand side by side: there are more scores than runs
+    names = [f"{row['run']} ({row['runs']})" if row["runs"] > 1 else row["run"] for row in rows]
+    lines = [[column, *(_cell(column, row[column]) for row in rows)] for column in columns]
     if form == "markdown":
-        lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+        lines = [["", *names], ["---", *["---:"] * len(rows)], *lines]
         return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
-    # On the screen runs stand side by side: there are more scores than runs.
-    table = Table("", *(f"{line[0]} ({line[1]})" if line[1] != "1" else line[0] for line in body))
+    table = Table("", *names)
     for column in table.columns[1:]:
         column.justify = "right"
-    for i, column in enumerate(columns):
-        table.add_row(column, *(line[2 + i] for line in body))
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
