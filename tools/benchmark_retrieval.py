@@ -2,10 +2,14 @@
 
     python tools/benchmark_retrieval.py
     python tools/benchmark_retrieval.py --queries 2000 --candidates 200000 --width 512 --k 1 10
+    python tools/benchmark_retrieval.py --mine 1000000 --width 256
 
 Both get the same random float32 vectors, of any length: ours normalises while it searches, faiss
 needs normalised copies, and making them is part of its time. Runs alternate; medians are printed.
 Memory is the growth of the largest resident size over that of the process with its vectors.
+
+`--mine N` mines N by N sentences as `lightxling mine` does with its index: vectors as float16 on
+disk, four neighbours both ways, max retrieval; its memory is that of the whole process.
 """
 
 import argparse
@@ -14,7 +18,9 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +55,45 @@ def measure(method: str, queries: int, candidates: int, width: int, k: int) -> d
     return {"seconds": seconds, "mib": peak() - before, "p@1": right}
 
 
+def translations(sentences: int, width: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Memory-mapped float16 vectors of both sides, in the same order.
+
+    Sentences lie around 10,000 topics, so that neighbours compete; a translation has cosine 0.8 or
+    so with its sentence.
+    """
+    rng = np.random.default_rng(0)
+    topics = rng.standard_normal((10_000, width), np.float32)
+    shape, block = (sentences, width), 1 << 16
+    sides = [
+        np.lib.format.open_memmap(folder / f"{side}.npy", "w+", np.float16, shape)
+        for side in ("src", "tgt")
+    ]
+    for start in range(0, sentences, block):
+        rows = min(block, sentences - start)
+        meaning = topics[rng.integers(0, len(topics), rows)]
+        meaning = meaning + rng.standard_normal((rows, width), np.float32)
+        for side in sides:
+            noise = 0.7 * rng.standard_normal((rows, width), np.float32)
+            side[start : start + rows] = meaning + noise
+    return sides[0], sides[1]
+
+
+def mine(sentences: int, width: int) -> None:
+    """Prints seconds, memory and how many of the pairs were found."""
+    from lightxling.evaluate import mining
+
+    with tempfile.TemporaryDirectory() as folder:
+        src, tgt = translations(sentences, width, Path(folder))
+        start = time.perf_counter()
+        found = mining.mine(src, tgt, search=mining.faiss_search())
+        seconds = time.perf_counter() - start
+    right = np.count_nonzero(found.src == found.tgt)
+    print(
+        f"{sentences:,} x {sentences:,}, width {width}: {seconds:,.0f} s, {peak():,.0f} MiB, "
+        f"{right:,} of {sentences:,} pairs among the {len(found):,} mined"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=2000)
@@ -57,7 +102,11 @@ def main() -> None:
     parser.add_argument("--k", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--method", choices=["lightxling", "faiss"], help=argparse.SUPPRESS)
+    parser.add_argument("--mine", type=int, metavar="N", help="mine N by N sentences instead")
     args = parser.parse_args()
+    if args.mine:
+        mine(args.mine, args.width)
+        return
     if args.method:
         sizes = args.queries, args.candidates, args.width, args.k[0]
         print(json.dumps(measure(args.method, *sizes)))
