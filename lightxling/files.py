@@ -24,6 +24,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = _beside(path)
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from None
@@ -54,6 +55,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file is on the disk: a power cut must not empty what was renamed."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, values: dict) -> None:

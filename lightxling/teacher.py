@@ -19,11 +19,8 @@ from lightxling.config import Config, ObjectivesConfig, UserError
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.readers import Source
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.corpus.vectors import SentenceVectors, prepare_vectors
+from lightxling.corpus.vectors import Encode, SentenceVectors, prepare_vectors
 from lightxling.encoder import Encoder, Lines
-from lightxling.objectives.combine import read_sides
-
-Encode = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +36,13 @@ class Teacher:
     sha256: str
     languages: tuple[str, ...]
     load: Callable[[], Encode]
+
+
+def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
+    """The sides of a pair whose teacher vectors the objectives read, given the pair's pivot."""
+    labels = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
+    sides = labels[objectives.soft.labels] if objectives.soft.weight else set()
+    return sides | ({pivot} if objectives.regression.weight else set())
 
 
 def is_needed(objectives: ObjectivesConfig) -> bool:

@@ -32,6 +32,7 @@ from lightxling.objectives.distillation import (
     teacher_similarities,
     vector_regression,
 )
+from lightxling.teacher import read_sides
 
 B, D, T = 6, 5, 7
 RNG = np.random.default_rng(3)
@@ -268,7 +269,7 @@ def test_objectives_read_the_sides_they_need():
             soft=SoftConfig(**soft),
             regression=dataclasses.replace(base.regression, weight=regression),
         )
-        return combine.read_sides(objectives, pivot)
+        return read_sides(objectives, pivot)
 
     assert sides(1) == set()
     assert sides(1, weight=1.0) == {1}

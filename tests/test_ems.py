@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from changes import change
 
 from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, load, validate
 from lightxling.model import build as models
@@ -18,17 +19,6 @@ from lightxling.train.optimizer import learning_rate
 VOCAB, LANGUAGES = 23, 5
 SMALL = ModelConfig(layers=1, width=8, heads=2, feedforward=12, max_length=9)
 EMS = load("ems").objectives
-
-
-def change(objectives: ObjectivesConfig, **changes) -> ObjectivesConfig:
-    """change(objectives, tokens__decoder="tied")"""
-    for key, value in changes.items():
-        part, field = key.split("__")
-        objectives = dataclasses.replace(
-            objectives,
-            **{part: dataclasses.replace(getattr(objectives, part), **{field: value})},
-        )
-    return objectives
 
 
 @functools.cache

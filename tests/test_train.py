@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from changes import change
 
 from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
 from lightxling.corpus.prepare import prepare
@@ -33,16 +34,6 @@ from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
 from lightxling.train.sharding import make_mesh, put_batch, shardings
-
-
-def change(config: Config, **changes) -> Config:
-    """change(config, train__pairs=3): a config with nested fields replaced."""
-    for key, value in changes.items():
-        part, field = key.split("__")
-        config = dataclasses.replace(
-            config, **{part: dataclasses.replace(getattr(config, part), **{field: value})}
-        )
-    return config
 
 
 def records(run: Path) -> list[dict]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from changes import change
 
 from lightxling.bundle import read_run, read_run_params
 from lightxling.config import (
@@ -66,16 +67,6 @@ def base(tmp_path_factory) -> Config:
             checkpoint_every=4,
         ),
     )
-
-
-def change(config: Config, **changes) -> Config:
-    """change(config, train__pairs=3): a config with nested fields replaced."""
-    for key, value in changes.items():
-        part, field = key.split("__")
-        config = dataclasses.replace(
-            config, **{part: dataclasses.replace(getattr(config, part), **{field: value})}
-        )
-    return config
 
 
 @pytest.fixture(scope="module")

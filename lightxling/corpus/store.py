@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.config import UserError
+from lightxling.files import sync
 
 FORMAT = 1
 MAX_TOKENS = 512  # per sentence; the model may cut further
@@ -242,7 +243,7 @@ class StoreWriter:
         os.replace(tokenizer, self.folder / "tokenizer.model")
         files = {}
         for name in _FILES:
-            _sync(self.folder / name)
+            sync(self.folder / name)
             files[name] = {
                 "bytes": (self.folder / name).stat().st_size,
                 "sha256": file_sha256(self.folder / name),
@@ -259,11 +260,5 @@ class StoreWriter:
         manifest["checksum"] = _checksum(manifest)
         path = self.folder / "manifest.json"
         path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
-        _sync(path)
+        sync(path)
         os.replace(self.folder, final)
-
-
-def _sync(path: Path) -> None:
-    """Waits until `path` is on the disk: a power cut must not empty a store that was renamed."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from lightxling.config import Config, UserError, fingerprint
 from lightxling.corpus.prepare import lock, training_texts
 from lightxling.corpus.store import Store, file_sha256
+from lightxling.files import atomic, sync, write_json
 
 FORMAT = 1
 _CHUNK = 1024  # sentences between two writes
@@ -159,11 +160,13 @@ def _compute(
     index = np.load(work / "index.npy")
     sentences = int(index.max()) + 1
     width = _encode_all(work, sentences, load, progress)
-    for name in ("sentences.txt", "done.json"):
-        (work / name).unlink()
+    names = ("index.npy", "vectors.bin")
+    for leftover in work.iterdir():
+        if leftover.name not in names:
+            leftover.unlink()
     files = {
         name: {"bytes": (work / name).stat().st_size, "sha256": file_sha256(work / name)}
-        for name in ("index.npy", "vectors.bin")
+        for name in names
     }
     manifest = {
         "format": FORMAT,
@@ -174,9 +177,7 @@ def _compute(
         "width": width,
         "files": files,
     }
-    with open(work / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, ensure_ascii=False)
-        _sync(file)
+    write_json(work / "manifest.json", manifest)
 
 
 def _collect(
@@ -205,14 +206,12 @@ def _collect(
                     numbers[i] = known[key]
                 index[start + chosen, side] = numbers
             start += len(rows)
-        _sync(file)
+    sync(work / "sentences.txt")
     for leftover in work.iterdir():
         if leftover.name != "sentences.txt":
             leftover.unlink()
-    with open(work / "index.writing", "wb") as file:
+    with atomic(work / "index.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, index)
-        _sync(file)
-    os.replace(work / "index.writing", work / "index.npy")
 
 
 def _encode_all(
@@ -232,9 +231,10 @@ def _encode_all(
         for texts in _chunks(work / "sentences.txt", state["done"]):
             vectors = _checked(encode(texts), texts, state["width"])
             file.write(vectors.tobytes())
-            _sync(file)
+            file.flush()
+            sync(work / "vectors.bin")
             state = {"done": state["done"] + len(texts), "width": vectors.shape[1]}
-            _note(work / "done.json", state)
+            write_json(work / "done.json", state)
             if time.monotonic() - spoken > _TALK:
                 spoken = time.monotonic()
                 rate = (state["done"] - begun) / (spoken - started)
@@ -278,17 +278,3 @@ def _checked(vectors: np.ndarray, texts: list[str], width: int) -> np.ndarray:
             "large for float16"
         )
     return half
-
-
-def _note(path: Path, values: dict[str, int]) -> None:
-    temporary = path.with_name(path.name + ".writing")
-    with open(temporary, "w") as file:
-        json.dump(values, file)
-        _sync(file)
-    os.replace(temporary, path)
-
-
-def _sync(file) -> None:
-    """Waits until an open file is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())

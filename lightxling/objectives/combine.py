@@ -165,13 +165,6 @@ def active(objectives: ObjectivesConfig) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
-def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
-    """The sides of a pair whose teacher vectors the objectives read, given the pair's pivot."""
-    labels = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
-    sides = labels[objectives.soft.labels] if objectives.soft.weight else set()
-    return sides | ({pivot} if objectives.regression.weight else set())
-
-
 def encode(
     objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
 ) -> Float[Array, "N 2 B D"]:
