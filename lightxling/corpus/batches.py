@@ -118,8 +118,8 @@ class Batches:
 
     `batches[step]` is a tuple: int32 arrays tokens [B, 2, L], masked [B] (`draw_masked`) and
     languages [B, 2], those of the sides, followed by what `teacher` has of the rows
-    (`SentenceVectors.pick`) where there is one. With several processes each gets its own contiguous
-    share of the rows.
+    (`SentenceVectors.pick`) where there is one. With several processes each has its own rows of
+    every batch (`local`).
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
     that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
@@ -140,8 +140,7 @@ class Batches:
         temperature: float = 1.0,
         batch_languages: Literal["mixed", "single"] = "mixed",
         teacher: SentenceVectors | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
+        local: np.ndarray | None = None,
     ):
         """
         Args:
@@ -150,6 +149,7 @@ class Batches:
             group is language s.
           temperature: of the sampling over language pairs, see `draws_per_epoch`.
           batch_languages: whether a batch mixes language pairs or holds a single one.
+          local: int, the places of a batch that this process fills; None: all.
         """
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.maskable, self.teacher = maskable, teacher
@@ -162,8 +162,7 @@ class Batches:
         self.buckets = np.array(bucket_lengths(buckets, max_length))
         longest = np.minimum(split.lengths.max(axis=1), max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
-        share = batch_size // process_count
-        self.local = slice(process_index * share, (process_index + 1) * share)
+        self.local = slice(None) if local is None else local
         self.group_rows = np.bincount(split.group, minlength=len(weights))
         self.draws = draws_per_epoch(self.group_rows, weights, self.group_pair, temperature)
         self.rows_per_epoch = int(self.draws.sum())

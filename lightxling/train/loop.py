@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from lightxling import teacher as teachers
-from lightxling.config import Config, UserError, validate
+from lightxling.config import Config, UserError, fingerprint, to_dict, validate
 from lightxling.corpus.batches import Batches, bucket_lengths
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
@@ -30,13 +30,13 @@ from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
-from lightxling.train import checkpoint, memory
+from lightxling.train import checkpoint, memory, processes
 from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress, peak_memory
-from lightxling.train.sharding import make_mesh, put_batch, shardings
+from lightxling.train.sharding import local_rows, make_mesh, put_batch, shardings
 from lightxling.train.warm_start import read_origin, warm_start
 from lightxling.train.workdir import check_workdir, describe
 
@@ -150,9 +150,16 @@ def check_finite(records: list[dict], terms: list[str], allowed: int, skipped: i
 
 
 def make_batches(
-    config: Config, store: Store, maskable: np.ndarray, teacher: SentenceVectors | None = None
+    config: Config,
+    store: Store,
+    maskable: np.ndarray,
+    teacher: SentenceVectors | None = None,
+    local: np.ndarray | None = None,
 ) -> Batches:
     """This process's share of the training batches.
+
+    Args:
+      local: places of a batch that this process fills; None: all.
 
     Raises:
       UserError: the pairs do not fill one batch; with `batch_languages=single`, those of one
@@ -172,8 +179,7 @@ def make_batches(
         temperature=config.train.sampling_temperature,
         batch_languages=config.train.batch_languages,
         teacher=teacher,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        local=local,
     )
     if not batches.steps_per_epoch:
         raise UserError(
@@ -244,8 +250,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
     """
-    with checkpoint.full_disk_explained(workdir):
-        return _train(config, workdir, console or Console(highlight=False))
+    console = console or Console(highlight=False)
+    with checkpoint.full_disk_explained(workdir), processes.ending_together():
+        # what the first process says holds for all
+        return _train(config, workdir, console if processes.is_first() else Console(quiet=True))
 
 
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
@@ -259,12 +267,18 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     )
     teacher = teachers.find(config)
     store = Store.open(prepare(config, progress=say))
+    processes.check_same(
+        "settings or data",
+        fingerprint([to_dict(config), store.manifest]),
+        "start all of them with the same command line, on the same files",
+    )
     check_workdir(workdir, config, store, teacher.sha256 if teacher else None)
     taught = teachers.sentence_vectors(config, store, teacher, progress=say) if teacher else None
     tokenizer = Tokenizer.load(store.tokenizer_path)
     is_word = config.objectives.tokens.maskable == "words"
     maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
-    batches = make_batches(config, store, maskable, taught)
+    local = local_rows(mesh, config.train.batch_size)
+    batches = make_batches(config, store, maskable, taught, local)
     per_epoch = batches.steps_per_epoch
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
 
@@ -301,14 +315,19 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     if origin and not int(state.step):
         state = state._replace(params=warm_start(origin, state.params, store.languages, say))
 
-    is_first = jax.process_index() == 0
-    (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    if is_first:
+    if processes.is_first():
+        (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
         about = describe(config, store, vocab_size, state.params)
         if taught:
             about["teacher"] = {**taught.manifest["teacher"], "width": taught.width}
         write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
+    processes.wait("workdir")
+    if not (workdir / "config.json").exists():
+        raise UserError(
+            f"--workdir {workdir} is not the folder that process 0 writes to; give one on a file "
+            "system that all hosts share"
+        )
     say(
         f"{models.count(state.params):,} parameters "
         f"({models.count(state.params['encoder']):,} in the encoder), "
@@ -316,14 +335,16 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
 
-    encode = make_encode(graphdef)
+    encode = make_encode(graphdef, mesh)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
-    start, skipped = int(state.step), 0
+    start, skipped, is_alone = int(state.step), 0, jax.process_count() == 1
     names, seen = pair_names(batches, store), batches.pair_counts(0, start)
     scores: dict[str, float] = {}
     with (
-        Progress(workdir, start=start, stop=steps, console=console) as progress,
+        Progress(
+            workdir if processes.is_first() else None, start=start, stop=steps, console=console
+        ) as progress,
         stop_on_signals() as stop,
         Trace(
             workdir / "profile", start=start, stop=steps, count=config.train.profile_steps
@@ -339,14 +360,18 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             waited += time.perf_counter() - asked
             slots, filled = slots + batch.tokens.size, filled + np.count_nonzero(batch.tokens)
             trace.before(step, state)
-            state, metrics = train_step(state, put_batch(batch, mesh))
+            state, metrics = train_step(state, put_batch(batch, mesh, config.train.batch_size))
             pending.append({"step": step, **metrics})
 
-            is_stopped = stop.is_set()  # asked once, so that what stops also saves
+            is_log = step % config.train.log_every == 0
+            # asked once, so that what stops also saves; several processes ask each other seldom
+            is_stopped = (
+                stop.is_set() if is_alone else is_log and processes.any_of_all(stop.is_set())
+            )
             is_last = step == steps or is_stopped
             is_dev = store.dev.rows and (step % config.train.dev_every == 0 or step == steps)
             is_save = step % config.train.checkpoint_every == 0 or is_last
-            if not (is_dev or is_save or step % config.train.log_every == 0):
+            if not (is_dev or is_save or is_log):
                 continue
 
             records, pending = jax.device_get(pending), []
@@ -379,8 +404,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
                     state = state._replace(best=best)
                     checkpoint.save(workdir / "best", state.params)
-            if is_first:
-                progress.log(record, terms)
+            progress.log(record, terms)
             if is_save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)
