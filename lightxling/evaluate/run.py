@@ -9,11 +9,12 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -293,10 +294,8 @@ def mine_files(
         )
     if settings.threshold is not None:
         mined = mined.above(settings.threshold)
-    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for score, i, j in zip(mined.score, mined.src, mined.tgt, strict=True):
-            one, other = (text.replace("\t", " ") for text in (texts[0][i], texts[1][j]))
-            file.write(f"{score:.4f}\t{one}\t{other}\n")
+    pairs = ((texts[0][i], texts[1][j]) for i, j in zip(mined.src, mined.tgt, strict=True))
+    write_pairs(output, mined.score, pairs)
     console.print(f"{len(mined):,} pairs in {output}", markup=False)
     return {
         "sentences": [len(side) for side in texts],
@@ -307,6 +306,16 @@ def mine_files(
             "search": round(time.perf_counter() - encoded, 3),
         },
     }
+
+
+def write_pairs(
+    output: Path, scores: Float[np.ndarray, " M"], pairs: Iterable[tuple[str, str]]
+) -> None:
+    """Writes `score<TAB>source<TAB>target`, a pair a line."""
+    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for score, (one, other) in zip(scores, pairs, strict=True):
+            one, other = one.replace("\t", " "), other.replace("\t", " ")
+            file.write(f"{score:.4f}\t{one}\t{other}\n")
 
 
 def _unit_vectors(encode: Encode, texts: list[str], path: Path, chunk: int = 50_000) -> np.ndarray:
