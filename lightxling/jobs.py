@@ -34,9 +34,6 @@ JOB, MANIFEST = "job.json", "manifest.json"
 FORMAT = "lightxling vectors 1"
 PARTS_AT_ONCE = 64
 """Parts of candidates that one task of mining compares with one part of queries."""
-RETRIES = 20
-"""Times that a task is given to another worker before the job fails: a machine that is taken away
-is normal, a sentence that kills every worker is not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +103,6 @@ def encode_files(
         _Read(paths, part),
         num_cpus=0,  # or the workers leave no core to read with
         compute=ray.data.TaskPoolStrategy(size=min(len(files), 4)),
-        max_retries=RETRIES,
     )
     done: dict[tuple[int, int], int] = {}
     ended = set()
@@ -231,7 +227,7 @@ class Vectors:
             raise UserError(f"{folder} is not finished; type its encode command again")
         try:
             found = from_dict(cls, json.loads((folder / MANIFEST).read_text()))
-        except (OSError, ValueError, UserError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
             raise UserError(
                 f"{folder} is no folder of vectors ({error}); "
                 "lightxling encode MODEL FILES -o FOLDER --engine ray makes one"
@@ -458,7 +454,6 @@ def _results(dataset, mapper: type, settings, workers: Workers) -> Iterator[dict
         num_cpus=workers.cpus,
         num_gpus=workers.gpus or None,
         runtime_env={"env_vars": threads},
-        max_task_retries=RETRIES,
     )
     try:
         yield from mapped.iter_rows()
@@ -502,8 +497,9 @@ def _open_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
     if (folder / JOB).exists():
         try:
             before = json.loads((folder / JOB).read_text())
-        except ValueError:
-            before = {}
+        except (ValueError, RecursionError):
+            before = None
+        before = before if isinstance(before, dict) else {}
         changed = sorted(key for key in job if before.get(key) != job[key])
         if changed:
             raise UserError(

@@ -268,8 +268,15 @@ def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
             os.link(vectors / part.name, sides[-1] / part.name)
         manifest = jobs.dataclasses.asdict(jobs.dataclasses.replace(whole, parts=tuple(parts)))
         jobs.write_json(sides[-1] / "manifest.json", manifest)
-    shown = []
-    with one_worker_killed("_Nearest", lambda: len(workers_of("_Nearest")) == 3) as killed:
+    shown, merged = [], []
+    merge = jobs.merge_nearest
+
+    def counted(*args):
+        merged.append(merge(*args))
+        return merged[-1]
+
+    monkeypatch.setattr(jobs, "merge_nearest", counted)
+    with one_worker_killed("_Nearest", lambda: 2 < len(merged) < 500) as killed:
         found = jobs.mine_folders(
             encoder.fingerprint,
             *sides,
@@ -293,6 +300,7 @@ def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
 
 @pytest.mark.ray
 def test_a_killed_command_goes_on_with_the_parts_that_lack(cluster, encoder, tmp_path):
+    (tmp_path / "model").mkdir()
     write(bundle(), tmp_path / "model", "safetensors")
     text = lines(20 * jobs.SLAB, 2)
     (tmp_path / "a.txt").write_text("".join(line + "\n" for line in text))
