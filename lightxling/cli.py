@@ -151,7 +151,7 @@ def encode(
     model: Model,
     files: tyro.conf.Positional[tuple[str, ...]] = ("-",),
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("vectors.npy"),
-    checkpoint: str = "best",
+    checkpoint: str | None = None,
     batch_size: int = 256,
     normalize: bool = True,
     engine: Literal["here", "ray"] = "here",
@@ -169,7 +169,7 @@ def encode(
       files: a text file (.gz too); - is standard input. With --engine ray, one or many files.
       output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
         a new folder of Parquet files.
-      checkpoint: of a run: best, last or a step.
+      checkpoint: of a run: best (the default), last or a step.
       batch_size: sentences computed together, at most.
       normalize: scale vectors to length 1.
       engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`).

@@ -14,6 +14,8 @@ from jax.sharding import SingleDeviceSharding
 from lightxling.config import UserError
 
 CHECKSUMS = "checksums.json"
+PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8)
+"""Three years: orbax asks the wall clock, and one that jumps must not end a run."""
 
 
 def digest(path: Path) -> dict[str, str]:
@@ -51,7 +53,7 @@ def save(path: Path, tree: Any) -> None:
     temporary = path.with_name(path.name + ".writing")
     try:
         with full_disk_explained(path.parent):
-            with ocp.StandardCheckpointer() as checkpointer:
+            with ocp.StandardCheckpointer(async_options=PATIENT) as checkpointer:
                 checkpointer.save(temporary, tree, force=True)
             if jax.process_index() == 0:
                 checksums = temporary / CHECKSUMS
@@ -98,8 +100,8 @@ def latest_whole(folder: Path, warn=print) -> int | None:
 def prune(folder: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints, and what a killed run left half-written."""
     if jax.process_index() == 0:
-        for step in steps(folder)[:-keep]:
-            shutil.rmtree(folder / str(step))
+        for step in steps(folder)[:-keep]:  # half of one must not have the name of a step
+            (folder / str(step)).rename(folder / f"{step}.old")
         for leftover in [*folder.glob("*.writing*"), *folder.glob("*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
 
