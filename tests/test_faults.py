@@ -70,34 +70,34 @@ def newest_whole(folder: Path) -> int:
 def test_kill_9_at_50_moments_of_saving_loses_no_saved_checkpoint(server, tmp_path):
     """Only saving, pruning and restoring, over and over: almost every moment is within them."""
     rng = random.Random(0)
-    steps = 4
-    for warm in ("warm", "0"):
+    log = tmp_path / "log"
+    for name in ("warm", "timed"):
         start = time.monotonic()
-        log, folder = tmp_path / "log", str(tmp_path / warm)
-        assert server.run("save_many", log, folder=folder, steps=steps) == 0, log.read_text()
+        folder = str(tmp_path / name)
+        assert server.run("save_many", log, folder=folder, steps=3) == 0, log.read_text()
     duration = time.monotonic() - start
-    kills = halves = runs = 0
-    while kills < 50:
-        runs += 1
-        folder = tmp_path / str(runs)
-        folder.mkdir()
-        (folder / "journal").touch()
-        ended = -9
-        while ended == -9:
-            after = rng.uniform(0, duration)
-            ended = server.run("save_many", folder / "log", after, folder=str(folder), steps=steps)
-            kills += ended == -9
-            halves += any(folder.glob("**/*.writing*")) or any(folder.glob("**/*.old"))
-            lines = (folder / "journal").read_text().splitlines()
-            saved = max([int(line.split()[1]) for line in lines if "saved" in line], default=0)
-            assert newest_whole(folder / "checkpoints") >= saved
-            best = folder / "best"
-            assert checkpoint.is_whole(best) or not best.exists()
-        assert ended == 0, (folder / "log").read_text()
-        assert "damaged" not in (folder / "log").read_text()
-        assert newest_whole(folder / "checkpoints") == steps
-        assert arrays(best)["['moment']"][0, 0] == steps / 4
-    assert halves  # some of them were half-written
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    journal = folder / "journal"
+    journal.touch()
+    saved = halves = 0
+    for _ in range(50):
+        after = rng.uniform(0, duration)
+        ended = server.run("save_many", log, after, folder=str(folder), steps=10**6)
+        assert ended == -9, log.read_text()
+        halves += any(folder.rglob("*.writing*")) or any(folder.rglob("*.old"))
+        lines = journal.read_text().splitlines()
+        saved = max([int(line.split()[1]) for line in lines if "saved" in line], default=0)
+        assert newest_whole(folder / "checkpoints") >= saved
+        assert checkpoint.is_whole(folder / "best") or not (folder / "best").exists()
+    assert halves  # some were half-written
+    assert saved
+    assert server.run("save_many", log, folder=str(folder), steps=saved + 3) == 0, log.read_text()
+    assert newest_whole(folder / "checkpoints") == saved + 3
+    assert arrays(folder / "best")["['moment']"][0, 0] == (saved + 3) / 4
+    assert {path.name for path in folder.iterdir()} == {"best", "checkpoints", "journal"}
+    assert len(list((folder / "checkpoints").iterdir())) == 2
+    assert "damaged" not in log.read_text()
 
 
 def killed_runs(server, tiny, tmp_path, count: int) -> None:
