@@ -12,7 +12,6 @@ because a worker died, is there once; and a job that was stopped goes on with th
 import collections
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import time
@@ -28,7 +27,7 @@ from lightxling.encoder import SLAB, Encoder, Lines
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest
 from lightxling.evaluate.run import MineSettings, write_pairs
-from lightxling.files import atomic, write_json
+from lightxling.files import atomic, parse_json, write_json
 
 JOB, MANIFEST = "job.json", "manifest.json"
 FORMAT = "lightxling vectors 1"
@@ -226,8 +225,8 @@ class Vectors:
         if folder.with_name(folder.name + ".writing").is_dir() and not folder.exists():
             raise UserError(f"{folder} is not finished; type its encode command again")
         try:
-            found = from_dict(cls, json.loads((folder / MANIFEST).read_text()))
-        except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
+            found = from_dict(cls, parse_json((folder / MANIFEST).read_bytes()))
+        except (OSError, ValueError, TypeError, UserError) as error:
             raise UserError(
                 f"{folder} is no folder of vectors ({error}); "
                 "lightxling encode MODEL FILES -o FOLDER --engine ray makes one"
@@ -496,8 +495,8 @@ def _open_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
         raise UserError(f"{folder} is in the way and not of a job; move it")
     if (folder / JOB).exists():
         try:
-            before = json.loads((folder / JOB).read_text())
-        except (ValueError, RecursionError):
+            before = parse_json((folder / JOB).read_bytes())
+        except ValueError:
             before = None
         before = before if isinstance(before, dict) else {}
         changed = sorted(key for key in job if before.get(key) != job[key])

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +14,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from changes import change
 
-from lightxling.config import to_dict
+from lightxling.config import (
+    Config,
+    CorpusConfig,
+    ModelConfig,
+    ObjectivesConfig,
+    SimilarityConfig,
+    TokenizerConfig,
+    TokensConfig,
+    TrainConfig,
+    to_dict,
+)
 from lightxling.train import checkpoint
 
 
@@ -100,69 +108,101 @@ def test_kill_9_at_50_moments_of_saving_loses_no_saved_checkpoint(server, tmp_pa
     assert "damaged" not in log.read_text()
 
 
-def killed_runs(server, tiny, tmp_path, count: int) -> None:
-    """Kills the trainer `count` times at random moments; every run that reaches its end must be
-    the uninterrupted one, bit for bit."""
-    every = 3
-    config = change(tiny, train__checkpoint_every=every, train__dev_every=4, train__log_every=1)
+EVERY = 3
+"""Steps between checkpoints."""
+
+
+@pytest.fixture(scope="module")
+def trained(server, corpus, tmp_path_factory):
+    """Settings, the folder of an uninterrupted run beside which others find what it compiled, and
+    the seconds that it took."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = Config(
+        corpus=CorpusConfig(
+            sources=(f"aa-bb={corpus}",), dev_share=0.1, store=str(folder / "stores")
+        ),
+        tokenizer=TokenizerConfig(vocab_size=300, model="unigram"),
+        model=ModelConfig(layers=1, width=16, heads=2, feedforward=16, max_length=32),
+        objectives=ObjectivesConfig(
+            tokens=TokensConfig(weight=0.0), similarity=SimilarityConfig(weight=0.0)
+        ),
+        train=TrainConfig(
+            pairs=16 * 12,
+            batch_size=16,
+            buckets=(32,),
+            log_every=1,
+            dev_every=4,
+            checkpoint_every=EVERY,
+        ),
+    )
     settings = to_dict(config)
-    straight, log = tmp_path / "straight", tmp_path / "log"
-    for workdir in (tmp_path / "warm", straight):  # the first one compiles and makes the store
+    for workdir in (folder / "warm", folder / "straight"):
         begin = time.monotonic()
+        log = folder / f"{workdir.name}.log"
         assert server.run("run", log, workdir=str(workdir), config=settings) == 0, log.read_text()
-    duration = time.monotonic() - begin
+    return settings, folder / "straight", time.monotonic() - begin
+
+
+def check_same(run: Path, straight: Path) -> None:
+    """The last and the best checkpoint and the losses, bit for bit."""
+    for name in ("checkpoints/12", "best"):
+        expected, found = arrays(straight / name), arrays(run / name)
+        assert expected.keys() == found.keys()
+        for leaf in expected:
+            np.testing.assert_array_equal(found[leaf], expected[leaf], err_msg=f"{name} {leaf}")
+    losses = [
+        [(record["step"], record["loss"]) for record in records(path)] for path in (run, straight)
+    ]
+    assert losses[0] == losses[1]
+
+
+def records(run: Path) -> list[dict]:
+    """Whole lines of the metrics."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def killed_runs(server, trained, tmp_path: Path, count: int) -> None:
+    """Kills the trainer `count` times at random moments; whenever it reaches its end, it must have
+    become the uninterrupted run, and another one is begun."""
+    settings, straight, duration = trained
     rng = random.Random(count)
     kills = runs = 0
     while kills < count:
         runs += 1
-        workdir = tmp_path / f"run{runs}"
-        checkpoints, log = workdir / "checkpoints", tmp_path / f"log{runs}"
+        workdir = straight.with_name(f"run-{count}-{runs}")
+        log = tmp_path / f"log{runs}"
         ended, before = -9, 0
         while ended == -9:
-            after = rng.uniform(0, duration)
+            after = rng.uniform(0, duration) if kills < count else None
             ended = server.run("run", log, after, workdir=str(workdir), config=settings)
             kills += ended == -9
-            metrics = workdir / "metrics.jsonl"
-            lines = metrics.read_text().splitlines() if metrics.exists() else []
-            whole = newest_whole(checkpoints)
+            whole = newest_whole(workdir / "checkpoints")
             assert whole >= before
-            if lines and lines[-1].endswith("}"):
-                logged = json.loads(lines[-1])["step"]  # before the checkpoint of the same step
-                assert whole >= (logged - 1) // every * every
             before = whole
+            if logged := records(workdir):  # before the checkpoint of the same step
+                assert whole >= (logged[-1]["step"] - 1) // EVERY * EVERY
         assert ended == 0, log.read_text()
         assert "damaged" not in log.read_text()
-        for name in ("checkpoints/12", "best"):
-            expected, found = arrays(straight / name), arrays(workdir / name)
-            assert expected.keys() == found.keys()
-            for leaf in expected:
-                np.testing.assert_array_equal(found[leaf], expected[leaf], err_msg=f"{name} {leaf}")
-        losses = [
-            [(r["step"], r["loss"]) for r in map(json.loads, path.read_text().splitlines())]
-            for path in (workdir / "metrics.jsonl", straight / "metrics.jsonl")
-        ]
-        assert losses[0] == losses[1]
-        shutil.rmtree(workdir)
+        check_same(workdir, straight)
 
 
-def test_kill_9_at_random_moments_of_training_ends_in_the_same_numbers(server, tiny, tmp_path):
-    killed_runs(server, tiny, tmp_path, 6)
+def test_kill_9_at_random_moments_of_training_ends_in_the_same_numbers(server, trained, tmp_path):
+    killed_runs(server, trained, tmp_path, 3)
 
 
 @pytest.mark.slow
-def test_kill_9_at_50_random_moments_of_training(server, tiny, tmp_path):
-    killed_runs(server, tiny, tmp_path, 50)
+def test_kill_9_at_50_random_moments_of_training(server, trained, tmp_path):
+    killed_runs(server, trained, tmp_path, 50)
 
 
-def test_a_clock_that_jumps_changes_nothing(server, tiny, tmp_path):
-    config = to_dict(change(tiny, train__log_every=1))
-    for name, clock in (("straight", 0), ("jumping", 7)):
-        arguments = {"workdir": str(tmp_path / name), "config": config, "clock": clock}
-        assert server.run("run", tmp_path / "log", **arguments) == 0, (tmp_path / "log").read_text()
-    expected = arrays(tmp_path / "straight/checkpoints/12")
-    for name, leaf in arrays(tmp_path / "jumping/checkpoints/12").items():
-        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
-    lines = (tmp_path / "jumping" / "metrics.jsonl").read_text().splitlines()
-    for record in map(json.loads, lines):
+def test_a_clock_that_jumps_changes_nothing(server, trained):
+    settings, straight, _ = trained
+    run, log = straight.with_name("jumping"), straight.with_name("jumping.log")
+    ended = server.run("run", log, workdir=str(run), config=settings, clock=7)
+    assert ended == 0, log.read_text()
+    check_same(run, straight)
+    for record in records(run):
         assert record["pairs_per_second"] > 1  # 16 pairs took no day
         assert 0 <= record["input_wait"] <= 1

@@ -26,7 +26,7 @@ from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Settings, Unit, select
-from lightxling.files import atomic, write_json
+from lightxling.files import atomic, parse_json, write_json
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -157,9 +157,11 @@ def unit_key(fingerprint: str, unit: Unit, settings: dict[str, Any]) -> str:
 def load_results(path: Path) -> Results:
     """What an evaluation file holds; nothing when it is missing or damaged."""
     try:
-        whole = json.loads(path.read_text())
-        return whole if isinstance(whole.get("results"), dict) else {"results": {}}
-    except (OSError, ValueError, AttributeError):
+        whole = parse_json(path.read_bytes())
+        units = whole["results"].items()
+        scored = {name: unit for name, unit in units if isinstance(unit["scores"], dict)}
+        return {**whole, "results": scored}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"results": {}}
 
 

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from lightxling.config import UserError
+from lightxling.files import parse_json
 
 CHECKSUMS = "checksums.json"
 PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8)
@@ -76,7 +77,7 @@ def save(path: Path, tree: Any) -> None:
 def is_whole(path: Path) -> bool:
     """Whether every file of a checkpoint has the content that was written."""
     try:
-        return json.loads((path / CHECKSUMS).read_text()) == digest(path)
+        return parse_json((path / CHECKSUMS).read_bytes()) == digest(path)
     except (OSError, ValueError):
         return False
 

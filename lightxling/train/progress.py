@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from lightxling.files import atomic
+from lightxling.files import atomic, parse_json
 
 
 def peak_memory() -> int:
@@ -55,14 +55,15 @@ class Progress:
         if not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_bytes().splitlines():
             try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:
+                at = parse_json(line)["step"]
+            except (ValueError, TypeError, KeyError):
                 continue
+            if isinstance(at, int) and at <= step:
+                kept.append(line + b"\n")
         with atomic(self.path) as temporary:
-            temporary.write_text("".join(kept))
+            temporary.write_bytes(b"".join(kept))
 
     def __enter__(self) -> "Progress":
         self.bar.start()
