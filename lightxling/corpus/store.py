@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.config import UserError
-from lightxling.files import sync
+from lightxling.files import map_array, sync
 
 FORMAT = 1
 MAX_TOKENS = 512  # per sentence; the model may cut further
@@ -149,8 +149,8 @@ def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
     try:
         # An empty file cannot be mapped.
         tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
-        offsets = np.load(folder / "offsets.npy", mmap_mode="r")
-        group = np.load(folder / "group.npy", mmap_mode="r")
+        offsets = map_array(folder / "offsets.npy")
+        group = map_array(folder / "group.npy")
     except (OSError, ValueError):
         raise _damaged(folder, "cannot be mapped") from None
     shapes = (offsets.shape, offsets.dtype, group.ndim, group.dtype)
