@@ -68,9 +68,9 @@ def encode_files(
     """Writes the vectors of all lines of text files into a folder of parts; returns their number.
 
     Columns of a part: `file` as given, `line` from 1, `text`, and `vector`, a list of fixed size.
-    The vectors are those of `Encoder.encode` on `part` lines of a file at a time: bit for bit on the
-    same processor with as many threads, and otherwise up to float32 rounding (1e-6). Empty lines
-    have zeros.
+    The vectors are those of `Encoder.encode` on `part` lines of a file at a time: bit for bit with
+    as many threads on the same processor, else up to float32 rounding (1e-6). Empty lines have
+    zeros.
 
     Args:
       files: text files (.gz too), one sentence a line.
