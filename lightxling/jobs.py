@@ -68,8 +68,9 @@ def encode_files(
     """Writes the vectors of all lines of text files into a folder of parts; returns their number.
 
     Columns of a part: `file` as given, `line` from 1, `text`, and `vector`, a list of fixed size.
-    The vectors are those of `Encoder.encode` on `part` lines of a file at a time, bit for bit where
-    the machines are the same; empty lines have zeros.
+    The vectors are those of `Encoder.encode` on `part` lines of a file at a time: bit for bit with
+    as many threads on the same processor, else up to float32 rounding (1e-6). Empty lines have
+    zeros.
 
     Args:
       files: text files (.gz too), one sentence a line.
@@ -263,7 +264,8 @@ def mine_folders(
 
     Neighbours are found exactly, a part of one side against `PARTS_AT_ONCE` of the other in a task;
     they are merged by cosine and row, so that it does not matter who is ready first. Scores, and
-    which pairs are kept, are computed in this process: it holds some 150 bytes a sentence.
+    which pairs are kept, are computed in this process: it holds about 150 bytes a sentence and the
+    text of the pairs.
 
     Args:
       encoder: fingerprint of the one whose vectors they should be.

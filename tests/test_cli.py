@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from export_samples import bundle
 
 from lightxling.cli import COMMANDS, main
+from lightxling.export import write
 
 
 def run(capsys, *argv) -> tuple[int, str]:
@@ -94,3 +97,16 @@ def test_bad_lines_are_counted_and_placed(capsys, corpus, tmp_path):
     assert code == 0, text
     assert "bad.tsv:3" in text
     assert "bad.tsv:4" in text
+
+
+def test_encode_reads_an_export_and_says_what_belongs_to_a_job(capsys, tmp_path):
+    model, text = tmp_path / "model", tmp_path / "a.txt"
+    model.mkdir()
+    write(bundle(), model, "safetensors")
+    text.write_text("the cat\n\nle chat\n")
+    code, said = run(capsys, "encode", model, text, "-o", tmp_path / "a.npy")
+    assert (code, np.load(tmp_path / "a.npy").shape) == (0, (3, 32)), said
+    code, said = run(capsys, "encode", model, text, text, "-o", tmp_path / "b.npy")
+    assert (code, "2 files are given; give one, or --engine ray" in said) == (2, True), said
+    code, said = run(capsys, "encode", model, text, "--dtype", "float16")
+    assert (code, "--engine ray" in said) == (2, True), said

@@ -16,8 +16,9 @@ from lightxling.files import parse_json
 from lightxling.train import processes
 
 CHECKSUMS = "checksums.json"
-PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8)
-"""Three years: orbax asks the wall clock, and one that jumps must not end a run."""
+PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8, create_directories_asynchronously=False)
+"""orbax waits by the wall clock, and one that jumps must not end a run: it waits for three years,
+and for nothing between its own threads."""
 
 
 def digest(path: Path) -> dict[str, str]:
