@@ -247,18 +247,18 @@ def read_run(path: Path) -> Run:
 
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
-    """All parameters of a run, heads included, as the tree of `lightxling.model.build`."""
+    """All parameters of a run, heads included, as the tree of `lightxling.model.parts`."""
     import jax
 
-    from lightxling.model import build
-    from lightxling.model.heads import heads_of
+    from lightxling.model.parts import initialise_tasks
     from lightxling.train.checkpoint import load_params
 
     initialise = functools.partial(
-        build.initialise,
-        run.config.model,
+        initialise_tasks,
+        run.config,
         run.vocab_size,
-        **heads_of(run.config.objectives, len(run.languages), run.teacher_width),
+        languages=len(run.languages),
+        teacher_width=run.teacher_width,
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
     return load_params(run.path, checkpoint, shapes)[0]

@@ -116,10 +116,11 @@ def draws_per_epoch(
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a tuple: int32 arrays tokens [B, 2, L], masked [B] (`draw_masked`) and
-    languages [B, 2], those of the sides, followed by what `teacher` has of the rows
-    (`SentenceVectors.pick`) where there is one. With several processes each gets its own contiguous
-    share of the rows.
+    `batches[step]` is a tuple: int32 arrays tokens [B, S, L], masked [B] (`draw_masked`, in one of
+    the first two sides) and languages [B, sides], those of the sides; then what `teacher` has of
+    the rows (`SentenceVectors.pick`) and their labels, where there are such (labels without a
+    teacher follow two Nones). S is the sides of the split and the hard negatives. With several
+    processes each gets its own contiguous share of the rows.
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
     that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
@@ -140,6 +141,7 @@ class Batches:
         temperature: float = 1.0,
         batch_languages: Literal["mixed", "single"] = "mixed",
         teacher: SentenceVectors | None = None,
+        negatives: np.ndarray | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -150,9 +152,10 @@ class Batches:
             group is language s.
           temperature: of the sampling over language pairs, see `draws_per_epoch`.
           batch_languages: whether a batch mixes language pairs or holds a single one.
+          negatives: int [rows, N], sentences (row * sides + side) that are added to each row.
         """
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.maskable, self.teacher = maskable, teacher
+        self.maskable, self.teacher, self.negatives = maskable, teacher, negatives
         if languages is None:
             languages = np.tile(np.arange(split.sides), (len(weights), 1))
         self.languages = languages.astype(np.int32)
@@ -160,7 +163,10 @@ class Batches:
         self.group_pair = pair.reshape(-1)
         """Number of each group's language pair, a row of `pairs` [P, sides]."""
         self.buckets = np.array(bucket_lengths(buckets, max_length))
-        longest = np.minimum(split.lengths.max(axis=1), max_length)
+        longest = split.lengths.max(axis=1)
+        if negatives is not None:
+            longest = np.maximum(longest, split.lengths.reshape(-1)[negatives].max(axis=1))
+        longest = np.minimum(longest, max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
         share = batch_size // process_count
         self.local = slice(process_index * share, (process_index + 1) * share)
@@ -227,12 +233,17 @@ class Batches:
         side, uniform = rng.integers(0, 2, len(rows)), rng.random(len(rows))
 
         sides = self.split.sides
-        segments = (rows[self.local, None] * sides + np.arange(sides)).reshape(-1)
-        tokens = gather(self.split.tokens, self.split.offsets, segments, length)
-        tokens = tokens.reshape(-1, sides, length)
+        local = rows[self.local]
+        segments = local[:, None] * sides + np.arange(sides)
+        if self.negatives is not None:
+            segments = np.concatenate([segments, self.negatives[local]], axis=1)
+        tokens = gather(self.split.tokens, self.split.offsets, segments.reshape(-1), length)
+        tokens = tokens.reshape(*segments.shape, length)
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
-        picked = self.teacher.pick(rows[self.local]) if self.teacher else ()
-        return tokens, masked, self.languages[self.split.group[rows[self.local]]], *picked
+        more = self.teacher.pick(local) if self.teacher else ()
+        if self.split.label is not None:
+            more = (*(more or (None, None)), self.split.label[local])
+        return tokens, masked, self.languages[self.split.group[local]], *more
 
     @property
     def longest(self) -> int:

@@ -548,11 +548,8 @@ def _labelled_rows(path: Path, columns: int) -> tuple[list[str], list[tuple[str,
     """Labels and texts of a file; a first line that names its columns says where they stand."""
     order = range(columns)
     rows = _rows(path, columns)
-    header = [name.strip().lower() for name in rows[0]]
-    if columns == 3 and {"label", "gold_label"} & set(header):
-        label = next(i for i, name in enumerate(header) if "label" in name)
-        order = [label, *(i for i in range(columns) if i != label)]
-        rows = rows[1:]
+    if columns == 3 and (named := readers.labelled_columns(rows[0])):
+        order, rows = named, rows[1:]
     labels = [row[order[0]].strip() for row in rows]
     if "" in labels:
         raise UserError(f"{path}: row {labels.index('') + 1} has an empty label")

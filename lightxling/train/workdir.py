@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -24,12 +25,14 @@ def commit() -> str | None:
         return None
 
 
-def describe(config: Config, store: Store, vocab_size: int, params) -> dict:
+def describe(
+    config: Config, store: Store, languages: Sequence[str], vocab_size: int, params
+) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
     return {
         "config": to_dict(config),
-        "languages": store.languages,
+        "languages": list(languages),
         "vocab_size": vocab_size,
         "parameters": {
             "encoder": models.count(params["encoder"]),
