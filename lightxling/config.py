@@ -304,7 +304,7 @@ class TaskConfig:
     sources: tuple[str, ...] = ()
     """Written as `corpus.sources`. quick_thought takes running text with one language,
     `en=books/*.txt`; inference takes `label<TAB>sentence<TAB>sentence` and sts
-    `score<TAB>sentence<TAB>sentence`, both written `en-en=FILE`."""
+    `score<TAB>sentence<TAB>sentence`, both written `en-en=FILE`. Empty: the task is left out."""
     batch_size: int = 0
     """Rows of its batches; 0: `train.batch_size`."""
     objectives: ObjectivesConfig = NOTHING
@@ -436,28 +436,29 @@ MAIN = "main"
 
 
 def tasks_of(config: Config) -> dict[str, Config]:
-    """Every task of a run as a run of its own, the main one first.
+    """Every task of a run as a run of its own, the main one first; those without text are left out.
 
     A task has its sources, objectives, batch size and share, and the rest from the run; only the
     main one has development pairs.
     """
-    train = config.train
     tasks = {MAIN: dataclasses.replace(config, tasks=())}
-    for task in config.tasks:
-        size = task.batch_size or train.batch_size
-        tasks[task.name] = dataclasses.replace(
-            config,
-            tasks=(),
-            corpus=dataclasses.replace(config.corpus, sources=task.sources, dev=(), dev_share=0.0),
-            objectives=task.objectives,
-            train=dataclasses.replace(
-                train,
-                share=task.share,
-                batch_size=size,
-                micro_batch=train.micro_batch if train.micro_batch < size else 0,
-            ),
-        )
-    return tasks
+    return tasks | {task.name: _alone(config, task) for task in config.tasks if task.sources}
+
+
+def _alone(config: Config, task: TaskConfig) -> Config:
+    train, size = config.train, task.batch_size or config.train.batch_size
+    return dataclasses.replace(
+        config,
+        tasks=(),
+        corpus=dataclasses.replace(config.corpus, sources=task.sources, dev=(), dev_share=0.0),
+        objectives=task.objectives,
+        train=dataclasses.replace(
+            train,
+            share=task.share,
+            batch_size=size,
+            micro_batch=train.micro_batch if train.micro_batch < size else 0,
+        ),
+    )
 
 
 ROWS = {"quick_thought": "text", "inference": "labels", "sts": "scores"}
@@ -579,13 +580,24 @@ def validate(config: Config) -> None:
             f"objectives.{odd} does not read translations, which the dev score needs; make it one "
             "of `tasks`, beside a main task that reads them"
         )
-    _validate_names(config)
-    for number, (name, task) in enumerate(tasks_of(config).items(), -1):
-        if name != MAIN:
-            try:
-                _validate_one(task)
-            except UserError as error:
-                raise UserError(f"tasks.{number} ({name}): {error}") from None
+    names = [MAIN]
+    for number, task in enumerate(config.tasks):
+        place = f"tasks.{number}"
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", task.name):
+            raise UserError(
+                f"{place}.name={task.name!r} should be a word of small letters, such as nli"
+            )
+        if task.name in names:
+            raise UserError(
+                f"{place}.name={task.name} is taken; all names differ, and none is {MAIN}"
+            )
+        names.append(task.name)
+        if task.batch_size < 0:
+            raise UserError(f"{place}.batch_size={task.batch_size} should not be negative")
+        try:
+            _validate_one(_alone(config, task))
+        except UserError as error:
+            raise UserError(f"{place} ({task.name}): {error}") from None
 
 
 def _validate_one(config: Config) -> None:
@@ -698,23 +710,6 @@ def _validate_ranking(ranking: RankingConfig) -> None:
         )
 
 
-def _validate_names(config: Config) -> None:
-    names = [MAIN]
-    for number, task in enumerate(config.tasks):
-        place = f"tasks.{number}"
-        if not re.fullmatch(r"[a-z][a-z0-9_-]*", task.name):
-            raise UserError(
-                f"{place}.name={task.name!r} should be a word of small letters, such as nli"
-            )
-        if task.name in names:
-            raise UserError(
-                f"{place}.name={task.name} is taken; all names differ, and none is {MAIN}"
-            )
-        names.append(task.name)
-        if task.batch_size < 0:
-            raise UserError(f"{place}.batch_size={task.batch_size} should not be negative")
-
-
 def _validate_teaching(config: Config) -> None:
     soft, ese, teacher = config.objectives.soft, config.objectives.ese, config.teacher
     if soft.teacher_temperature < 0:
@@ -800,10 +795,19 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
     if not new.model.dropout:  # otherwise other dropout is drawn
         harmless.add("train.micro_batch")
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
-    return {
+    changed = {
         key: (before.get(key), after.get(key))
         for key in {**after, **before}
-        if re.sub(r"^tasks\.\d+\.", "", key) not in harmless and before.get(key) != after.get(key)
+        if re.sub(r"^tasks\.\d+\.(?=objectives)", "", key) not in harmless
+        and before.get(key) != after.get(key)
+    }
+    both = min(len(old.tasks), len(new.tasks))  # of further tasks, the name tells enough
+    return {
+        key: values
+        for key, values in changed.items()
+        if not (match := re.match(r"tasks\.(\d+)\.(.+)", key))
+        or int(match[1]) < both
+        or match[2] == "name"
     }
 
 

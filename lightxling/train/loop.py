@@ -33,7 +33,8 @@ from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress, peak_memory
 from lightxling.train.sharding import put_batch, shardings
 from lightxling.train.tasks import (
-    find_teachers,
+    digests,
+    find_frozen,
     gradient_of,
     interleave,
     mesh_for,
@@ -215,11 +216,10 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     validate(config)
     origin = read_origin(config) if config.train.init_from else None
     mesh = mesh_for(config)
-    found = find_teachers(config)
+    frozen = find_frozen(config)
     stores = open_stores(config, say)
-    teacher = next(filter(None, found.values()), None)
-    check_workdir(workdir, config, stores[MAIN][1], teacher.sha256 if teacher else None)
-    run_tasks = open_tasks(stores, found, say)
+    check_workdir(workdir, config, stores[MAIN][1], digests(frozen))
+    run_tasks = open_tasks(stores, frozen, say)
     main, shares = run_tasks[0], tuple(task.config.train.share for task in run_tasks)
     turns = Turns(shares, config.train.task_order, config.train.seed)
     per_epoch, per_step = main.batches.steps_per_epoch, sum(shares) / shares[0]
@@ -263,6 +263,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         for task in run_tasks:
             if task.taught:
                 about["teacher"] = {**task.taught.manifest["teacher"], "width": task.taught.width}
+        about["miners"] = digests(frozen)["miners"]
         write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
     say(
@@ -283,7 +284,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     start, skipped = int(state.step), 0
     sizes = np.array([task.batches.batch_size for task in run_tasks])
     done = turns.counts(start)  # steps of each task
-    names, seen = pair_names(main.batches, languages), main.batches.pair_counts(0, done[0])
+    names, seen = pair_names(main.batches, languages), main.batches.pair_counts(0, int(done[0]))
     terms = [task.prefix + term for task in run_tasks for term in ("loss", *task.terms)]
     scores: dict[str, float] = {}
     with (
@@ -320,18 +321,18 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             record = {
                 "step": step,
                 "pairs": int(done @ sizes),
-                "epoch": done[0] / per_epoch,
+                "epoch": float(done[0] / per_epoch),
                 **means(records, terms),
                 "grad_norm": float(records[-1]["grad_norm"]),
                 "learning_rate": float(schedule(step - 1)),
-                "pairs_per_second": (done - logged) @ sizes / seconds,
+                "pairs_per_second": float((done - logged) @ sizes / seconds),
                 "input_wait": waited / seconds,
                 "padding": 1 - filled / slots,
                 "skipped": skipped,
                 "peak_memory": peak_memory(),
             }
             if len(names) > 1:
-                seen += main.batches.pair_counts(logged[0], done[0])
+                seen += main.batches.pair_counts(int(logged[0]), int(done[0]))
                 record |= {f"pairs/{n}": int(k) for n, k in zip(names, seen, strict=True)}
             if len(run_tasks) > 1:
                 for task, count, size in zip(run_tasks, done.tolist(), sizes.tolist(), strict=True):

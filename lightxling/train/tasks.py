@@ -6,12 +6,13 @@ runs have no other.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from lightxling import negatives
 from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, tasks_of
 from lightxling.corpus.batches import Batches
@@ -69,9 +70,29 @@ def mesh_for(config: Config) -> Mesh:
     return meshes[0]
 
 
-def find_teachers(config: Config) -> dict[str, teachers.Teacher | None]:
-    """The teacher of every task that asks for one, checked before anything expensive."""
-    return {name: teachers.find(task) for name, task in tasks_of(config).items()}
+class Frozen(NamedTuple):
+    """The trained encoders that a task asks, where it asks any."""
+
+    teacher: teachers.Teacher | None
+    miner: negatives.Miner | None
+
+
+def find_frozen(config: Config) -> dict[str, Frozen]:
+    """Those of every task, checked before anything expensive."""
+    return {
+        name: Frozen(teachers.find(task), negatives.find(task))
+        for name, task in tasks_of(config).items()
+    }
+
+
+def digests(frozen: dict[str, Frozen]) -> dict[str, Any]:
+    """What a run depends on beyond its settings: the teacher's sha256, and by task those of the
+    encoders that found the hard negatives."""
+    teachers_found = [one.teacher.sha256 for one in frozen.values() if one.teacher]
+    return {
+        "teacher": next(iter(teachers_found), None),
+        "miners": {name: one.miner.sha256 for name, one in frozen.items() if one.miner},
+    }
 
 
 def open_stores(config: Config, say: Callable[[str], None]) -> dict[str, tuple[Config, Store]]:
@@ -82,13 +103,13 @@ def open_stores(config: Config, say: Callable[[str], None]) -> dict[str, tuple[C
 
 def open_tasks(
     stores: dict[str, tuple[Config, Store]],
-    found: dict[str, teachers.Teacher | None],
+    frozen: dict[str, Frozen],
     say: Callable[[str], None],
 ) -> list[Task]:
     """The tasks of a run with everything that their batches need, the main one first.
 
     Args:
-      found: the teacher of each task.
+      frozen: the encoders that each task asks.
 
     Raises:
       UserError: a task has too little text, or scores that are out of their range.
@@ -97,13 +118,15 @@ def open_tasks(
     tokenizer = Tokenizer.load(stores[MAIN][1].tokenizer_path)
     tasks = []
     for name, (config, store) in stores.items():
-        teacher, taught = found[name], None
+        (teacher, miner), taught, hard = frozen[name], None, None
         if teacher:
             taught = teachers.sentence_vectors(config, store, teacher, progress=say)
+        if miner:
+            hard = negatives.sentence_negatives(config, store, miner, progress=say)
         check_scores(name, config, store)
         is_word = config.objectives.tokens.maskable == "words"
         maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
-        batches = make_batches(config, store, maskable, taught, languages=languages)
+        batches = make_batches(config, store, maskable, taught, hard=hard, languages=languages)
         tasks.append(Task(name, config, store, languages, batches, taught))
     return tasks
 
@@ -124,12 +147,13 @@ def make_batches(
     maskable: np.ndarray,
     teacher: SentenceVectors | None = None,
     *,
-    negatives: np.ndarray | None = None,
+    hard: np.ndarray | None = None,
     languages: Sequence[str] = (),
 ) -> Batches:
     """This process's share of the training batches of a task.
 
     Args:
+      hard: the hard negatives of every row.
       languages: codes of the run, by the numbers that batches have; empty: those of the store.
 
     Raises:
@@ -149,7 +173,7 @@ def make_batches(
         temperature=config.train.sampling_temperature,
         batch_languages=config.train.batch_languages,
         teacher=teacher,
-        negatives=negatives,
+        negatives=hard,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

@@ -3,9 +3,10 @@
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -49,14 +50,14 @@ def describe(
     }
 
 
-def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | None = None) -> None:
+def check_workdir(workdir: Path, config: Config, store: Store, frozen: Mapping[str, Any]) -> None:
     """Refuses to go on with a run whose mathematics would change.
 
     Args:
-      teacher: sha256 of the teacher, where there is one.
+      frozen: sha256 of the trained encoders that the run asks, see `tasks.digests`.
 
     Raises:
-      UserError: names the settings that differ, the tokenizer or the teacher.
+      UserError: names the settings that differ, the tokenizer, the teacher or the task.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -68,6 +69,7 @@ def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | No
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
         old_teacher = before.get("teacher", {}).get("sha256")
+        old_miners = before.get("miners", {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
@@ -82,7 +84,13 @@ def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | No
             f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
             "its corpus has changed. Choose another --workdir"
         )
-    if teacher != old_teacher:
+    for name, miner in frozen["miners"].items():
+        if old_miners.get(name) != miner:
+            raise UserError(
+                f"the hard negatives of the task {name} of {workdir} were found by another encoder "
+                "than what is now in objectives.ranking.mined_by; choose another --workdir"
+            )
+    if frozen["teacher"] != old_teacher:
         raise UserError(
             f"{workdir} was trained with another teacher than what is now in "
             f"{config.teacher.source}; choose another --workdir"
