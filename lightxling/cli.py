@@ -86,21 +86,31 @@ def train(args: list[str]) -> None:
     recipe, rest = with_recipe("train", args)
 
     def parsed(
-        workdir: Path, config: Annotated[Config, Unprefixed] = recipe
-    ) -> tuple[Path, Config]:
+        workdir: Path,
+        config: Annotated[Config, Unprefixed] = recipe,
+        coordinator_address: str | None = None,
+        num_processes: int | None = None,
+        process_id: int | None = None,
+    ) -> tuple[Path, Config, tuple[str | None, int | None, int | None]]:
         """Parsed by tyro.
 
         Args:
           workdir: folder of the run; a run that stands there already is resumed.
+          coordinator_address: HOST:PORT of process 0, where several processes train together; on
+            Slurm and Cloud TPU they find each other by themselves.
+          num_processes: how many train together.
+          process_id: which of them this is, from 0.
         """
-        return workdir, config
+        return workdir, config, (coordinator_address, num_processes, process_id)
 
-    workdir, config = parse(parsed, rest, name="train CONFIG", help=train)
+    workdir, config, place = parse(parsed, rest, name="train CONFIG", help=train)
     validate(config)
     from lightxling.encoder import keep_compiled
+    from lightxling.train import processes
     from lightxling.train.loop import train as run
 
     keep_compiled()
+    processes.start(*place)
     run(config, workdir)
 
 

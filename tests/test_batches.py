@@ -109,7 +109,7 @@ def test_rows_share_a_bucket_but_for_one_batch_in_each():
 def test_processes_share_the_rows_of_the_whole_batch():
     split = make_split()
     whole = make(split)
-    parts = [make(split, process_index=i, process_count=4) for i in range(4)]
+    parts = [make(split, local=places) for places in np.arange(8).reshape(4, 2)]
     for step in (0, 13):
         for k in range(3):
             joined = np.concatenate([part[step][k] for part in parts])
@@ -234,7 +234,7 @@ def test_languages_follow_the_rows():
         rows = tokens[:, 0, 0] - VOCAB
         np.testing.assert_array_equal(languages, LANGUAGES[split.group[rows]])
         assert len(np.unique(languages, axis=0)) == 2  # mixed
-    parts = [make_multilingual(split, process_index=i, process_count=4) for i in range(4)]
+    parts = [make_multilingual(split, local=places) for places in np.arange(16).reshape(4, 4)]
     joined = np.concatenate([part[5][2] for part in parts])
     np.testing.assert_array_equal(joined, make_multilingual(split)[5][2])
 

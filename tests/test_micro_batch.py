@@ -127,7 +127,9 @@ def one_step(mesh, micro_batch):
     state = jax.jit(functools.partial(initial_state, config, VOCAB, optimizer))()
     graphdef = models.structure(SMALL, VOCAB, token_head=True)
     gradient = value_and_grad(load_recipe("light").objectives, graphdef, micro_batch)
-    _, metrics = make_train_step(gradient, optimizer, seed=0)(state, put_batch(make_batch(), mesh))
+    _, metrics = make_train_step(gradient, optimizer, seed=0)(
+        state, put_batch(make_batch(), mesh, BATCH)
+    )
     return jax.device_get(metrics)
 
 

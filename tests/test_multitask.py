@@ -177,7 +177,7 @@ def stepped(config, name, devices):
         labels=(np.arange(8) % 3).astype(np.float32) if name == "nli" else None,
     )
     step = make_train_step(gradient, optimizer, 0, name)
-    state, metrics = step(state, put_batch(batch, mesh))
+    state, metrics = step(state, put_batch(batch, mesh, 8))
     return before, jax.device_get(state), jax.device_get(metrics)
 
 

@@ -213,7 +213,7 @@ def step_on(mesh_config, config, vocab=64):
     masked = rng.integers(0, 14, config.train.batch_size).astype(np.int32)
     history = []
     for _ in range(2):
-        state, metrics = step(state, put_batch(combine.Batch(tokens, masked), mesh))
+        state, metrics = step(state, put_batch(combine.Batch(tokens, masked), mesh, len(tokens)))
         history.append(jax.device_get(metrics))
     return history, jax.device_get(state.params), state
 

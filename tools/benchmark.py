@@ -192,7 +192,7 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     gradient = value_and_grad(config.objectives, graphdef, train.micro_batch)
     step = loop.make_train_step(gradient, optimizer, seed=0)
     local = combine.Batch(*random_pairs(config, batch=batch, length=length))
-    data = put_batch(local, mesh)
+    data = put_batch(local, mesh, batch)
 
     start = time.perf_counter()
     shapes = loop.batch_shapes(mesh, local, rows=batch, length=length)
@@ -280,6 +280,7 @@ def measure_encode(
     from lightxling.model import build as models
     from lightxling.model.forward import Forward
     from lightxling.train.dev import make_encode
+    from lightxling.train.sharding import make_mesh
 
     config = recipe(**settings)
     vocab_size = config.tokenizer.vocab_size
@@ -287,11 +288,9 @@ def measure_encode(
     params = jax.jit(initialise)(jax.random.key(0))
     tokens = random_pairs(config, batch=batch, length=length)[0][:, 0]
     if backend == "jax":
-        encode = make_encode(models.structure(config.model, vocab_size, token_head=False))
-
-        def run():
-            jax.block_until_ready(encode(params, tokens))
-
+        graphdef = models.structure(config.model, vocab_size, token_head=False)
+        encode = make_encode(graphdef, make_mesh(MeshConfig(), batch_size=batch))
+        run = functools.partial(encode, params, tokens)
     else:
         forward = Forward(config.model, flatten(jax.device_get(params["encoder"])))
         run = functools.partial(forward, [tokens])

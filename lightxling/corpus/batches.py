@@ -120,7 +120,7 @@ class Batches:
     the first two sides) and languages [B, sides], those of the sides; then what `teacher` has of
     the rows (`SentenceVectors.pick`) and their labels, where there are such (labels without a
     teacher follow two Nones). S is the sides of the split and the hard negatives. With several
-    processes each gets its own contiguous share of the rows.
+    processes each has its own rows of every batch (`local`).
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
     that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
@@ -142,8 +142,7 @@ class Batches:
         batch_languages: Literal["mixed", "single"] = "mixed",
         teacher: SentenceVectors | None = None,
         negatives: np.ndarray | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
+        local: np.ndarray | None = None,
     ):
         """
         Args:
@@ -153,6 +152,7 @@ class Batches:
           temperature: of the sampling over language pairs, see `draws_per_epoch`.
           batch_languages: whether a batch mixes language pairs or holds a single one.
           negatives: int [rows, N], sentences (row * sides + side) that are added to each row.
+          local: int, the places of a batch that this process fills; None: all.
         """
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.maskable, self.teacher, self.negatives = maskable, teacher, negatives
@@ -168,8 +168,7 @@ class Batches:
             longest = np.maximum(longest, split.lengths.reshape(-1)[negatives].max(axis=1))
         longest = np.minimum(longest, max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
-        share = batch_size // process_count
-        self.local = slice(process_index * share, (process_index + 1) * share)
+        self.local = slice(None) if local is None else local
         self.group_rows = np.bincount(split.group, minlength=len(weights))
         self.draws = draws_per_epoch(self.group_rows, weights, self.group_pair, temperature)
         self.rows_per_epoch = int(self.draws.sum())

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from lightxling.config import UserError
+from lightxling.train import processes
 
 CHECKSUMS = "checksums.json"
 
@@ -42,7 +43,7 @@ def full_disk_explained(folder: Path):
 def save(path: Path, tree: Any) -> None:
     """Writes a tree of arrays under a temporary name, with checksums, then renames.
 
-    Called by every process of a run; the first one does the renaming.
+    Called by every process of a run; the first one does the renaming, and all wait for it.
 
     Raises:
       UserError: the disk is full; what stood at `path` before is untouched.
@@ -53,7 +54,7 @@ def save(path: Path, tree: Any) -> None:
         with full_disk_explained(path.parent):
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(temporary, tree, force=True)
-            if jax.process_index() == 0:
+            if processes.is_first():
                 checksums = temporary / CHECKSUMS
                 checksums.write_text(json.dumps(digest(temporary)))
                 old = path.with_name(path.name + ".old")
@@ -63,12 +64,10 @@ def save(path: Path, tree: Any) -> None:
                 temporary.rename(path)
                 shutil.rmtree(old, ignore_errors=True)
     finally:
-        for leftover in path.parent.glob(temporary.name + "*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(f"saved {path.name}")
+        if processes.is_first():
+            for leftover in path.parent.glob(temporary.name + "*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+    processes.wait(f"saved {path.name}")
 
 
 def is_whole(path: Path) -> bool:
@@ -87,17 +86,23 @@ def steps(folder: Path) -> list[int]:
 
 
 def latest_whole(folder: Path, warn=print) -> int | None:
-    """The newest undamaged checkpoint's step, saying which ones are passed over."""
-    for step in reversed(steps(folder)):
+    """The newest undamaged checkpoint's step, saying which ones are passed over.
+
+    With several processes the first one looks.
+    """
+    found = -1
+    for step in reversed(steps(folder)) if processes.is_first() else ():
         if is_whole(folder / str(step)):
-            return step
+            found = step
+            break
         warn(f"checkpoint {folder / str(step)} is damaged (checksum); using the one before it")
-    return None
+    found = processes.from_first(found)
+    return None if found < 0 else found
 
 
 def prune(folder: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints, and what a killed run left half-written."""
-    if jax.process_index() == 0:
+    if processes.is_first():
         for step in steps(folder)[:-keep]:
             shutil.rmtree(folder / str(step))
         for leftover in [*folder.glob("*.writing*"), *folder.glob("*.old")]:

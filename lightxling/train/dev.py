@@ -5,16 +5,33 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from lightxling.corpus.batches import by_length, gather
 from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
+from lightxling.train.sharding import local_rows, put_batch
 
 
-def make_encode(graphdef) -> Callable:
-    """Jitted `encode(params, tokens [B, L]) -> vectors [B, D]`, in evaluation mode."""
-    return jax.jit(functools.partial(models.encode, graphdef))
+def make_encode(graphdef, mesh: Mesh) -> Callable:
+    """`encode(params, tokens [B, L]) -> vectors [B, D]`, jitted and in evaluation mode.
+
+    The rows are split over the devices, and every process gets all vectors; it is called with the
+    same tokens in all of them.
+    """
+    encode = jax.jit(
+        functools.partial(models.encode, graphdef), out_shardings=NamedSharding(mesh, P())
+    )
+
+    def encode_rows(params: models.Params, tokens: np.ndarray) -> np.ndarray:
+        rows = len(tokens)
+        padded = np.pad(tokens, ((0, -rows % mesh.shape["data"]), (0, 0)))
+        mine = padded[local_rows(mesh, len(padded))]
+        return np.asarray(encode(params, put_batch(mine, mesh, len(padded))))[:rows]
+
+    return encode_rows
 
 
 def encode_split(
@@ -31,7 +48,7 @@ def encode_split(
     for rows, length in by_length(lengths, buckets=buckets, batch_size=batch_size):
         tokens = np.zeros((batch_size, length), np.int32)  # one shape per length
         tokens[: len(rows)] = gather(split.tokens, split.offsets, rows, length)
-        batch = np.asarray(encode(params, tokens))[: len(rows)]
+        batch = encode(params, tokens)[: len(rows)]
         if vectors is None:
             vectors = np.empty((len(lengths), batch.shape[1]), np.float32)
         vectors[rows] = batch

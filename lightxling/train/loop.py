@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from lightxling.config import MAIN, Config, UserError, validate
+from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict, validate
 from lightxling.corpus.batches import bucket_lengths
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import write_json
@@ -26,7 +26,7 @@ from lightxling.model import build as models
 from lightxling.model import parts
 from lightxling.model.parts import initialise_tasks
 from lightxling.objectives import combine
-from lightxling.train import checkpoint, memory
+from lightxling.train import checkpoint, memory, processes
 from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
@@ -207,8 +207,10 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
     """
-    with checkpoint.full_disk_explained(workdir):
-        return _train(config, workdir, console or Console(highlight=False))
+    console = console or Console(highlight=False)
+    with checkpoint.full_disk_explained(workdir), processes.ending_together():
+        # what the first process says holds for all
+        return _train(config, workdir, console if processes.is_first() else Console(quiet=True))
 
 
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
@@ -218,8 +220,13 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     mesh = mesh_for(config)
     frozen = find_frozen(config)
     stores = open_stores(config, say)
+    processes.check_same(
+        "settings or data",
+        fingerprint([to_dict(config), *(store.manifest for _, store in stores.values())]),
+        "start all of them with the same command line, on the same files",
+    )
     check_workdir(workdir, config, stores[MAIN][1], digests(frozen))
-    run_tasks = open_tasks(stores, frozen, say)
+    run_tasks = open_tasks(stores, frozen, mesh, say)
     main, shares = run_tasks[0], tuple(task.config.train.share for task in run_tasks)
     turns = Turns(shares, config.train.task_order, config.train.seed)
     per_epoch, per_step = main.batches.steps_per_epoch, sum(shares) / shares[0]
@@ -256,9 +263,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     if origin and not int(state.step):
         state = state._replace(params=warm_start(origin, state.params, languages, say))
 
-    is_first = jax.process_index() == 0
-    (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    if is_first:
+    if processes.is_first():
+        (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
         about = describe(config, store, languages, vocab_size, state.params)
         for task in run_tasks:
             if task.taught:
@@ -266,6 +272,12 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         about["miners"] = digests(frozen)["miners"]
         write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
+    processes.wait("workdir")
+    if not (workdir / "config.json").exists():
+        raise UserError(
+            f"--workdir {workdir} is not the folder that process 0 writes to; give one on a file "
+            "system that all hosts share"
+        )
     say(
         f"{models.count(state.params):,} parameters "
         f"({models.count(state.params['encoder']):,} in the encoder), "
@@ -278,17 +290,19 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             f"steps an epoch, {task.config.train.share / sum(shares):.1%} of the steps"
         )
 
-    encode = make_encode(models.structure(config.model, vocab_size, token_head=False))
+    encode = make_encode(models.structure(config.model, vocab_size, token_head=False), mesh)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
-    start, skipped = int(state.step), 0
+    start, skipped, is_alone = int(state.step), 0, jax.process_count() == 1
     sizes = np.array([task.batches.batch_size for task in run_tasks])
     done = turns.counts(start)  # steps of each task
     names, seen = pair_names(main.batches, languages), main.batches.pair_counts(0, int(done[0]))
     terms = [task.prefix + term for task in run_tasks for term in ("loss", *task.terms)]
     scores: dict[str, float] = {}
     with (
-        Progress(workdir, start=start, stop=steps, console=console) as progress,
+        Progress(
+            workdir if processes.is_first() else None, start=start, stop=steps, console=console
+        ) as progress,
         stop_on_signals() as stop,
         Trace(
             workdir / "profile", start=start, stop=steps, count=config.train.profile_steps
@@ -305,14 +319,19 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             waited += time.perf_counter() - asked
             slots, filled = slots + batch.tokens.size, filled + np.count_nonzero(batch.tokens)
             trace.before(step, state)
-            state, metrics = train_steps[task.name](state, put_batch(batch, mesh))
+            rows = put_batch(batch, mesh, task.batches.batch_size)
+            state, metrics = train_steps[task.name](state, rows)
             pending.append({"step": step, **task.named(metrics)})
 
-            is_stopped = stop.is_set()  # asked once, so that what stops also saves
+            is_log = step % config.train.log_every == 0
+            # asked once, so that what stops also saves; several processes ask each other seldom
+            is_stopped = (
+                stop.is_set() if is_alone else is_log and processes.any_of_all(stop.is_set())
+            )
             is_last = step == steps or is_stopped
             is_dev = store.dev.rows and (step % config.train.dev_every == 0 or step == steps)
             is_save = step % config.train.checkpoint_every == 0 or is_last
-            if not (is_dev or is_save or step % config.train.log_every == 0):
+            if not (is_dev or is_save or is_log):
                 continue
 
             records, pending = jax.device_get(pending), []
@@ -348,9 +367,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
                     state = state._replace(best=best)
                     checkpoint.save(workdir / "best", state.params)
-            if is_first:
-                shown = main.terms if len(run_tasks) == 1 else [t for t in terms if "/loss" in t]
-                progress.log(record, shown)
+            shown = main.terms if len(run_tasks) == 1 else [t for t in terms if "/loss" in t]
+            progress.log(record, shown)
             if is_save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)

@@ -24,21 +24,44 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
+def forget_after(path: Path, step: int) -> None:
+    """Drops lines of metrics beyond the restored step (a killed run had written them), and half a
+    line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    with atomic(path) as temporary:
+        temporary.write_text("".join(kept))
+
+
 class Progress:
     """Writes one object per logged step, and keeps the live line of a terminal.
 
-    Where the output is no terminal, a plain line is printed at most every `plain_every` logs
-    instead.
+    Where the output is no terminal, a line is printed at every measurement on dev instead.
     """
 
-    def __init__(self, workdir: Path, *, start: int, stop: int, console: Console | None = None):
-        from tensorboardX import SummaryWriter
-
+    def __init__(
+        self, workdir: Path | None, *, start: int, stop: int, console: Console | None = None
+    ):
+        """
+        Args:
+          workdir: None: nothing is written, as in all processes but the first.
+        """
         self.console = console or Console(highlight=False)
-        self.path = workdir / "metrics.jsonl"
-        self._forget_after(start)
-        self.file = self.path.open("a", buffering=1)
-        self.events = SummaryWriter(str(workdir), purge_step=start + 1)
+        self.file = self.events = None
+        if workdir is not None:
+            from tensorboardX import SummaryWriter
+
+            path = workdir / "metrics.jsonl"
+            forget_after(path, start)
+            self.file = path.open("a", buffering=1)
+            self.events = SummaryWriter(str(workdir), purge_step=start + 1)
         self.bar = Bar(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -50,28 +73,15 @@ class Progress:
         )
         self.task = self.bar.add_task("train", total=stop, completed=start, text="compiling")
 
-    def _forget_after(self, step: int) -> None:
-        """Drops lines beyond the restored step (a killed run had written them), and half a line."""
-        if not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:
-                continue
-        with atomic(self.path) as temporary:
-            temporary.write_text("".join(kept))
-
     def __enter__(self) -> "Progress":
         self.bar.start()
         return self
 
     def __exit__(self, *_) -> None:
         self.bar.stop()
-        self.file.close()
-        self.events.close()
+        if self.file:
+            self.file.close()
+            self.events.close()
 
     def say(self, message: str) -> None:
         """Prints a line above the live one."""
@@ -79,11 +89,12 @@ class Progress:
 
     def log(self, record: dict[str, float | int], terms: list[str]) -> None:
         """Appends a record; `terms` names the loss terms to show on the live line."""
-        finite = {k: v if math.isfinite(v) else None for k, v in record.items()}
-        self.file.write(json.dumps(finite) + "\n")
-        for name, value in record.items():
-            if name != "step":
-                self.events.add_scalar(name, value, record["step"])
+        if self.file:
+            finite = {k: v if math.isfinite(v) else None for k, v in record.items()}
+            self.file.write(json.dumps(finite) + "\n")
+            for name, value in record.items():
+                if name != "step":
+                    self.events.add_scalar(name, value, record["step"])
         shown = ["loss", *terms] if len(terms) > 1 else ["loss"]
         text = "  ".join(f"{name} {number(record[name])}" for name in shown if name in record)
         if "pairs_per_second" in record:

@@ -64,9 +64,24 @@ def shardings(mesh: Mesh, tree):
     )
 
 
-def put_batch(batch, mesh: Mesh):
-    """Puts this process's rows of a batch on its devices; the result is the global batch."""
+def local_rows(mesh: Mesh, rows: int) -> np.ndarray:
+    """Which of `rows` rows over "data" this process holds, ascending."""
     by_row = NamedSharding(mesh, P("data"))
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(by_row, np.asarray(x)), batch
-    )
+    held = by_row.addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[index] for index in held]))
+
+
+def put_batch(batch, mesh: Mesh, rows: int):
+    """Puts this process's rows of a batch (`local_rows`) on its devices.
+
+    Returns:
+      The global batch of `rows` rows.
+    """
+    by_row = NamedSharding(mesh, P("data"))
+
+    def put(x):
+        return jax.make_array_from_process_local_data(
+            by_row, np.asarray(x), (rows, *np.shape(x)[1:])
+        )
+
+    return jax.tree.map(put, batch)

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -104,6 +103,7 @@ def open_stores(config: Config, say: Callable[[str], None]) -> dict[str, tuple[C
 def open_tasks(
     stores: dict[str, tuple[Config, Store]],
     frozen: dict[str, Frozen],
+    mesh: Mesh,
     say: Callable[[str], None],
 ) -> list[Task]:
     """The tasks of a run with everything that their batches need, the main one first.
@@ -146,6 +146,7 @@ def make_batches(
     store: Store,
     maskable: np.ndarray,
     teacher: SentenceVectors | None = None,
+    local: np.ndarray | None = None,
     *,
     hard: np.ndarray | None = None,
     languages: Sequence[str] = (),
@@ -153,6 +154,7 @@ def make_batches(
     """This process's share of the training batches of a task.
 
     Args:
+      local: places of a batch that this process fills; None: all.
       hard: the hard negatives of every row.
       languages: codes of the run, by the numbers that batches have; empty: those of the store.
 
@@ -174,8 +176,7 @@ def make_batches(
         batch_languages=config.train.batch_languages,
         teacher=teacher,
         negatives=hard,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        local=local,
     )
     if not batches.steps_per_epoch:
         raise UserError(
