@@ -297,7 +297,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     sizes = np.array([task.batches.batch_size for task in run_tasks])
     done = turns.counts(start)  # steps of each task
     names, seen = pair_names(main.batches, languages), main.batches.pair_counts(0, int(done[0]))
-    terms = [task.prefix + term for task in run_tasks for term in ("loss", *task.terms)]
+    losses = [task.prefix + "loss" for task in run_tasks]
+    terms = [task.prefix + term for task in run_tasks for term in task.terms]
     scores: dict[str, float] = {}
     with (
         Progress(
@@ -341,7 +342,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 "step": step,
                 "pairs": int(done @ sizes),
                 "epoch": float(done[0] / per_epoch),
-                **means(records, terms),
+                **means(records, [*losses, *terms]),
                 "grad_norm": float(records[-1]["grad_norm"]),
                 "learning_rate": float(schedule(step - 1)),
                 "pairs_per_second": float((done - logged) @ sizes / seconds),
@@ -354,9 +355,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 seen += main.batches.pair_counts(int(logged[0]), int(done[0]))
                 record |= {f"pairs/{n}": int(k) for n, k in zip(names, seen, strict=True)}
             if len(run_tasks) > 1:
-                for task, count, size in zip(run_tasks, done.tolist(), sizes.tolist(), strict=True):
-                    record[f"{task.name}/steps"] = count
-                    record[f"{task.name}/pairs"] = count * size
+                for one, count, size in zip(run_tasks, done.tolist(), sizes.tolist(), strict=True):
+                    record |= {f"{one.name}/steps": count, f"{one.name}/pairs": count * size}
             if is_dev:
                 encoder = {"encoder": state.params["encoder"]}
                 vectors = encode_split(encode, encoder, store.dev, buckets, config.model.max_length)
@@ -367,8 +367,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
                     state = state._replace(best=best)
                     checkpoint.save(workdir / "best", state.params)
-            shown = main.terms if len(run_tasks) == 1 else [t for t in terms if "/loss" in t]
-            progress.log(record, shown)
+            progress.log(record, terms if len(run_tasks) == 1 else losses[1:])
             if is_save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)
