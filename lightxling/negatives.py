@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lightxling import bundle as bundles
-from lightxling.bundle import Bundle
 from lightxling.config import Config, RankingConfig, UserError
 from lightxling.corpus.prepare import lock
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.corpus.vectors import SentenceVectors, folder, prepare_vectors
+from lightxling.corpus.vectors import Encode, SentenceVectors, folder, prepare_vectors
 from lightxling.encoder import Encoder
 from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, write_json
@@ -29,10 +28,15 @@ USUAL = 32
 
 @dataclasses.dataclass(frozen=True)
 class Miner:
-    """The encoder that finds the negatives, read but not yet used."""
+    """The encoder that finds the negatives.
 
-    bundle: Bundle
+    Attributes:
+      sha256: of all that its vectors depend on.
+      load: gives the function from sentences to their vectors.
+    """
+
     sha256: str
+    load: Callable[[], Encode]
 
 
 def find(config: Config) -> Miner | None:
@@ -48,7 +52,7 @@ def find(config: Config) -> Miner | None:
         bundle = bundles.load(Path(ranking.mined_by))
     except UserError as error:
         raise UserError(f"objectives.ranking.mined_by={ranking.mined_by}: {error}") from None
-    return Miner(bundle, bundle.fingerprint())
+    return Miner(bundle.fingerprint(), lambda: Encoder(bundle).encode)
 
 
 def sentence_negatives(
@@ -73,7 +77,7 @@ def sentence_negatives(
                     identity={"encoder": miner.sha256},
                     wanted=everything,
                     pivot=np.zeros(len(store.groups), int),
-                    load=lambda: Encoder(miner.bundle).encode,
+                    load=miner.load,
                     progress=progress,
                 )
                 progress(f"searching {ranking.negatives} hard negatives of each sentence")

@@ -497,6 +497,7 @@ def _tfds_errors(source: Source) -> Iterator[None]:
 def _tfds_builder(source: Source) -> Any:
     """Returns the builder of a tensorflow-datasets source, with its array_record files prepared."""
     import tensorflow_datasets as tfds  # a third of a second, and few need it
+    import tensorflow_datasets.text  # registers snli and multi_nli
     import tensorflow_datasets.translate  # registers wmt and flores
 
     name = _tfds_parts(source)["name"]

@@ -7,9 +7,9 @@ import re
 _END = re.compile(r"[.!?…]+(?:[\"'”’“»)\]]|\s»)*\s+|[。！？।]+[」』”）]*\s*")
 _LAST_WORD = re.compile(r"[\w.]*$")
 _ABBREVIATED = """
-approx art bd bsp bspw bzw ca cap cf chap co corp dipl dott dr ed eds ee eg evtl excl fig ggf gral
-hrsg ie inc incl inkl ing jr lic ltd mio mlle mm mme mr mrs ms nr núm op p.es p.ex pag pág pp prof
-rev sig sog sr sra srta st sta ste str tel ud uds usf usw vgl vol vs zzgl
+approx art bd bsp bspw bzw ca cap cf chap co corp dipl dott dr ed eds ee eg env evtl excl fig ggf
+gral hrsg ie inc incl inkl ing jr lic ltd mio mlle mm mme mr mrs ms nr núm op p.es p.ex pag pág pp
+prof rev sig sog sr sra srta st sta ste str tel ud uds usf usw vgl vol vs zzgl
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 

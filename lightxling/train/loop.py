@@ -367,7 +367,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
                     state = state._replace(best=best)
                     checkpoint.save(workdir / "best", state.params)
-            progress.log(record, terms if len(run_tasks) == 1 else losses[1:])
+            progress.log(record, terms if len(run_tasks) == 1 else losses)
             if is_save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)
