@@ -115,7 +115,7 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Score an encoder: retrieval, tatoeba, europarl, bucc, classification, mldoc, sts, nli.
+    """Score an encoder: retrieval, ranking, tatoeba, europarl, bucc, classification, sts, nli ...
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
     """

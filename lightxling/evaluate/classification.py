@@ -31,7 +31,7 @@ def identity(vectors):
 
 def pair_features(pair):
     """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
-    return inference.pair_features(*pair)
+    return inference.pair_features(*map(jnp.asarray, pair))
 
 
 @dataclasses.dataclass(frozen=True)
