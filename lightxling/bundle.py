@@ -266,9 +266,16 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
     run = read_run(path)
+    params, model = flatten(read_run_params(run, checkpoint)["encoder"]), run.config.model
+    if model.sinusoidal:  # where an encoder is used, they are a table like any
+        from lightxling.model.forward import sinusoids
+
+        if model.positions:
+            params["positions"] = sinusoids(model.max_length, model.width)
+        model = dataclasses.replace(model, sinusoidal=False)
     return Bundle(
-        run.config.model,
-        flatten(read_run_params(run, checkpoint)["encoder"]),
+        model,
+        params,
         _read_tokenizer(path / TOKENIZER),
         run.languages,
     )

@@ -86,8 +86,12 @@ class ModelConfig:
     """Width of the embedding table when smaller than `width` (factorised table); 0: the same."""
     max_length: int = 200
     """Tokens kept of a sentence; the rest is cut off."""
+    activation: Literal["swish", "relu"] = "swish"
+    """Of the feed-forward layers."""
     positions: bool = True
-    """Add learned absolute positions."""
+    """Add absolute positions."""
+    sinusoidal: bool = False
+    """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
     pooling: Literal["mean", "max", "sum"] = "mean"
     dropout: float = 0.1
     init: Literal["reference", "scaled"] = "reference"
@@ -348,6 +352,8 @@ class OptimizerConfig:
     """Decoupled, whatever the rule; matrices only."""
     clip: float = 0.0
     """Largest global gradient norm; 0: no clipping."""
+    embedding_gradient: float = 1.0
+    """Factor of the gradient of the embedding tables, before anything else happens to it."""
     warmup_steps: int = 1999
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
     """step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0 at the last
@@ -626,6 +632,7 @@ def _validate_one(config: Config) -> None:
         "train.sampling_temperature": train.sampling_temperature,
         "train.share": train.share,
         "optimizer.learning_rate": optimizer.learning_rate,
+        "optimizer.embedding_gradient": optimizer.embedding_gradient,
         "objectives.align.temperature": config.objectives.align.temperature,
         "objectives.similarity.eps": config.objectives.similarity.eps,
         "objectives.soft.temperature": config.objectives.soft.temperature,

@@ -20,6 +20,21 @@ NORM_EPS = np.float32(1e-12)
 POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
 
 
+def sinusoids(longest: int, width: int) -> Float[np.ndarray, "_ D"]:
+    """Table of fixed positions 0 ... longest; row 0, the padding, is zero.
+
+        sin(t / 10000^(2 i / D)) at 2 i,   cos(t / 10000^(2 i / D)) at 2 i + 1,   t = 0 in row 1
+
+    Source: "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
+    """
+    position = np.arange(longest)[:, None]
+    angles = position / 10000 ** (np.arange(0, width, 2) / width)
+    table = np.zeros((longest + 1, width))
+    table[1:, 0::2] = np.sin(angles)
+    table[1:, 1::2] = np.cos(angles[:, : width // 2])
+    return table.astype(np.float32)
+
+
 class Forward:
     """Parameters in float32; the two tables stay in their own format until looked up."""
 
@@ -54,11 +69,12 @@ class Forward:
                 here += table[: group.shape[1]]
                 start += group.size
         self.norm(x, "embedding_norm")
+        activate = {"swish": silu, "relu": relu}[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
             self.norm(x, f"{name}.attention_norm")
-            x += self.linear(silu(self.linear(x, f"{name}.up")), f"{name}.down")
+            x += self.linear(activate(self.linear(x, f"{name}.up")), f"{name}.down")
             self.norm(x, f"{name}.output_norm")
         pool, start, pooled = POOLING[config.pooling], 0, []
         for group in groups:
@@ -113,3 +129,8 @@ def silu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
     y = np.exp(-np.abs(x))
     x *= np.where(x >= 0, 1, y) / (1 + y)
     return x
+
+
+def relu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """max(x, 0), in place."""
+    return np.maximum(x, 0, out=x)
