@@ -21,7 +21,16 @@ from lightxling.config import Config, ModelConfig, UserError, from_dict, validat
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 FORMAT = "lightxling"
 _JSON_LIMIT = 16 << 20  # bytes
-_LARGEST = {"layers": 1000, "width": 1 << 20, "feedforward": 1 << 24, "max_length": 1 << 20}
+_LARGEST = {
+    "layers": 1000,
+    "width": 1 << 20,
+    "feedforward": 1 << 24,
+    "max_length": 1 << 20,
+    "ngrams": 1 << 28,
+}
+
+TABLES = ("words", "ngrams", "positions")
+"""Parameters of which single rows are looked up."""
 
 Params = dict[str, np.ndarray]
 
@@ -85,6 +94,9 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
     expected: dict[str, tuple[int, ...]] = {"words": (vocab_size, table)}
     if table != width:
         expected["word_projection"] = (table, width)
+    if config.ngrams:
+        expected["ngrams"] = (config.ngrams + 1, table)
+        expected["ngram_layer.kernel"], expected["ngram_layer.bias"] = (table, table), (table,)
     if config.positions:
         expected["positions"] = (config.max_length + 1, width)
 
@@ -109,7 +121,7 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
 
 def scale_axis(name: str) -> int:
     """Axis of an int8 array that has a scale per index: rows of tables, outputs of kernels."""
-    return 0 if name in ("words", "positions") else 1
+    return 0 if name in TABLES else 1
 
 
 def array(params: Params, name: str) -> np.ndarray:

@@ -52,11 +52,14 @@ class CorpusConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-    """The sentencepiece model, trained on all languages together."""
+    """The sentencepiece model, or the vocabulary of words, trained on all languages together."""
 
-    model: Literal["bpe", "unigram"] = "bpe"
+    model: Literal["bpe", "unigram", "words"] = "bpe"
+    """words: whole words (multi-task dual encoder), for languages with spaces between them."""
     vocab_size: int = 50_000
-    """Pieces, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
+    """Pieces or words, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
+    hash_buckets: int = 10_000
+    """words: further rows of the embedding table, which unknown words share by their hashes."""
     lowercase: bool = True
     """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that the option travels with the
     file."""
@@ -84,6 +87,9 @@ class ModelConfig:
     feedforward: int = 1024
     embedding_width: int = 0
     """Width of the embedding table when smaller than `width` (factorised table); 0: the same."""
+    ngrams: int = 0
+    """Buckets for the character 3- and 4-grams of words, whose vectors go through a tanh layer and
+    are added to the word's (multi-task dual encoder); needs tokenizer.model=words. 0: none."""
     max_length: int = 200
     """Tokens kept of a sentence; the rest is cut off."""
     activation: Literal["swish", "relu"] = "swish"
@@ -643,6 +649,7 @@ def _validate_one(config: Config) -> None:
         "objectives.inference.hidden": config.objectives.inference.hidden,
         "objectives.sts.highest": config.objectives.sts.highest,
         "tokenizer.vocab_size": config.tokenizer.vocab_size,
+        "tokenizer.hash_buckets": config.tokenizer.hash_buckets,
         "corpus.dev_limit": config.corpus.dev_limit,
     }
     for key, value in positive.items():
@@ -650,6 +657,7 @@ def _validate_one(config: Config) -> None:
             raise UserError(f"{key}={value} should be greater than 0")
     for key, value in {
         "model.layers": model.layers,
+        "model.ngrams": model.ngrams,
         "train.pairs": train.pairs,
         "objectives.tokens.language_width": config.objectives.tokens.language_width,
         "objectives.align.projection": config.objectives.align.projection,

@@ -199,10 +199,8 @@ def test_the_gradient_of_embeddings_alone_is_multiplied():
         "token_head": {"words": ones},
     }
     updates, _ = optimizer.update(params, optimizer.init(params), params)
-    moved = {
-        jax.tree_util.keystr(k): float(v[0, 0])
-        for k, v in jax.tree_util.tree_leaves_with_path(updates)
-    }
+    leaves = jax.tree_util.tree_leaves_with_path(updates)
+    moved = {jax.tree_util.keystr(path): float(leaf[0, 0]) for path, leaf in leaves}
     assert moved == {
         "['encoder']['words']": pytest.approx(-10.0),
         "['encoder']['ngrams']": pytest.approx(-10.0),

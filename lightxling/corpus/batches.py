@@ -33,6 +33,14 @@ def gather(
     return out
 
 
+def look_up(split: Split, tokens: np.ndarray, ngrams: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows of the embedding table for a split's tokens [...], and rows [..., G] of the n-grams in a
+    table of `ngrams` buckets; the latter is None without buckets."""
+    if split.words is None:
+        return tokens, None
+    return split.words.rows[tokens], split.words.buckets(tokens, ngrams) if ngrams else None
+
+
 def by_length(
     lengths: np.ndarray, *, buckets: tuple[int, ...], batch_size: int
 ) -> Iterator[tuple[np.ndarray, int]]:
@@ -118,8 +126,9 @@ class Batches:
 
     `batches[step]` is a tuple: int32 arrays tokens [B, S, L], masked [B] (`draw_masked`, in one of
     the first two sides) and languages [B, sides], those of the sides; then what `teacher` has of
-    the rows (`SentenceVectors.pick`) and their labels, where there are such (labels without a
-    teacher follow two Nones). S is the sides of the split and the hard negatives. With several
+    the rows (`SentenceVectors.pick`, two arrays), their labels and the n-grams of their words, as
+    far as there are such: what is missing before another is None, and left out after the last.
+    S is the sides of the split and the hard negatives. With several
     processes each has its own rows of every batch (`local`).
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
@@ -143,6 +152,7 @@ class Batches:
         teacher: SentenceVectors | None = None,
         negatives: np.ndarray | None = None,
         local: np.ndarray | None = None,
+        ngrams: int = 0,
     ):
         """
         Args:
@@ -153,9 +163,11 @@ class Batches:
           batch_languages: whether a batch mixes language pairs or holds a single one.
           negatives: int [rows, N], sentences (row * sides + side) that are added to each row.
           local: int, the places of a batch that this process fills; None: all.
+          ngrams: buckets of character n-grams; 0: the batches have none.
         """
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.maskable, self.teacher, self.negatives = maskable, teacher, negatives
+        self.ngrams = ngrams
         if languages is None:
             languages = np.tile(np.arange(split.sides), (len(weights), 1))
         self.languages = languages.astype(np.int32)
@@ -237,11 +249,13 @@ class Batches:
         if self.negatives is not None:
             segments = np.concatenate([segments, self.negatives[local]], axis=1)
         tokens = gather(self.split.tokens, self.split.offsets, segments.reshape(-1), length)
-        tokens = tokens.reshape(*segments.shape, length)
+        tokens, ngrams = look_up(self.split, tokens.reshape(*segments.shape, length), self.ngrams)
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
-        more = self.teacher.pick(local) if self.teacher else ()
+        more = [*(self.teacher.pick(local) if self.teacher else (None, None)), None, ngrams]
         if self.split.label is not None:
-            more = (*(more or (None, None)), self.split.label[local])
+            more[2] = self.split.label[local]
+        while more and more[-1] is None:
+            more.pop()
         return tokens, masked, self.languages[self.split.group[local]], *more
 
     @property

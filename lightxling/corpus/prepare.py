@@ -139,9 +139,11 @@ def training_texts(
     preparation = _Preparation(config, sources, dev, work, progress)
     preparation._read()
     tokenizer, start = Tokenizer.load(store.tokenizer_path), 0
+    lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
     for batch in _batches((int(group), tuple(row)) for group, *row in preparation._spooled()):
         batch = [(group, row[: split.sides]) for group, row in batch]  # without labels
-        ids, lengths = tokenizer.encode([text for _, row in batch for text in row], MAX_TOKENS)
+        texts = [text for _, row in batch for text in row]
+        ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
         whole = lengths.reshape(-1, split.sides).all(1)  # the others are not in the store
         ids = ids[np.repeat(whole.repeat(split.sides), lengths)]
         batch = list(itertools.compress(batch, whole))
@@ -177,6 +179,8 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
     settings = dataclasses.asdict(config.corpus) | dataclasses.asdict(tokenizer)
     del settings["store"]
+    if tokenizer.model != "words":
+        del settings["hash_buckets"]  # which earlier stores did not have
     stats = []
     for path in (file for source in sources for file in readers.files(source)):
         stat = path.stat()
@@ -284,9 +288,13 @@ class _Preparation:
         read_seconds = time.monotonic() - self._started
         tokenizer = self._tokenizer(others)
         tokenizer_seconds = time.monotonic() - self._started - read_seconds
-        writer, tokens, rows = self._encode(tokenizer, dev)
+        lexicon = tokenizer.new_lexicon()
+        writer, tokens, rows = self._encode(tokenizer, lexicon, dev)
         manifest = self._manifest(tokenizer, tokens, rows)
-        writer.finish(final, self._work / "tokenizer.model", manifest)
+        words = None
+        if lexicon is not None:
+            words = tokenizer.table(np.arange(lexicon.known + len(lexicon.new)), lexicon)
+        writer.finish(final, self._work / "tokenizer.model", manifest, words)
         seconds = time.monotonic() - self._started
         for line in self._table(manifest):
             self._progress(line)
@@ -384,7 +392,7 @@ class _Preparation:
                     yield text
 
     def _encode(
-        self, tokenizer: Tokenizer, dev: list[tuple[int, tuple[str, ...]]]
+        self, tokenizer: Tokenizer, lexicon: Any, dev: list[tuple[int, tuple[str, ...]]]
     ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
         """Returns the filled writer, token counts by language, rows [2, groups] of train, dev."""
         sides = len(self._sources[0].languages)
@@ -399,7 +407,7 @@ class _Preparation:
             for batch in _batches(data):
                 group = np.array([g for g, _ in batch], np.uint16)
                 texts = [text for _, row in batch for text in row[:sides]]
-                ids, lengths = tokenizer.encode(texts, MAX_TOKENS)
+                ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
                 whole = lengths.reshape(-1, sides).all(1)
                 if not whole.all():
                     # The model's own normaliser may leave nothing of a strange sentence.
@@ -413,7 +421,9 @@ class _Preparation:
                     writer.append_dev_texts([row for _, row in batch])
                 rows[int(split is writer.dev)] += np.bincount(group, minlength=len(self._groups))
                 language = language_of[group].reshape(-1)
-                for i, weights in enumerate((None, lengths, _unknown(ids, lengths))):
+                for i, weights in enumerate(
+                    (None, lengths, _unknown(tokenizer.unknown(ids), lengths))
+                ):
                     counts[i] += np.bincount(language, weights, len(languages)).astype(np.int64)
                 self._talk(f"encoded {writer.train.rows:,} pairs")
         keys = ("sentences", "tokens", "unknown")
@@ -491,8 +501,8 @@ class _Preparation:
         yield f"{pieces:,} pieces; tokens a sentence (share unknown): {shown}"
 
 
-def _unknown(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _unknown(is_unknown: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Returns the number of unknown pieces in each sentence."""
-    total = np.concatenate([[0], np.cumsum(ids == tokenizers.UNK)])
+    total = np.concatenate([[0], np.cumsum(is_unknown)])
     ends = np.cumsum(lengths)
     return total[ends] - total[ends - lengths]

@@ -8,6 +8,8 @@ train/, dev/       tokens.bin   ids of all sentences, end to end: little-endian 
                    group.npy    uint16 [rows], index into manifest["groups"]: the row's source
                    label.npy    float32 [rows], a class or a score; only where rows have one
                                 (manifest["rows_are"] is labels or scores)
+words/             only where tokens are words, as numbers of a lexicon of the store (manifest
+                   ["words"]): rows.npy int32 [U], ngrams.npy uint32 [U, G], see `words.WordTable`
 dev/text.tsv       cleaned text of the development rows, one column per side
 """
 
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.config import UserError
+from lightxling.corpus.words import WordTable
 from lightxling.files import sync
 
 FORMAT = 1
@@ -36,12 +39,13 @@ def has_labels(rows: str) -> bool:
     return rows in ("labels", "scores")
 
 
-def _files(rows: str) -> tuple[str, ...]:
+def _files(rows: str, words: bool) -> tuple[str, ...]:
     arrays = (*_ARRAYS, "label.npy") if has_labels(rows) else _ARRAYS
     return (
         "tokenizer.model",
         *(f"{split}/{name}" for split in ("train", "dev") for name in arrays),
         "dev/text.tsv",
+        *(("words/rows.npy", "words/ngrams.npy") if words else ()),
     )
 
 
@@ -55,6 +59,8 @@ class Split:
       group: uint16 [rows], index into the store's `groups`.
       sides: sentences per row.
       label: float32 [rows], a class or a score; None where rows have none.
+      words: what the tokens stand for where they are words; None: they are rows of the embedding
+        table themselves.
     """
 
     tokens: np.ndarray
@@ -63,6 +69,7 @@ class Split:
     sides: int
     folder: Path
     label: np.ndarray | None = None
+    words: WordTable | None = None
 
     @property
     def rows(self) -> int:
@@ -118,9 +125,10 @@ class Store:
             raise UserError(f"{path} is not a folder; make a store with `lightxling prepare`")
         try:
             manifest = _read_manifest(path / "manifest.json")
-            for name in _files(manifest.get("rows_are", "pairs")):
+            for name in _files(manifest.get("rows_are", "pairs"), manifest.get("words", False)):
                 _check_file(path / name, manifest["files"][name], verify)
-            splits = {name: _open_split(path / name, manifest) for name in ("train", "dev")}
+            words = _open_words(path / "words") if manifest.get("words") else None
+            splits = {name: _open_split(path / name, manifest, words) for name in ("train", "dev")}
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise _damaged(path / "manifest.json", "is damaged") from None
         return cls(path=path, manifest=manifest, **splits)
@@ -156,7 +164,15 @@ def _check_file(path: Path, expected: dict[str, Any], verify: bool) -> None:
         raise _damaged(path, f"cannot be read ({error.strerror})") from None
 
 
-def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
+def _open_words(folder: Path) -> WordTable:
+    try:
+        table = [np.load(folder / name, mmap_mode="r") for name in ("rows.npy", "ngrams.npy")]
+    except (OSError, ValueError):
+        raise _damaged(folder, "cannot be mapped") from None
+    return WordTable(*(np.asarray(array).view(np.ndarray) for array in table))
+
+
+def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None) -> Split:
     sides, dtype = manifest["sides"], np.dtype(manifest["dtype"]).newbyteorder("<")
     path = folder / "tokens.bin"
     try:
@@ -176,7 +192,7 @@ def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
     plain = (np.asarray(a).view(np.ndarray) for a in (tokens, offsets, group))
     label = None if label is None else np.asarray(label).view(np.ndarray)
-    return Split(*plain, sides, folder, label)
+    return Split(*plain, sides, folder, label, words)
 
 
 def file_sha256(path: Path) -> str:
@@ -270,14 +286,24 @@ class StoreWriter:
     def append_dev_texts(self, rows: Sequence[Sequence[str]]) -> None:
         self._text.writelines("\t".join(row) + "\n" for row in rows)
 
-    def finish(self, final: Path, tokenizer: Path, manifest: dict[str, Any]) -> None:
+    def finish(
+        self,
+        final: Path,
+        tokenizer: Path,
+        manifest: dict[str, Any],
+        words: WordTable | None = None,
+    ) -> None:
         """Moves the tokenizer in, adds the manifest and gives the store its name `final`."""
         self.train.close()
         self.dev.close()
         self._text.close()
         os.replace(tokenizer, self.folder / "tokenizer.model")
+        if words:
+            (self.folder / "words").mkdir()
+            np.save(self.folder / "words" / "rows.npy", words.rows)
+            np.save(self.folder / "words" / "ngrams.npy", words.ngrams)
         files = {}
-        for name in _files(self._rows_are):
+        for name in _files(self._rows_are, words is not None):
             sync(self.folder / name)
             files[name] = {
                 "bytes": (self.folder / name).stat().st_size,
@@ -288,6 +314,7 @@ class StoreWriter:
             "sides": self._sides,
             "dtype": self._dtype.name,
             **({} if self._rows_are == "pairs" else {"rows_are": self._rows_are}),
+            **({"words": True} if words else {}),
             "rows": {"train": self.train.rows, "dev": self.dev.rows},
             **manifest,
             "files": files,

@@ -115,10 +115,13 @@ def merge(graphdef: nnx.GraphDef, params: Params) -> Model:
 
 
 def encode(
-    graphdef: nnx.GraphDef, params: Params, tokens: Int[Array, "B L"]
+    graphdef: nnx.GraphDef,
+    params: Params,
+    tokens: Int[Array, "B L"],
+    ngrams: Int[Array, "B L G"] | None = None,
 ) -> Float[Array, "B D"]:
     """Sentence vectors in evaluation mode: float32, not normalised."""
-    return merge(graphdef, params).encoder(tokens)
+    return merge(graphdef, params).encoder(tokens, ngrams=ngrams)
 
 
 def count(params: Params) -> int:

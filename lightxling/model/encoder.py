@@ -152,6 +152,9 @@ class Encoder(nnx.Module):
             if width != config.width
             else None
         )
+        letters = linear(width, width, dtype=jnp.float32, rngs=rngs) if config.ngrams else None
+        self.ngrams = table(config.ngrams + 1, width) if config.ngrams else None
+        self.ngram_layer = letters
         is_learned = config.positions and not config.sinusoidal
         self.positions = table(config.max_length + 1, config.width) if is_learned else None
         self.is_sinusoidal = config.positions and config.sinusoidal
@@ -167,6 +170,7 @@ class Encoder(nnx.Module):
         tokens: Int[Array, "B L"],
         key: PRNGKeyArray | None = None,
         *,
+        ngrams: Int[Array, "B L G"] | None = None,
         every_layer: bool = False,
     ) -> Float[Array, "B D"] | Float[Array, "N B D"]:
         """Sentence vectors, float32 and not normalised.
@@ -174,6 +178,7 @@ class Encoder(nnx.Module):
         Args:
           tokens: padded with 0 at the end.
           key: for dropout; None means evaluation.
+          ngrams: rows of the words' n-grams in their table, 0 beyond them; for encoders with one.
           every_layer: pool the embeddings and the output of every layer too; the last is what
             stands alone otherwise.
         """
@@ -182,6 +187,9 @@ class Encoder(nnx.Module):
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
         x, self.words[...] = look_up(self.words[...], tokens)
+        if self.ngrams is not None:
+            letters = jnp.tanh(self.ngram_layer(self.ngrams[...][ngrams]))  # [B, L, G, E]
+            x = x + jnp.sum(jnp.where((ngrams > 0)[..., None], letters, 0), axis=2)
         if self.word_projection is not None:
             x = x @ self.word_projection[...]
         if self.positions is not None:

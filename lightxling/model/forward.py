@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from lightxling.bundle import Params, array, scale_axis
+from lightxling.bundle import TABLES, Params, array, scale_axis
 from lightxling.config import ModelConfig
+from lightxling.corpus.words import WordTable
 
 NORM_EPS = np.float32(1e-12)
 POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
@@ -40,7 +41,7 @@ class Forward:
 
     def __init__(self, config: ModelConfig, params: Params):
         self.config = config
-        tables = {"words", "positions"}
+        tables = set(TABLES)
         self.params = {
             name: array(params, name)
             for name in params
@@ -51,14 +52,17 @@ class Forward:
         }
         assert all(scale_axis(name) == 0 for name in tables)
 
-    def __call__(self, groups: Sequence[Integer[np.ndarray, "_ _"]]) -> Float[np.ndarray, "B D"]:
+    def __call__(
+        self, groups: Sequence[Integer[np.ndarray, "_ _"]], words: WordTable | None = None
+    ) -> Float[np.ndarray, "B D"]:
         """Vectors of all sentences, group after group, not normalised.
 
         Args:
           groups: token ids [n, L] without padding; the n sentences of a group are equally long.
+          words: what the ids stand for; None: they are rows of the embedding table.
         """
         config, p = self.config, self.params
-        x = self.rows("words", np.concatenate([group.ravel() for group in groups]))  # [tokens, E]
+        x = self.embed(np.concatenate([group.ravel() for group in groups]), words)  # [tokens, E]
         if "word_projection" in p:
             x = x @ p["word_projection"]
         if config.positions:
@@ -83,6 +87,20 @@ class Forward:
             start += group.size
         vectors = np.concatenate(pooled)
         return vectors @ p["projection"] if "projection" in p else vectors
+
+    def embed(
+        self, ids: Integer[np.ndarray, " T"], words: WordTable | None
+    ) -> Float[np.ndarray, "T E"]:
+        if words is None:
+            return self.rows("words", ids)
+        distinct, place = np.unique(ids, return_inverse=True)
+        x = self.rows("words", words.rows[distinct])  # [U, E]
+        if self.config.ngrams:
+            ngrams = words.buckets(distinct, self.config.ngrams)  # [U, G]
+            letters = self.linear(self.rows("ngrams", ngrams.ravel()), "ngram_layer")
+            letters = np.tanh(letters, out=letters).reshape(*ngrams.shape, -1)
+            x += np.einsum("uge,ug->ue", letters, ngrams > 0)
+        return x[place]
 
     def rows(self, name: str, ids: Integer[np.ndarray, " T"]) -> Float[np.ndarray, "T E"]:
         values, scales = self.tables[name]

@@ -34,6 +34,8 @@ class Batch(NamedTuple):
     """0 or 1: the side that the teacher knows best."""
     labels: Float[Array, " B"] | None = None
     """The number of the row's class, or its score."""
+    ngrams: Int[Array, "B S L G"] | None = None
+    """Rows of the words' n-grams in their table, 0 beyond them."""
 
 
 HEADS = 1 << 20
@@ -228,7 +230,13 @@ def encode(
     is_masked = "tokens" in weights and objectives.tokens.mask_inputs
     text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
     B, sides, L = text.shape
-    encoded = model.encoder(text.reshape(B * sides, L), key, every_layer="ese" in weights)
+    ngrams = None
+    if batch.ngrams is not None:  # a masked word hides its letters too
+        ngrams = jnp.where((text == tokens.MASK)[..., None], 0, batch.ngrams)
+        ngrams = ngrams.reshape(B * sides, L, -1)
+    encoded = model.encoder(
+        text.reshape(B * sides, L), key, ngrams=ngrams, every_layer="ese" in weights
+    )
     return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
 
 

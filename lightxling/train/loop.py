@@ -169,8 +169,11 @@ def batch_shapes(mesh: Mesh, batch: combine.Batch, *, rows: int, length: int) ->
     def of_all_rows(x, *shape):
         return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=by_row)
 
-    tokens = of_all_rows(batch.tokens, batch.tokens.shape[1], length)
-    return jax.tree.map(of_all_rows, batch)._replace(tokens=tokens)
+    def padded(x):
+        return None if x is None else of_all_rows(x, x.shape[1], length, *x.shape[3:])
+
+    shapes = jax.tree.map(of_all_rows, batch)
+    return shapes._replace(tokens=padded(batch.tokens), ngrams=padded(batch.ngrams))
 
 
 def on_mesh(initialise: Callable[[], TrainState], mesh: Mesh) -> TrainState:
@@ -359,7 +362,14 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     record |= {f"{one.name}/steps": count, f"{one.name}/pairs": count * size}
             if is_dev:
                 encoder = {"encoder": state.params["encoder"]}
-                vectors = encode_split(encode, encoder, store.dev, buckets, config.model.max_length)
+                vectors = encode_split(
+                    encode,
+                    encoder,
+                    store.dev,
+                    buckets,
+                    config.model.max_length,
+                    ngrams=config.model.ngrams,
+                )
                 scores = dev_scores(vectors, pair)
                 record |= scores
                 if scores["dev_p@1"] > float(state.best):

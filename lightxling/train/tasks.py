@@ -116,6 +116,11 @@ def open_tasks(
     """
     languages = tuple(sorted({code for _, store in stores.values() for code in store.languages}))
     tokenizer = Tokenizer.load(stores[MAIN][1].tokenizer_path)
+    if stores[MAIN][0].model.ngrams and stores[MAIN][1].train.words is None:
+        raise UserError(
+            f"model.ngrams={stores[MAIN][0].model.ngrams} are of words, and the tokenizer has "
+            "pieces; set tokenizer.model=words, or model.ngrams=0"
+        )
     tasks = []
     for name, (config, store) in stores.items():
         (teacher, miner), taught, hard = frozen[name], None, None
@@ -177,6 +182,7 @@ def make_batches(
         teacher=teacher,
         negatives=hard,
         local=local,
+        ngrams=config.model.ngrams,
     )
     if not batches.steps_per_epoch:
         raise UserError(
