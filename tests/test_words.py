@@ -47,10 +47,8 @@ def bucket(word):
 
 
 def test_text_is_cut_into_words_and_single_signs():
-    words = "c ' est l ' été , 3 . 5 € !".split()
+    words = ["c", "'", "est", "l", "'", "été", ",", "3", ".", "5", "€", "!"]
     assert cut("C'est l'été, 3.5 €!", True) == words
-        *["c", "'", "est", "l", "'", "été", ",", "3", ".", "5", "€", "!"]
-    ]
     assert cut("नमस्ते दुनिया", True) == ["नमस्ते", "दुनिया"]  # marks stay with their letters
     assert cut("The CAT", False) == ["The", "CAT"]
     assert cut(" \u00a0\n", True) == []
@@ -193,7 +191,9 @@ def test_padding_n_grams_bring_nothing():
     graphdef = models.structure(SMALL, KNOWN + BUCKETS, token_head=False)
     tokens, ngrams = jnp.array([[3, 4, 0]]), jnp.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]]])
     one, other = (
-        models.encode(graphdef, {"encoder": bundles.nest(p)}, tokens, ngrams)
+        models.encode(
+            graphdef, {"encoder": jax.tree.map(jnp.asarray, bundles.nest(p))}, tokens, ngrams
+        )
         for p in (bundle.params, changed)
     )
     np.testing.assert_array_equal(one, other)

@@ -236,7 +236,7 @@ class Batches:
             start += n
         return counts
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray | None, ...]:
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
@@ -263,7 +263,7 @@ class Batches:
         """Largest padded length that occurs."""
         return int(self.buckets[self.row_bucket.max()])
 
-    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, ...]]:
+    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray | None, ...]]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         runs = grain.MapDataset.source(_Runs(self, range(start, stop)))
@@ -281,5 +281,5 @@ class _Runs:
     def __len__(self) -> int:
         return -(-len(self.steps) // self.SIZE)
 
-    def __getitem__(self, run: int) -> list[tuple[np.ndarray, ...]]:
+    def __getitem__(self, run: int) -> list[tuple[np.ndarray | None, ...]]:
         return [self.batches[step] for step in self.steps[run * self.SIZE :][: self.SIZE]]
