@@ -17,6 +17,7 @@ import numpy as np
 
 from lightxling import __version__
 from lightxling.config import Config, ModelConfig, UserError, from_dict, validate
+from lightxling.files import parse_json
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 FORMAT = "lightxling"
@@ -200,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any]:
             text = file.read(_JSON_LIMIT + 1)
         if len(text) > _JSON_LIMIT:
             raise ValueError("too large")
-        value = json.loads(text)
+        value = parse_json(text)
         if not isinstance(value, dict):
             raise ValueError("no JSON object")
         return value
@@ -208,7 +209,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(
             f"cannot read {path}: {error.strerror}; a model is the folder of a run or of an export"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
 
 

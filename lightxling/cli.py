@@ -167,11 +167,16 @@ def evaluate(args: list[str]) -> None:
 
 def encode(
     model: Model,
-    file: tyro.conf.Positional[str] = "-",
+    files: tyro.conf.Positional[tuple[str, ...]] = ("-",),
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("vectors.npy"),
-    checkpoint: str = "best",
+    checkpoint: str | None = None,
     batch_size: int = 256,
     normalize: bool = True,
+    engine: Literal["here", "ray"] = "here",
+    workers: int = 0,
+    worker_cpus: int = 1,
+    worker_gpus: int = 0,
+    dtype: Literal["float32", "float16"] = "float32",
 ) -> None:
     """Write one vector per line of a text, empty lines included.
 
@@ -179,20 +184,35 @@ def encode(
 
     Args:
       model: a run directory or an exported one.
-      file: a text file (.gz too); - is standard input.
-      output: .npy for an array [lines, dimension], .jsonl for one object a line.
-      checkpoint: of a run: best, last or a step.
+      files: a text file (.gz too); - is standard input. With --engine ray, one or many files.
+      output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
+        a new folder of Parquet files.
+      checkpoint: of a run: best (the default), last or a step.
       batch_size: sentences computed together, at most.
       normalize: scale vectors to length 1.
+      engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`).
+      workers: processes of a Ray job; 0: as many as the cluster has room for.
+      worker_cpus: cores of each.
+      worker_gpus: accelerators of each; 0: encoding on its cores.
+      dtype: of the vectors in Parquet files.
     """
+    if engine == "here" and len(files) != 1:
+        raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
+    if engine == "here" and dtype != "float32":
+        raise UserError(f"--dtype {dtype} belongs to --engine ray")
     from lightxling.encoder import Encoder, encode_file, keep_compiled
 
     encoder = Encoder.load(model, checkpoint=checkpoint)
-    if encoder.backend == "jax":
-        keep_compiled()
-    count = encode_file(
-        encoder, file, output, batch_size=batch_size, normalize=normalize, progress=note
-    )
+    how = {"batch_size": batch_size, "normalize": normalize, "progress": note}
+    if engine == "ray":
+        from lightxling import jobs
+
+        pool = jobs.Workers(workers, worker_cpus, worker_gpus)
+        count = jobs.encode_files(encoder, list(files), output, workers=pool, dtype=dtype, **how)
+    else:
+        if encoder.backend == "jax":
+            keep_compiled()
+        count = encode_file(encoder, files[0], output, **how)
     note(f"{output}: {count:,} x {encoder.dimension}")
 
 
@@ -237,20 +257,42 @@ def mine(args: list[str]) -> None:
         src: tyro.conf.Positional[Path],
         tgt: tyro.conf.Positional[Path],
         output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mined.tsv"),
+        engine: Literal["here", "ray"] = "here",
+        workers: int = 0,
+        worker_cpus: int = 1,
         settings: Annotated[MineSettings, Unprefixed] = MineSettings(),  # noqa: B008
     ) -> None:
         """Parsed by tyro.
 
         Args:
           model: a run directory or an exported one.
-          src: one sentence a line.
-          tgt: one sentence a line.
+          src: one sentence a line; with --engine ray, a folder that encode --engine ray wrote.
+          tgt: likewise.
           output: score, source and target, separated by tabs, best first.
+          engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra
+            `ray`).
+          workers: processes of a Ray job; 0: as many as the cluster has room for.
+          worker_cpus: cores of each.
         """
         from lightxling.encoder import Encoder
         from lightxling.evaluate.run import mine_files
 
         encoder = Encoder.load(model)
+        if engine == "ray":
+            from lightxling import jobs
+
+            pool = jobs.Workers(workers, worker_cpus)
+            count = jobs.mine_folders(
+                encoder.fingerprint,
+                src,
+                tgt,
+                output,
+                settings=settings,
+                workers=pool,
+                progress=note,
+            )
+            note(f"{count:,} pairs in {output}")
+            return
         encode = functools.partial(encoder.encode, normalize=False)
         mine_files(encode, src, tgt, output, settings)
 

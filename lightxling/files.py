@@ -8,8 +8,12 @@ import contextlib
 import json
 import os
 import shutil
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from lightxling.config import UserError
 
@@ -61,6 +65,31 @@ def sync(path: Path) -> None:
     """Waits until a file is on the disk: a power cut must not empty what was renamed."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads` of what anyone may have written.
+
+    Raises:
+      ValueError: it is no JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of an .npy file that anyone may have written, mapped into memory.
+
+    Raises:
+      OSError: there is none.
+      ValueError: it is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except (EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
+        raise ValueError(f"{path} is no .npy file: {error}") from None
 
 
 def write_json(path: Path, values: dict) -> None:

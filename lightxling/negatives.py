@@ -20,7 +20,7 @@ from lightxling.corpus.store import Store, file_sha256
 from lightxling.corpus.vectors import Encode, SentenceVectors, folder, prepare_vectors
 from lightxling.encoder import Encoder
 from lightxling.evaluate.retrieval import nearest
-from lightxling.files import atomic_folder, write_json
+from lightxling.files import atomic_folder, map_array, write_json
 
 USUAL = 32
 """Right answers of a query that are expected; those with more are searched on their own."""
@@ -100,7 +100,7 @@ def _open(path: Path, store: Store, count: int) -> np.ndarray:
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
         is_whole = manifest["sha256"] == file_sha256(path / "negatives.npy")
-        negatives = np.load(path / "negatives.npy", mmap_mode="r")
+        negatives = map_array(path / "negatives.npy")
     except (OSError, ValueError, KeyError, TypeError):
         is_whole = False
     if not is_whole or negatives.shape != (store.train.rows, count):

@@ -18,7 +18,7 @@ from lightxling.bundle import read_json
 from lightxling.config import UserError
 from lightxling.encoder import Encoder, Lines
 from lightxling.evaluate.retrieval import nearest
-from lightxling.files import atomic_folder, write_json
+from lightxling.files import atomic_folder, map_array, write_json
 
 _LANGUAGE = re.compile(r"([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)", re.DOTALL)
 _SLAB = 1 << 13
@@ -130,7 +130,7 @@ def _digest(path: Path) -> str:
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Vectors [N, D] and byte offsets [N] of an index, mapped into memory."""
-    vectors, starts = (np.load(path / name, mmap_mode="r") for name in (_VECTORS, _STARTS))
+    vectors, starts = (map_array(path / name) for name in (_VECTORS, _STARTS))
     return vectors, starts
 
 

@@ -21,6 +21,7 @@ from lightxling.corpus.readers import Source
 from lightxling.corpus.store import Store, file_sha256
 from lightxling.corpus.vectors import Encode, SentenceVectors, prepare_vectors
 from lightxling.encoder import Encoder, Lines
+from lightxling.files import map_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _sentence_transformers(folder: Path) -> Encode:
 def _open_matrix(path: Path, text: Path) -> np.ndarray:
     """A matrix [N, T] of the vectors of the N lines of a text."""
     try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        matrix = map_array(path)
     except (OSError, ValueError) as error:
         raise UserError(f"teacher.source={path} is no array of numpy: {error}") from None
     if matrix.ndim != 2 or matrix.dtype.kind != "f":

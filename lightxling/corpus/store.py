@@ -26,7 +26,7 @@ import numpy as np
 
 from lightxling.config import UserError
 from lightxling.corpus.words import WordTable
-from lightxling.files import sync
+from lightxling.files import map_array, sync
 
 FORMAT = 1
 MAX_TOKENS = 512  # per sentence; the model may cut further
@@ -166,10 +166,12 @@ def _check_file(path: Path, expected: dict[str, Any], verify: bool) -> None:
 
 def _open_words(folder: Path) -> WordTable:
     try:
-        table = [np.load(folder / name, mmap_mode="r") for name in ("rows.npy", "ngrams.npy")]
+        rows, ngrams = map_array(folder / "rows.npy"), map_array(folder / "ngrams.npy")
     except (OSError, ValueError):
         raise _damaged(folder, "cannot be mapped") from None
-    return WordTable(*(np.asarray(array).view(np.ndarray) for array in table))
+    if (rows.dtype, ngrams.dtype) != ("<i4", "<u4") or len(rows) != len(ngrams):
+        raise _damaged(folder, "holds arrays that do not fit each other")
+    return WordTable(*(np.asarray(array).view(np.ndarray) for array in (rows, ngrams)))
 
 
 def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None) -> Split:
@@ -178,10 +180,10 @@ def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None)
     try:
         # An empty file cannot be mapped.
         tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
-        offsets = np.load(folder / "offsets.npy", mmap_mode="r")
-        group = np.load(folder / "group.npy", mmap_mode="r")
+        offsets = map_array(folder / "offsets.npy")
+        group = map_array(folder / "group.npy")
         is_labelled = has_labels(manifest.get("rows_are", "pairs"))
-        label = np.load(folder / "label.npy", mmap_mode="r") if is_labelled else None
+        label = map_array(folder / "label.npy") if is_labelled else None
     except (OSError, ValueError):
         raise _damaged(folder, "cannot be mapped") from None
     shapes = (offsets.shape, offsets.dtype, group.ndim, group.dtype)

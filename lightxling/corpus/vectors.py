@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from lightxling.config import Config, UserError, fingerprint
 from lightxling.corpus.prepare import lock, training_texts
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.files import atomic, sync, write_json
+from lightxling.files import atomic, map_array, parse_json, sync, write_json
 
 FORMAT = 1
 _CHUNK = 1024  # sentences between two writes
@@ -121,13 +121,13 @@ def prepare_vectors(
 
 def _open(path: Path, store: Store, pivot: np.ndarray) -> SentenceVectors:
     try:
-        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        manifest = parse_json((path / "manifest.json").read_bytes())
         whole = all(
             (path / name).stat().st_size == entry["bytes"]
             and file_sha256(path / name) == entry["sha256"]
             for name, entry in manifest["files"].items()
         )
-        index = np.load(path / "index.npy", mmap_mode="r")
+        index = map_array(path / "index.npy")
         shape = (manifest["sentences"], manifest["width"])
         vectors = np.memmap(path / "vectors.bin", "<f2", "r", shape=shape)
     except (OSError, ValueError, KeyError, TypeError):

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from lightxling.config import UserError
 from lightxling.evaluate.run import load_results, mean_scores
+from lightxling.files import parse_json
 
 Format = Literal["table", "markdown", "csv"]
 Values = dict[str, int | float]
@@ -36,7 +37,7 @@ class Run:
 def read_run(path: Path) -> Run:
     """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty."""
     try:
-        config = json.loads((path / "config.json").read_text())
+        config = parse_json((path / "config.json").read_bytes())
     except OSError:
         raise UserError(
             f"{path} is no run: it has no config.json; give the folders that `lightxling train` "
@@ -46,8 +47,15 @@ def read_run(path: Path) -> Run:
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{path}/config.json is damaged; copy or train the run again")
-    values = {**_size(path, config), **_cost(path), **_scores(path)}
-    return Run(path.absolute().name, _without_seed(path, config), values)
+    try:
+        values = {**_size(path, config), **_cost(path), **_scores(path)}
+        numbers = {name: float(value) for name, value in values.items()}
+        return Run(path.absolute().name, _without_seed(path, config), numbers)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"config.json, metrics.jsonl or evaluation in {path} are not as a run writes them "
+            f"({error!r}); copy or train the run again"
+        ) from None
 
 
 def compare(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -125,12 +133,12 @@ def _cost(path: Path) -> Values:
     """Pairs trained on, time and memory, from metrics.jsonl."""
     records = []
     try:
-        lines = (path / "metrics.jsonl").read_text().splitlines()
+        lines = (path / "metrics.jsonl").read_bytes().splitlines()
     except OSError:
         return {}
     for line in lines:
         try:
-            records.append(json.loads(line))
+            records.append(parse_json(line))
         except ValueError:
             continue  # half a line of a run that was killed
     records = [r for r in records if isinstance(r, dict) and r.get("pairs_per_second")]

@@ -63,8 +63,18 @@ def mine(
     """
     _check(margin, Margin, "margin")
     _check(retrieval, Direction, "retrieval")
-    forward_cos, forward_at = search(src, tgt, k)  # [S, K]
-    backward_cos, backward_at = search(tgt, src, k)  # [T, K]
+    return best_pairs(search(src, tgt, k), search(tgt, src, k), margin=margin, retrieval=retrieval)
+
+
+def best_pairs(
+    of_src: tuple[Float[np.ndarray, "S K"], Int[np.ndarray, "S K"]],
+    of_tgt: tuple[Float[np.ndarray, "T L"], Int[np.ndarray, "T L"]],
+    *,
+    margin: str = "ratio",
+    retrieval: str = "max",
+) -> Mined:
+    """What `mine` makes of the neighbours (cosines and rows, best first) of both sides."""
+    (forward_cos, forward_at), (backward_cos, backward_at) = of_src, of_tgt
     around_src, around_tgt = forward_cos.mean(axis=1), backward_cos.mean(axis=1)
 
     def score(cosine, around):
@@ -74,8 +84,8 @@ def mine(
 
     forward = score(forward_cos, (around_src[:, None] + around_tgt[forward_at]) / 2)
     backward = score(backward_cos, (around_tgt[:, None] + around_src[backward_at]) / 2)
-    rows = np.arange(len(src)), _pick(forward_at, forward)
-    cols = _pick(backward_at, backward), np.arange(len(tgt))
+    rows = np.arange(len(forward)), _pick(forward_at, forward)
+    cols = _pick(backward_at, backward), np.arange(len(backward))
     if retrieval == "forward":
         return _ordered(*rows, forward.max(axis=1))
     if retrieval == "backward":
@@ -88,7 +98,7 @@ def mine(
         np.concatenate([rows[1], cols[1]]),
         np.concatenate([forward.max(axis=1), backward.max(axis=1)]),
     )
-    keep = _first_use(union, len(src), len(tgt))
+    keep = _first_use(union, len(forward), len(backward))
     return Mined(union.src[keep], union.tgt[keep], union.score[keep])
 
 

@@ -9,11 +9,12 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -25,7 +26,7 @@ from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Settings, Unit, select
-from lightxling.files import atomic, write_json
+from lightxling.files import atomic, parse_json, write_json
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -156,9 +157,11 @@ def unit_key(fingerprint: str, unit: Unit, settings: dict[str, Any]) -> str:
 def load_results(path: Path) -> Results:
     """What an evaluation file holds; nothing when it is missing or damaged."""
     try:
-        whole = json.loads(path.read_text())
-        return whole if isinstance(whole.get("results"), dict) else {"results": {}}
-    except (OSError, ValueError, AttributeError):
+        whole = parse_json(path.read_bytes())
+        units = whole["results"].items()
+        scored = {name: unit for name, unit in units if isinstance(unit["scores"], dict)}
+        return {**whole, "results": scored}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"results": {}}
 
 
@@ -293,10 +296,8 @@ def mine_files(
         )
     if settings.threshold is not None:
         mined = mined.above(settings.threshold)
-    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for score, i, j in zip(mined.score, mined.src, mined.tgt, strict=True):
-            one, other = (text.replace("\t", " ") for text in (texts[0][i], texts[1][j]))
-            file.write(f"{score:.4f}\t{one}\t{other}\n")
+    pairs = ((texts[0][i], texts[1][j]) for i, j in zip(mined.src, mined.tgt, strict=True))
+    write_pairs(output, mined.score, pairs)
     console.print(f"{len(mined):,} pairs in {output}", markup=False)
     return {
         "sentences": [len(side) for side in texts],
@@ -307,6 +308,16 @@ def mine_files(
             "search": round(time.perf_counter() - encoded, 3),
         },
     }
+
+
+def write_pairs(
+    output: Path, scores: Float[np.ndarray, " M"], pairs: Iterable[tuple[str, str]]
+) -> None:
+    """Writes `score<TAB>source<TAB>target`, a pair a line."""
+    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for score, (one, other) in zip(scores, pairs, strict=True):
+            one, other = one.replace("\t", " "), other.replace("\t", " ")
+            file.write(f"{score:.4f}\t{one}\t{other}\n")
 
 
 def _unit_vectors(encode: Encode, texts: list[str], path: Path, chunk: int = 50_000) -> np.ndarray:

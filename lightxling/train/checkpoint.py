@@ -12,9 +12,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from lightxling.config import UserError
+from lightxling.files import parse_json
 from lightxling.train import processes
 
 CHECKSUMS = "checksums.json"
+PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8)
+"""Three years: orbax asks the wall clock, and one that jumps must not end a run."""
 
 
 def digest(path: Path) -> dict[str, str]:
@@ -52,7 +55,7 @@ def save(path: Path, tree: Any) -> None:
     temporary = path.with_name(path.name + ".writing")
     try:
         with full_disk_explained(path.parent):
-            with ocp.StandardCheckpointer() as checkpointer:
+            with ocp.StandardCheckpointer(async_options=PATIENT) as checkpointer:
                 checkpointer.save(temporary, tree, force=True)
             if processes.is_first():
                 checksums = temporary / CHECKSUMS
@@ -73,7 +76,7 @@ def save(path: Path, tree: Any) -> None:
 def is_whole(path: Path) -> bool:
     """Whether every file of a checkpoint has the content that was written."""
     try:
-        return json.loads((path / CHECKSUMS).read_text()) == digest(path)
+        return parse_json((path / CHECKSUMS).read_bytes()) == digest(path)
     except (OSError, ValueError):
         return False
 
@@ -103,8 +106,8 @@ def latest_whole(folder: Path, warn=print) -> int | None:
 def prune(folder: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints, and what a killed run left half-written."""
     if processes.is_first():
-        for step in steps(folder)[:-keep]:
-            shutil.rmtree(folder / str(step))
+        for step in steps(folder)[:-keep]:  # half of one must not have the name of a step
+            (folder / str(step)).rename(folder / f"{step}.old")
         for leftover in [*folder.glob("*.writing*"), *folder.glob("*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
 

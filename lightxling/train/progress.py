@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from lightxling.files import atomic
+from lightxling.files import atomic, parse_json
 
 
 def peak_memory() -> int:
@@ -30,14 +30,15 @@ def forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
+            at = parse_json(line)["step"]
+        except (ValueError, TypeError, KeyError):
             continue
+        if isinstance(at, int) and at <= step:
+            kept.append(line + b"\n")
     with atomic(path) as temporary:
-        temporary.write_text("".join(kept))
+        temporary.write_bytes(b"".join(kept))
 
 
 class Progress:

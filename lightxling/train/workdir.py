@@ -1,6 +1,5 @@
 """The folder of a run: what describes it, and whether it may be gone on with."""
 
-import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import jax
 from lightxling import __version__
 from lightxling.config import Config, UserError, differences, from_dict, to_dict
 from lightxling.corpus.store import Store
+from lightxling.files import parse_json
 from lightxling.model import build as models
 
 
@@ -65,7 +65,7 @@ def check_workdir(workdir: Path, config: Config, store: Store, frozen: Mapping[s
             raise UserError(f"--workdir {workdir} is a file; give a folder")
         return
     try:
-        before = json.loads(path.read_text())
+        before = parse_json(path.read_bytes())
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
         old_teacher = before.get("teacher", {}).get("sha256")
