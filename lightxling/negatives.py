@@ -6,7 +6,6 @@ sides + side), and `manifest.json` with the checksum. N is K for one direction o
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from lightxling.corpus.store import Store, file_sha256
 from lightxling.corpus.vectors import Encode, SentenceVectors, folder, prepare_vectors
 from lightxling.encoder import Encoder
 from lightxling.evaluate.retrieval import nearest
-from lightxling.files import atomic_folder, map_array, write_json
+from lightxling.files import atomic_folder, map_array, parse_json, write_json
 
 USUAL = 32
 """Right answers of a query that are expected; those with more are searched on their own."""
@@ -98,7 +97,7 @@ def candidate_sides(ranking: RankingConfig) -> list[int]:
 
 def _open(path: Path, store: Store, count: int) -> np.ndarray:
     try:
-        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        manifest = parse_json((path / "manifest.json").read_bytes())
         is_whole = manifest["sha256"] == file_sha256(path / "negatives.npy")
         negatives = map_array(path / "negatives.npy")
     except (OSError, ValueError, KeyError, TypeError):

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Int, Integer
 
 from lightxling.config import TokenizerConfig, UserError
 from lightxling.corpus.tokenizer import SPECIAL, UNK, Tokenizer, is_punctuation
+from lightxling.files import parse_json
 
 FORMAT = "lightxling-words"
 NGRAMS = (3, 4)
@@ -115,7 +116,7 @@ class WordTokenizer(Tokenizer):
 
     def __init__(self, model: bytes, name: str = "the tokenizer model"):
         try:
-            content = json.loads(model)
+            content = parse_json(model)
             self._words = [*SPECIAL, *content["words"]]
             self.lowercase, self._buckets = content["lowercase"], content["hash_buckets"]
             if content["format"] != FORMAT or not all(isinstance(w, str) for w in self._words):

@@ -69,7 +69,7 @@ def check_workdir(workdir: Path, config: Config, store: Store, frozen: Mapping[s
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
         old_teacher = before.get("teacher", {}).get("sha256")
-        old_miners = before.get("miners", {})
+        old_miners = dict(before.get("miners", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
