@@ -11,6 +11,7 @@ import pytest
 from changes import change
 from test_train import command, environment, files, records, wait_for
 
+from lightxling import cli
 from lightxling.bundle import read_run, read_run_params
 from lightxling.config import (
     Config,
@@ -384,3 +385,34 @@ def test_unknown_settings_of_a_task_are_named():
         from_dict(Config, {"tasks": [{"shares": 3}]})
     with pytest.raises(UserError, match=r"tasks\.0 should be a table"):
         from_dict(Config, {"tasks": [3]})
+
+
+# The command line
+
+
+def recipe(several, folder):
+    path = folder / "several.py"
+    path.write_text(
+        "from lightxling.config import Config, from_dict\n"
+        f"config = from_dict(Config, {to_dict(several)!r})\n"
+    )
+    return str(path)
+
+
+def test_settings_of_a_task_are_flags(several, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("lightxling.train.loop.train", lambda config, workdir: asked.append(config))
+    flags = ["--tasks.0.share", "5", "--tasks.1.objectives.quick-thought.hidden", "9"]
+    assert cli.main(["train", recipe(several, tmp_path), "--workdir", "x", *flags]) == 0
+    first, second = asked[0].tasks
+    assert (first.share, first.name, first.sources) == (5.0, "nli", several.tasks[0].sources)
+    assert second.objectives.quick_thought == QuickThoughtConfig(weight=1.0, hidden=9)
+    assert asked[0].train == several.train
+
+
+def test_prepare_makes_a_store_for_every_task(several, tmp_path, capsys):
+    assert cli.main(["prepare", recipe(several, tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    made = [Store.open(line) for line in lines if re.fullmatch(r"/.*/[0-9a-f]{12}", line)]
+    assert [store.train.sides for store in made] == [2, 2, 3]
+    assert [store.train.label is not None for store in made] == [False, True, False]

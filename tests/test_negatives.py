@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
 from lightxling.corpus.vectors import SentenceVectors
+from lightxling.train.loop import train
 
 
 def vectors_of(index, width=5, seed=0):
@@ -140,3 +143,26 @@ def test_a_batch_holds_the_negatives_of_its_rows():
             src, tgt, *more = (tuple(text[text > 0]) for text in texts)
             assert more == [sentences[s] for s in hard[rows[src, tgt]]]  # none is cut off
             assert place < 2 * batch.shape[2]  # what is masked is a piece of the pair
+
+
+def test_a_run_learns_from_hard_negatives(tiny, tmp_path):
+    """More wrong candidates cost more; another encoder in the same place is refused."""
+    quick = dataclasses.replace(tiny.train, pairs=16 * 2, dev_every=9, buckets=(32,))
+    model = dataclasses.replace(tiny.model, dropout=0.0, init="scaled")
+    tiny = dataclasses.replace(tiny, train=quick, model=model)
+    losses = {}
+    plain = only(ranking=RankingConfig(weight=1.0, direction="both"))
+    for name, config in {
+        "with": mined(tiny, export_toy(tiny, tmp_path / "with"), direction="both"),
+        "without": dataclasses.replace(tiny, objectives=plain),
+    }.items():
+        train(config, tmp_path / f"run-{name}")
+        first = (tmp_path / f"run-{name}" / "metrics.jsonl").read_text().splitlines()[0]
+        losses[name] = json.loads(first)["ranking"]
+    gain = 2 * np.log((16 + 3) / 16)  # near the start, all are equally likely
+    assert losses["with"] - losses["without"] == pytest.approx(gain, rel=0.3)
+
+    shutil.rmtree(tmp_path / "with")
+    export_toy(tiny, tmp_path / "with", width=12)
+    with pytest.raises(UserError, match=r"negatives of the task main .* another encoder"):
+        train(mined(tiny, tmp_path / "with", direction="both"), tmp_path / "run-with")
