@@ -333,6 +333,16 @@ def test_a_task_without_text_is_left_out(several):
     assert list(tasks_of(config)) == ["main", "nli", "thought"]
 
 
+def test_a_task_that_cannot_run_is_named(several, tmp_path):
+    first, second = several.tasks
+    large = dataclasses.replace(first, batch_size=256)
+    with pytest.raises(UserError, match="task nli: 60 training pairs do not fill one batch"):
+        train(dataclasses.replace(several, tasks=(large, second)), tmp_path / "run")
+    odd = dataclasses.replace(first, batch_size=12)
+    with pytest.raises(UserError, match=r"task nli: .*batch_size=12 does not divide"):
+        train(dataclasses.replace(several, tasks=(odd, second)), tmp_path / "run")
+
+
 def test_tasks_survive_json(several):
     assert from_dict(Config, json.loads(json.dumps(to_dict(several)))) == several
 

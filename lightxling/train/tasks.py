@@ -4,6 +4,7 @@ A run is a list of tasks. The first, the main one, is what `corpus` and `objecti
 runs have no other.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
 from lightxling.train.micro_batch import value_and_grad
-from lightxling.train.sharding import make_mesh
+from lightxling.train.sharding import local_rows, make_mesh
 from lightxling.train.turns import Turns
 
 
@@ -60,12 +61,24 @@ class Task(NamedTuple):
         return {self.prefix + k if k in own else k: value for k, value in metrics.items()}
 
 
+@contextlib.contextmanager
+def naming(task: str) -> Iterator[None]:
+    """Puts the name of a further task before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        if task == MAIN:
+            raise
+        raise UserError(f"task {task}: {error}") from None
+
+
 def mesh_for(config: Config) -> Mesh:
     """The device mesh, over which the batches of all tasks must divide."""
-    meshes = [
-        make_mesh(task.mesh, batch_size=task.train.batch_size, micro_batch=task.train.micro_batch)
-        for task in tasks_of(config).values()
-    ]
+    meshes = []
+    for name, task in tasks_of(config).items():
+        with naming(name):
+            size, part = task.train.batch_size, task.train.micro_batch
+            meshes.append(make_mesh(task.mesh, batch_size=size, micro_batch=part))
     return meshes[0]
 
 
@@ -78,10 +91,11 @@ class Frozen(NamedTuple):
 
 def find_frozen(config: Config) -> dict[str, Frozen]:
     """Those of every task, checked before anything expensive."""
-    return {
-        name: Frozen(teachers.find(task), negatives.find(task))
-        for name, task in tasks_of(config).items()
-    }
+    frozen = {}
+    for name, task in tasks_of(config).items():
+        with naming(name):
+            frozen[name] = Frozen(teachers.find(task), negatives.find(task))
+    return frozen
 
 
 def digests(frozen: dict[str, Frozen]) -> dict[str, Any]:
@@ -124,25 +138,29 @@ def open_tasks(
     tasks = []
     for name, (config, store) in stores.items():
         (teacher, miner), taught, hard = frozen[name], None, None
-        if teacher:
-            taught = teachers.sentence_vectors(config, store, teacher, progress=say)
-        if miner:
-            hard = negatives.sentence_negatives(config, store, miner, progress=say)
-        check_scores(name, config, store)
-        is_word = config.objectives.tokens.maskable == "words"
-        maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
-        batches = make_batches(config, store, maskable, taught, hard=hard, languages=languages)
+        with naming(name):
+            check_scores(config, store)
+            if teacher:
+                taught = teachers.sentence_vectors(config, store, teacher, progress=say)
+            if miner:
+                hard = negatives.sentence_negatives(config, store, miner, progress=say)
+            is_word = config.objectives.tokens.maskable == "words"
+            maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
+            local = local_rows(mesh, config.train.batch_size)
+            batches = make_batches(
+                config, store, maskable, taught, local, hard=hard, languages=languages
+            )
         tasks.append(Task(name, config, store, languages, batches, taught))
     return tasks
 
 
-def check_scores(name: str, config: Config, store: Store) -> None:
+def check_scores(config: Config, store: Store) -> None:
     """Refuses scores beyond `objectives.sts.highest`."""
     sts = config.objectives.sts
     if sts.weight and store.train.rows and (best := store.train.label.max()) > sts.highest:
         raise UserError(
-            f"task {name}: its sources have scores up to {best:g}, and objectives.sts.highest is "
-            f"{sts.highest:g}; set the task's objectives.sts.highest to the best possible score"
+            f"its sources have scores up to {best:g}, and objectives.sts.highest is "
+            f"{sts.highest:g}; set that to the best possible score"
         )
 
 
