@@ -22,7 +22,16 @@ from lightxling.files import parse_json
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 FORMAT = "lightxling"
 _JSON_LIMIT = 16 << 20  # bytes
-_LARGEST = {"layers": 1000, "width": 1 << 20, "feedforward": 1 << 24, "max_length": 1 << 20}
+_LARGEST = {
+    "layers": 1000,
+    "width": 1 << 20,
+    "feedforward": 1 << 24,
+    "max_length": 1 << 20,
+    "ngrams": 1 << 28,
+}
+
+TABLES = ("words", "ngrams", "positions")
+"""Parameters of which single rows are looked up."""
 
 Params = dict[str, np.ndarray]
 
@@ -86,6 +95,9 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
     expected: dict[str, tuple[int, ...]] = {"words": (vocab_size, table)}
     if table != width:
         expected["word_projection"] = (table, width)
+    if config.ngrams:
+        expected["ngrams"] = (config.ngrams + 1, table)
+        expected["ngram_layer.kernel"], expected["ngram_layer.bias"] = (table, table), (table,)
     if config.positions:
         expected["positions"] = (config.max_length + 1, width)
 
@@ -110,7 +122,7 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
 
 def scale_axis(name: str) -> int:
     """Axis of an int8 array that has a scale per index: rows of tables, outputs of kernels."""
-    return 0 if name in ("words", "positions") else 1
+    return 0 if name in TABLES else 1
 
 
 def array(params: Params, name: str) -> np.ndarray:
@@ -248,18 +260,18 @@ def read_run(path: Path) -> Run:
 
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
-    """All parameters of a run, heads included, as the tree of `lightxling.model.build`."""
+    """All parameters of a run, heads included, as the tree of `lightxling.model.parts`."""
     import jax
 
-    from lightxling.model import build
-    from lightxling.model.heads import heads_of
+    from lightxling.model.parts import initialise_tasks
     from lightxling.train.checkpoint import load_params
 
     initialise = functools.partial(
-        build.initialise,
-        run.config.model,
+        initialise_tasks,
+        run.config,
         run.vocab_size,
-        **heads_of(run.config.objectives, len(run.languages), run.teacher_width),
+        languages=len(run.languages),
+        teacher_width=run.teacher_width,
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
     return load_params(run.path, checkpoint, shapes)[0]
@@ -267,9 +279,16 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
     run = read_run(path)
+    params, model = flatten(read_run_params(run, checkpoint)["encoder"]), run.config.model
+    if model.sinusoidal:  # where an encoder is used, they are a table like any
+        from lightxling.model.forward import sinusoids
+
+        if model.positions:
+            params["positions"] = sinusoids(model.max_length, model.width)
+        model = dataclasses.replace(model, sinusoidal=False)
     return Bundle(
-        run.config.model,
-        flatten(read_run_params(run, checkpoint)["encoder"]),
+        model,
+        params,
         _read_tokenizer(path / TOKENIZER),
         run.languages,
     )

@@ -48,7 +48,8 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
 
 
 def prepare(args: list[str]) -> None:
-    """Turn the corpora of a recipe into a tokenizer and a token store, with its teacher's vectors.
+    """Turn the corpora of a recipe into a tokenizer and a token store, with its teacher's vectors
+    and hard negatives.
 
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
@@ -59,15 +60,22 @@ def prepare(args: list[str]) -> None:
 
     config = parse(parsed, rest, name="prepare CONFIG", help=prepare)
     validate(config)
+    from lightxling import negatives
     from lightxling import teacher as teachers
-    from lightxling.corpus.prepare import prepare as run
+    from lightxling.config import tasks_of
+    from lightxling.corpus.prepare import prepare_tasks
     from lightxling.corpus.store import Store
 
-    teacher = teachers.find(config)
-    path = run(config)
-    if teacher:
-        teachers.sentence_vectors(config, Store.open(path), teacher)
-    print(path)
+    frozen = {
+        name: (teachers.find(task), negatives.find(task)) for name, task in tasks_of(config).items()
+    }
+    for name, (task, path) in prepare_tasks(config).items():
+        teacher, miner = frozen[name]
+        if teacher:
+            teachers.sentence_vectors(task, Store.open(path), teacher)
+        if miner:
+            negatives.sentence_negatives(task, Store.open(path), miner)
+        print(path)
 
 
 def train(args: list[str]) -> None:
@@ -107,7 +115,7 @@ def train(args: list[str]) -> None:
 
 
 def evaluate(args: list[str]) -> None:
-    """Score an encoder: retrieval, tatoeba, europarl, bucc, classification, mldoc, sts, nli.
+    """Score an encoder: retrieval, ranking, tatoeba, europarl, bucc, classification, sts, nli ...
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
     """

@@ -11,6 +11,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
+import re
 import runpy
 import typing
 from pathlib import Path
@@ -50,11 +52,14 @@ class CorpusConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-    """The sentencepiece model, trained on all languages together."""
+    """The sentencepiece model, or the vocabulary of words, trained on all languages together."""
 
-    model: Literal["bpe", "unigram"] = "bpe"
+    model: Literal["bpe", "unigram", "words"] = "bpe"
+    """words: whole words (multi-task dual encoder), for languages with spaces between them."""
     vocab_size: int = 50_000
-    """Pieces, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
+    """Pieces or words, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
+    hash_buckets: int = 10_000
+    """words: further rows of the embedding table, which unknown words share by their hashes."""
     lowercase: bool = True
     """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that the option travels with the
     file."""
@@ -82,10 +87,17 @@ class ModelConfig:
     feedforward: int = 1024
     embedding_width: int = 0
     """Width of the embedding table when smaller than `width` (factorised table); 0: the same."""
+    ngrams: int = 0
+    """Buckets for the character 3- and 4-grams of words, whose vectors go through a tanh layer and
+    are added to the word's (multi-task dual encoder); needs tokenizer.model=words. 0: none."""
     max_length: int = 200
     """Tokens kept of a sentence; the rest is cut off."""
+    activation: Literal["swish", "relu"] = "swish"
+    """Of the feed-forward layers."""
     positions: bool = True
-    """Add learned absolute positions."""
+    """Add absolute positions."""
+    sinusoidal: bool = False
+    """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
     pooling: Literal["mean", "max", "sum"] = "mean"
     dropout: float = 0.1
     init: Literal["reference", "scaled"] = "reference"
@@ -204,6 +216,64 @@ class EseConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class RankingConfig:
+    """A sentence ranks the sentences of the other side: translations, or responses to an input
+    (multi-task dual encoder)."""
+
+    weight: float = 0.0
+    direction: Literal["backward", "forward", "both"] = "backward"
+    """backward: the second side looks for the first, P(source | target) as published; forward: the
+    first for the second; both: the sum."""
+    head: int = 0
+    """Width of the hidden layer of the head on the side that is looked for: responses have one, 320
+    as published; 0: translations have none."""
+    similarity: Literal["dot", "cosine"] = "dot"
+    scale: float = 1.0
+    """The similarities are multiplied by it."""
+    margin: float = 0.0
+    """Subtracted from the similarity of the true pair, before the scale."""
+    exclude_positive: bool = False
+    """Leave the true pair out of the denominator, as the paper prints it."""
+    negatives: int = 0
+    """Hard negatives of each sentence: similar but wrong ones, found with `mined_by`."""
+    mined_by: str = ""
+    """A run or export of lightxling, whose nearest neighbours become the hard negatives."""
+    shared_negatives: bool = False
+    """Let every sentence of the batch compete with the hard negatives of all, not with its own
+    only."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QuickThoughtConfig:
+    """A sentence of running text ranks the sentences before and after it (multi-task dual
+    encoder)."""
+
+    weight: float = 0.0
+    hidden: int = 320
+    """Width of the hidden layers of its three heads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceConfig:
+    """Entailment, neutral or contradiction, from both vectors, their difference and their product
+    (multi-task dual encoder)."""
+
+    weight: float = 0.0
+    hidden: int = 512
+    """Width of the layer before the softmax."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StsConfig:
+    """The cosine of two sentences should be their similarity score (mean squared error, as in
+    sentence-transformers)."""
+
+    weight: float = 0.0
+    highest: float = 5.0
+    """The score of two sentences that mean the same; 0 is the lowest."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ObjectivesConfig:
     """The loss is the weighted sum; weight 0 leaves a term (and its head) out."""
 
@@ -213,6 +283,41 @@ class ObjectivesConfig:
     soft: SoftConfig = SoftConfig()
     regression: RegressionConfig = RegressionConfig()
     ese: EseConfig = EseConfig()
+    ranking: RankingConfig = RankingConfig()
+    quick_thought: QuickThoughtConfig = QuickThoughtConfig()
+    inference: InferenceConfig = InferenceConfig()
+    sts: StsConfig = StsConfig()
+
+
+def only(**terms: Any) -> ObjectivesConfig:
+    """These objectives and no other, as in `only(inference=InferenceConfig(weight=1.0))`."""
+    none = {
+        "tokens": TokensConfig(weight=0.0),
+        "align": AlignConfig(weight=0.0),
+        "similarity": SimilarityConfig(weight=0.0),
+    }
+    return ObjectivesConfig(**(none | terms))
+
+
+NOTHING = only()
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """A further task of a run: text and objectives of its own, and heads of its own, on the shared
+    encoder. Everything else (cleaning, tokenizer, lengths, sampling) is that of the run."""
+
+    name: str = ""
+    """Prefix of its terms in metrics.jsonl, as in `nli/loss`."""
+    share: float = 1.0
+    """Of the steps, relative to `train.share` of the main task and the shares of the others."""
+    sources: tuple[str, ...] = ()
+    """Written as `corpus.sources`. quick_thought takes running text with one language,
+    `en=books/*.txt`; inference takes `label<TAB>sentence<TAB>sentence` and sts
+    `score<TAB>sentence<TAB>sentence`, both written `en-en=FILE`. Empty: the task is left out."""
+    batch_size: int = 0
+    """Rows of its batches; 0: `train.batch_size`."""
+    objectives: ObjectivesConfig = NOTHING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,6 +358,8 @@ class OptimizerConfig:
     """Decoupled, whatever the rule; matrices only."""
     clip: float = 0.0
     """Largest global gradient norm; 0: no clipping."""
+    embedding_gradient: float = 1.0
+    """Factor of the gradient of the embedding tables, before anything else happens to it."""
     warmup_steps: int = 1999
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
     """step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0 at the last
@@ -266,9 +373,9 @@ class TrainConfig:
     """How long, in which batches, and what is written when."""
 
     epochs: float = 12.0
-    """Passes over the training pairs."""
+    """Passes over the training pairs; with `tasks`, those of the main task."""
     pairs: int = 0
-    """Train on this many pairs instead of `epochs`."""
+    """Train on this many pairs (of the main task) instead of `epochs`."""
     batch_size: int = 128
     """Pairs of the global batch, over all devices."""
     micro_batch: int = 0
@@ -284,6 +391,10 @@ class TrainConfig:
     batch_languages: Literal["mixed", "single"] = "mixed"
     """mixed: a batch holds any language pairs; single: one, so that all negatives are in its
     languages."""
+    share: float = 1.0
+    """Of the steps, for the main task, relative to the shares of `tasks`."""
+    task_order: Literal["cycle", "sampled"] = "cycle"
+    """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
     """Folder of a trained run: start from its encoder, its tokenizer and those of its heads that
     fit. Languages may differ."""
@@ -327,6 +438,65 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
+    tasks: tuple[TaskConfig, ...] = ()
+    """Further tasks beside the main one, which is `corpus` with `objectives`; given by recipes, as
+    in `configs/dual-encoder.py`."""
+
+
+MAIN = "main"
+"""Name of the task that `corpus` and `objectives` describe."""
+
+
+def tasks_of(config: Config) -> dict[str, Config]:
+    """Every task of a run as a run of its own, the main one first; those without text are left out.
+
+    A task has its sources, objectives, batch size and share, and the rest from the run; only the
+    main one has development pairs.
+    """
+    tasks = {MAIN: dataclasses.replace(config, tasks=())}
+    return tasks | {task.name: _alone(config, task) for task in config.tasks if task.sources}
+
+
+def _alone(config: Config, task: TaskConfig) -> Config:
+    train, size = config.train, task.batch_size or config.train.batch_size
+    return dataclasses.replace(
+        config,
+        tasks=(),
+        corpus=dataclasses.replace(config.corpus, sources=task.sources, dev=(), dev_share=0.0),
+        objectives=task.objectives,
+        train=dataclasses.replace(
+            train,
+            share=task.share,
+            batch_size=size,
+            micro_batch=train.micro_batch if train.micro_batch < size else 0,
+        ),
+    )
+
+
+ROWS = {"quick_thought": "text", "inference": "labels", "sts": "scores"}
+"""What the rows of a corpus are where they are not pairs, by the objective that reads them."""
+
+
+def rows_of(objectives: ObjectivesConfig) -> str:
+    """What the objectives read: pairs, text (three sentences in a row), labels or scores (both of
+    pairs).
+
+    Raises:
+      UserError: they do not read the same.
+    """
+    kinds = {
+        field.name: ROWS.get(field.name, "pairs")
+        for field in dataclasses.fields(objectives)
+        if getattr(objectives, field.name).weight
+    }
+    if len(set(kinds.values())) > 1:
+        odd = next(name for name in kinds if name in ROWS)
+        other = next(name for name in kinds if kinds[name] != kinds[odd])
+        raise UserError(
+            f"objectives.{odd} and objectives.{other} read different data; give one of them a task "
+            "of its own in `tasks`"
+        )
+    return next(iter(kinds.values()), "pairs")
 
 
 def recipes() -> dict[str, Path]:
@@ -394,7 +564,10 @@ def _typed(kind, value, path: str):
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f"{path}={value!r} should be a list")
-        return tuple(_typed(typing.get_args(kind)[0], item, path) for item in value)
+        kind = typing.get_args(kind)[0]
+        if dataclasses.is_dataclass(kind):
+            return tuple(_typed(kind, item, f"{path}.{i}") for i, item in enumerate(value))
+        return tuple(_typed(kind, item, path) for item in value)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise UserError(f"{path}={value!r} should be one of {typing.get_args(kind)}")
@@ -412,6 +585,34 @@ def validate(config: Config) -> None:
     Raises:
       UserError: names the value, the rule and a value that works.
     """
+    _validate_one(dataclasses.replace(config, tasks=()))
+    if rows_of(config.objectives) != "pairs":
+        odd = next(name for name in ROWS if getattr(config.objectives, name).weight)
+        raise UserError(
+            f"objectives.{odd} does not read translations, which the dev score needs; make it one "
+            "of `tasks`, beside a main task that reads them"
+        )
+    names = [MAIN]
+    for number, task in enumerate(config.tasks):
+        place = f"tasks.{number}"
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", task.name):
+            raise UserError(
+                f"{place}.name={task.name!r} should be a word of small letters, such as nli"
+            )
+        if task.name in names:
+            raise UserError(
+                f"{place}.name={task.name} is taken; all names differ, and none is {MAIN}"
+            )
+        names.append(task.name)
+        if task.batch_size < 0:
+            raise UserError(f"{place}.batch_size={task.batch_size} should not be negative")
+        try:
+            _validate_one(_alone(config, task))
+        except UserError as error:
+            raise UserError(f"{place} ({task.name}): {error}") from None
+
+
+def _validate_one(config: Config) -> None:
     model, train, optimizer = config.model, config.train, config.optimizer
     if model.layers and model.width % model.heads:
         below = model.width // model.heads * model.heads
@@ -435,23 +636,33 @@ def validate(config: Config) -> None:
         "train.checkpoint_every": train.checkpoint_every,
         "train.keep": train.keep,
         "train.sampling_temperature": train.sampling_temperature,
+        "train.share": train.share,
         "optimizer.learning_rate": optimizer.learning_rate,
+        "optimizer.embedding_gradient": optimizer.embedding_gradient,
         "objectives.align.temperature": config.objectives.align.temperature,
         "objectives.similarity.eps": config.objectives.similarity.eps,
         "objectives.soft.temperature": config.objectives.soft.temperature,
         "objectives.ese.dimensions": config.objectives.ese.dimensions,
         "objectives.ese.temperature": config.objectives.ese.temperature,
+        "objectives.ranking.scale": config.objectives.ranking.scale,
+        "objectives.quick_thought.hidden": config.objectives.quick_thought.hidden,
+        "objectives.inference.hidden": config.objectives.inference.hidden,
+        "objectives.sts.highest": config.objectives.sts.highest,
         "tokenizer.vocab_size": config.tokenizer.vocab_size,
+        "tokenizer.hash_buckets": config.tokenizer.hash_buckets,
         "corpus.dev_limit": config.corpus.dev_limit,
     }
     for key, value in positive.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise UserError(f"{key}={value} should be greater than 0")
     for key, value in {
         "model.layers": model.layers,
+        "model.ngrams": model.ngrams,
         "train.pairs": train.pairs,
         "objectives.tokens.language_width": config.objectives.tokens.language_width,
         "objectives.align.projection": config.objectives.align.projection,
+        "objectives.ranking.head": config.objectives.ranking.head,
+        "objectives.ranking.negatives": config.objectives.ranking.negatives,
     }.items():
         if value < 0:
             raise UserError(f"{key}={value} should not be negative")
@@ -483,8 +694,7 @@ def validate(config: Config) -> None:
     if not train.pairs and train.epochs <= 0:
         raise UserError(f"train.epochs={train.epochs} should be greater than 0, or set train.pairs")
     terms = config.objectives
-    parts = (terms.tokens, terms.align, terms.similarity, terms.soft, terms.regression, terms.ese)
-    if not any(term.weight for term in parts):
+    if not any(getattr(terms, field.name).weight for field in dataclasses.fields(terms)):
         raise UserError("every objective has weight 0: nothing would be learnt")
     if terms.tokens.kind != "xtr" and not terms.tokens.mask_inputs:
         raise UserError(
@@ -498,6 +708,21 @@ def validate(config: Config) -> None:
             "tokenizer.file out"
         )
     _validate_teaching(config)
+    _validate_ranking(config.objectives.ranking)
+    rows_of(config.objectives)
+
+
+def _validate_ranking(ranking: RankingConfig) -> None:
+    if ranking.negatives and not ranking.mined_by:
+        raise UserError(
+            f"objectives.ranking.negatives={ranking.negatives} are found with the encoder of an "
+            "earlier run; name its folder as objectives.ranking.mined_by"
+        )
+    if ranking.mined_by and not ranking.negatives:
+        raise UserError(
+            f"objectives.ranking.mined_by={ranking.mined_by} finds hard negatives, and none are "
+            "asked for; set objectives.ranking.negatives=5, or leave it out"
+        )
 
 
 def _validate_teaching(config: Config) -> None:
@@ -563,9 +788,11 @@ HARMLESS = {
 
 
 def flatten(values: dict, prefix: str = "") -> dict:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """{"a": {"b": 1}, "c": [{"d": 2}]} -> {"a.b": 1, "c.0.d": 2}."""
     flat = {}
     for key, value in values.items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            value = {str(number): item for number, item in enumerate(value)}
         is_table = isinstance(value, dict)
         flat.update(flatten(value, f"{prefix}{key}.") if is_table else {prefix + key: value})
     return flat
@@ -583,10 +810,19 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
     if not new.model.dropout:  # otherwise other dropout is drawn
         harmless.add("train.micro_batch")
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    changed = {
+        key: (before.get(key), after.get(key))
+        for key in {**after, **before}
+        if re.sub(r"^tasks\.\d+\.(?=objectives)", "", key) not in harmless
+        and before.get(key) != after.get(key)
+    }
+    both = min(len(old.tasks), len(new.tasks))  # of further tasks, the name tells enough
     return {
-        key: (before.get(key), value)
-        for key, value in after.items()
-        if key not in harmless and before.get(key) != value
+        key: values
+        for key, values in changed.items()
+        if not (match := re.match(r"tasks\.(\d+)\.(.+)", key))
+        or int(match[1]) < both
+        or match[2] == "name"
     }
 
 

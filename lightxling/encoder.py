@@ -28,7 +28,8 @@ from jaxtyping import Float, Real
 from lightxling import bundle as bundles
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.words import WordTable
 from lightxling.evaluate.retrieval import normalize as unit
 from lightxling.files import atomic
 
@@ -62,7 +63,9 @@ class Encoder:
         self.dimension = bundle.dimension
         self.max_length = bundle.config.max_length
         self.truncated = 0
-        self.tokenizer = Tokenizer(bundle.tokenizer)
+        self.tokenizer = tokenizers.read(bundle.tokenizer)
+        if bundle.config.ngrams and self.tokenizer.new_lexicon() is None:
+            raise UserError("the model reads n-grams of words, and its tokenizer has pieces")
         if self.tokenizer.vocab_size != bundle.vocab_size:
             raise UserError(
                 f"the tokenizer has {self.tokenizer.vocab_size:,} pieces and the model's table "
@@ -132,9 +135,9 @@ class Encoder:
         vectors = np.zeros((len(sentences), self.dimension), np.float32)
         with _progress(len(sentences) if show_progress else 0) as (advance, say):
             for start in range(0, len(sentences), SLAB):
-                ids, offsets = self._tokenize(sentences[start : start + SLAB])
+                ids, offsets, words = self._tokenize(sentences[start : start + SLAB])
                 part = vectors[start : start + SLAB]
-                for rows, found in self._run(ids, offsets, batch_size, say):
+                for rows, found in self._run(ids, offsets, batch_size, say, words):
                     part[rows] = found
                     advance(len(rows))
         return unit(vectors) if normalize else vectors
@@ -145,10 +148,15 @@ class Encoder:
         """Cosines of all rows of `a` with all of `b`; a zero vector has cosine 0 to all."""
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
-    def _tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of all sentences one after another, cut to `max_length`, and the offsets [N + 1]."""
+    def _tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray, WordTable | None]:
+        """Ids of all sentences one after another, cut to `max_length`, and the offsets [N + 1].
+
+        Where tokens are words, the ids number those of `sentences`, after 0 for padding, and the
+        table says what they stand for.
+        """
         sentences = [text[:LINE_LIMIT] for text in sentences]
-        ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1)
+        lexicon = self.tokenizer.new_lexicon()
+        ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length
         if is_long.any():
             ends = np.cumsum(lengths)
@@ -162,7 +170,11 @@ class Encoder:
                     "Encoder.truncated counts them",
                     stacklevel=3,
                 )
-        return ids, np.concatenate([[0], np.cumsum(lengths)])
+        words = None
+        if lexicon is not None:
+            distinct, ids = np.unique(np.append(0, ids.astype(np.int64)), return_inverse=True)
+            ids, words = ids[1:], self.tokenizer.table(distinct, lexicon)
+        return ids, np.concatenate([[0], np.cumsum(lengths)]), words
 
 
 def _accelerated() -> bool:
@@ -180,7 +192,12 @@ class _NumpyBackend:
         self.forward = Forward(bundle.config, bundle.params)
 
     def __call__(
-        self, ids: np.ndarray, offsets: np.ndarray, batch_size: int, say: Callable[[str], None]
+        self,
+        ids: np.ndarray,
+        offsets: np.ndarray,
+        batch_size: int,
+        say: Callable[[str], None],
+        words: WordTable | None,
     ) -> Iterator[Batch]:
         lengths = np.diff(offsets)
         order = np.argsort(lengths, kind="stable")
@@ -195,7 +212,7 @@ class _NumpyBackend:
                 ids[offsets[same][:, None] + np.arange(lengths[same[0]])]
                 for same in np.split(rows, cuts)
             ]
-            yield rows, self.forward(groups)
+            yield rows, self.forward(groups, words)
             start = stop
 
 
@@ -213,17 +230,22 @@ class _JaxBackend:
         projection = params.pop("projection", None)
         self.params = jax.device_put({"encoder": bundles.nest(params)})
 
-        def encode(params, tokens):
-            vectors = build.encode(graphdef, params, tokens)
+        def encode(params, tokens, ngrams):
+            vectors = build.encode(graphdef, params, tokens, ngrams)
             return vectors if projection is None else vectors @ jnp.asarray(projection)
 
-        self.encode = jax.jit(encode)
+        self.encode, self.ngrams = jax.jit(encode), bundle.config.ngrams
         longest = bundle.config.max_length
         self.lengths = np.array([n for n in LENGTHS if n < longest] + [longest])
         self.compiled: set[tuple[int, int]] = set()
 
     def __call__(
-        self, ids: np.ndarray, offsets: np.ndarray, batch_size: int, say: Callable[[str], None]
+        self,
+        ids: np.ndarray,
+        offsets: np.ndarray,
+        batch_size: int,
+        say: Callable[[str], None],
+        words: WordTable | None,
     ) -> Iterator[Batch]:
         lengths = np.diff(offsets)
         padded = self.lengths[np.searchsorted(self.lengths, lengths)]
@@ -240,7 +262,11 @@ class _JaxBackend:
                 if tokens.shape not in self.compiled:
                     say(f"compiling for batches of {batch_size} x {length} tokens")
                     self.compiled.add(tokens.shape)
-                yield batch, np.asarray(self.encode(self.params, tokens))[: len(batch)]
+                inputs = tokens, None
+                if words is not None:
+                    ngrams = words.buckets(tokens, self.ngrams) if self.ngrams else None
+                    inputs = words.rows[tokens], ngrams
+                yield batch, np.asarray(self.encode(self.params, *inputs))[: len(batch)]
 
 
 def keep_compiled() -> None:

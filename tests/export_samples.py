@@ -82,6 +82,7 @@ VARIANTS = {
     "max pooling": {"pooling": "max"},
     "no positions": {"positions": False},
     "three layers": {"layers": 3, "heads": 2},
+    "relu": {"activation": "relu"},
 }
 
 

@@ -36,7 +36,7 @@ def sentences(count, seed=0):
 
 
 def padded(encoder, texts):
-    ids, offsets = encoder._tokenize(texts)
+    ids, offsets, _ = encoder._tokenize(texts)
     tokens = np.zeros((len(texts), max(np.diff(offsets).max(), 1)), np.int32)
     for row, start, stop in zip(tokens, offsets[:-1], offsets[1:], strict=True):
         row[: stop - start] = ids[start:stop]
@@ -127,7 +127,7 @@ def test_long_sentences_are_cut_and_counted():
     with pytest.warns(UserWarning, match="longer than 24 tokens"):
         long = encoder.encode([words, "a dog", words])
     assert encoder.truncated == 2
-    (ids, offsets) = encoder._tokenize([words])
+    ids, offsets, _ = encoder._tokenize([words])
     assert offsets[-1] == len(ids) == 24
     np.testing.assert_allclose(long[0], long[2], atol=1e-6)
     exact = encoder.tokenizer.decode(ids)

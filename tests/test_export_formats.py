@@ -140,7 +140,7 @@ def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
     encoder = Encoder(small)
     program = jax.export.deserialize(bytearray((tmp_path / "encoder.stablehlo").read_bytes()))
     for texts in (TEXT, ["", "the cat"], HOSTILE):
-        ids, offsets = encoder._tokenize(texts)
+        ids, offsets, _ = encoder._tokenize(texts)
         tokens = np.zeros((len(texts), np.diff(offsets).max()), np.int32)
         for i, row in enumerate(tokens):
             row[: offsets[i + 1] - offsets[i]] = ids[offsets[i] : offsets[i + 1]]

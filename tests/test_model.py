@@ -53,6 +53,11 @@ def slow_forward(params, tokens, config):
         x = x @ p["word_projection"]
     if "positions" in p:
         x = x + p["positions"][1 : len(tokens) + 1]
+    if config.sinusoidal:
+        for t, row in enumerate(x):
+            for i in range(config.width):
+                angle = t / 10000 ** (i // 2 * 2 / config.width)
+                row[i] += np.cos(angle) if i % 2 else np.sin(angle)
     x = norm(x, p["embedding_norm"])
     size = config.width // config.heads
     for block in p.get("blocks", {}).values():
@@ -69,7 +74,11 @@ def slow_forward(params, tokens, config):
             heads.append(rows)
         x = norm(x + dense(np.concatenate(heads, axis=1), block["out"]), block["attention_norm"])
         hidden = dense(x, block["up"])
-        x = norm(x + dense(hidden / (1 + np.exp(-hidden)), block["down"]), block["output_norm"])
+        if config.activation == "relu":
+            hidden = np.where(hidden > 0, hidden, 0)
+        else:
+            hidden = hidden / (1 + np.exp(-hidden))
+        x = norm(x + dense(hidden, block["down"]), block["output_norm"])
     return {"mean": x.mean(0), "max": x.max(0), "sum": x.sum(0)}[config.pooling]
 
 
@@ -82,6 +91,7 @@ def slow_forward(params, tokens, config):
         {"positions": False},
         {"pooling": "max"},
         {"pooling": "sum", "layers": 1},
+        {"activation": "relu", "sinusoidal": True},
     ],
     ids=str,
 )
@@ -168,3 +178,10 @@ def test_bfloat16_stays_close_and_returns_float32():
     exact, rough = (models.encode(g, params, tokens) for g in (graphdef, half))
     assert rough.dtype == jnp.float32
     np.testing.assert_allclose(rough, exact, atol=0.1)
+
+
+def test_sinusoids_are_no_parameters():
+    _, learned = make()
+    _, fixed = make(dataclasses.replace(SMALL, sinusoidal=True))
+    missing = learned["encoder"].keys() - fixed["encoder"].keys()
+    assert missing == {"positions"}

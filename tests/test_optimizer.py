@@ -186,3 +186,36 @@ def test_decay_and_schedule_are_the_same_for_every_rule(name):
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.1 * 0.5 / 10, rtol=1e-6)
     np.testing.assert_array_equal(updates["bias"], 0)
+
+
+def test_the_gradient_of_embeddings_alone_is_multiplied():
+    config = OptimizerConfig(
+        name="sgd", beta1=0.0, l2=0.0, learning_rate=0.1, embedding_gradient=100.0, warmup_steps=0
+    )
+    optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+    ones = jnp.ones((2, 2))
+    params = {
+        "encoder": {"words": ones, "ngrams": ones, "positions": ones, "blocks": {0: ones}},
+        "token_head": {"words": ones},
+    }
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    leaves = jax.tree_util.tree_leaves_with_path(updates)
+    moved = {jax.tree_util.keystr(path): float(leaf[0, 0]) for path, leaf in leaves}
+    assert moved == {
+        "['encoder']['words']": pytest.approx(-10.0),
+        "['encoder']['ngrams']": pytest.approx(-10.0),
+        "['encoder']['positions']": pytest.approx(-0.1),
+        "['encoder']['blocks'][0]": pytest.approx(-0.1),
+        "['token_head']['words']": pytest.approx(-0.1),
+    }
+
+
+def test_without_a_factor_the_state_is_what_it_was():
+    """Checkpoints of earlier runs keep their form."""
+    plain, scaled = (
+        make_optimizer(OptimizerConfig(embedding_gradient=f), optax.constant_schedule(1.0))
+        for f in (1.0, 2.0)
+    )
+    params = {"encoder": {"words": jnp.ones((2, 2))}}
+    assert len(plain.init(params)) == 5
+    assert len(scaled.init(params)) == 2

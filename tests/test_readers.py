@@ -520,3 +520,76 @@ def test_tfds_says_when_it_needs_tensorflow(tfds_home, tmp_path, monkeypatch):
         UserError, match=r"needs TensorFlow to unpack little_archive.*\n.*python -c"
     ):
         rows_of("en-fr=tfds:little_archive")
+
+
+class LittleInference(tfds.core.GeneratorBasedBuilder):
+    """A dataset in the form of SNLI, one example without an agreed label."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        names = ["entailment", "neutral", "contradiction"]
+        features = {
+            "hypothesis": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(names=names),
+            "premise": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i, label in enumerate(["neutral", "contradiction", -1]):
+            yield i, {"premise": f"première {i}", "hypothesis": f"second {i}", "label": label}
+
+
+class LittleScores(tfds.core.GeneratorBasedBuilder):
+    """A dataset in the form of the STS benchmark."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "sentence1": tfds.features.Text(),
+            "sentence2": tfds.features.Text(),
+            "label": tfds.features.Scalar(np.float32),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"sentence1": "a", "sentence2": "b", "label": 2.5}
+
+
+def labelled_rows(spec, rows):
+    problems = Problems()
+    return list(readers.read(Source.parse(spec, rows), problems, rows)), problems
+
+
+def test_tfds_inference_has_premise_hypothesis_and_label(tfds_home):
+    rows, problems = labelled_rows("en-en=tfds:little_inference", "labels")
+    assert sorted(rows) == [("première 0", "second 0", "1"), ("première 1", "second 1", "2")]
+    assert problems.counts == {"no agreed label": 1}
+    turned, _ = labelled_rows("en-en=tfds:little_inference:train#hypothesis,premise", "labels")
+    assert ("second 0", "première 0", "1") in turned
+
+
+def test_tfds_scores(tfds_home):
+    assert labelled_rows("en-en=tfds:little_scores", "scores")[0] == [("a", "b", "2.5")]
+
+
+def test_tfds_without_labels_is_refused(tfds_home):
+    with pytest.raises(UserError, match="no field named label"):
+        labelled_rows("en-en=tfds:little_fields", "labels")
+
+
+def test_tfds_mock_of_snli(tfds_home):
+    """The features of the real SNLI and MultiNLI, with made-up content."""
+    for name in ("snli", "multi_nli"):
+        with tfds.testing.mock_data(num_examples=9):
+            rows, problems = labelled_rows(f"en-en=tfds:{name}", "labels")
+        assert len(rows) + problems.counts["no agreed label"] == 9
+        assert all(len(row) == 3 and row[2] in ("0", "1", "2") for row in rows)

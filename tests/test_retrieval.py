@@ -13,6 +13,7 @@ from lightxling.evaluate.retrieval import (
     precision,
     precision_at_1,
     ranks,
+    ranks_among,
     text_labels,
 )
 
@@ -244,3 +245,44 @@ def test_memory_does_not_grow_with_the_table():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 15e6  # the whole table would be 120 MB
+
+
+@pytest.mark.parametrize("product", ["dot", "cosine"])
+def test_ranks_among_all_equal_a_float64_loop(product):
+    src, tgt = pairs(60, noise=3.0)
+    x, y = (
+        [v / np.linalg.norm(v) if product == "cosine" else v for v in side.astype(np.float64)]
+        for side in (src, tgt)
+    )
+    expected = [1 + sum(q @ c >= q @ y[i] for c in y) - 1 for i, q in enumerate(x)]
+    for block in (7, 2048):
+        found = ranks_among(src, tgt, 1000, product=product, block=block)
+        assert found.tolist() == expected
+    assert max(expected) > 5
+
+
+def test_ranks_among_some_have_the_mean_of_the_draw():
+    """a of N - 1 wrong ones are better: of m - 1 drawn, a (m - 1) / (N - 1) are so on average."""
+    total, among = 400, 100
+    queries = np.ones((total, 1), np.float32)
+    candidates = np.arange(total, dtype=np.float32)[:, None]
+    better = total - 1 - np.arange(total)
+    found = np.mean(
+        [ranks_among(queries, candidates, among, seed=seed) for seed in range(60)], axis=0
+    )
+    expected = 1 + better * (among - 1) / (total - 1)
+    assert abs(found - expected).max() < 3.5  # the draw's deviation over sqrt(60) is at most 0.6
+    assert abs(found - expected).mean() < 0.6
+    assert found[-1] == 1
+    assert found[0] == among
+
+
+def test_ranks_among_is_the_same_whenever_it_is_asked():
+    src, tgt = pairs(90, noise=3.0)
+    np.testing.assert_array_equal(ranks_among(src, tgt, 20), ranks_among(src, tgt, 20))
+    assert (ranks_among(src, tgt, 20) != ranks_among(src, tgt, 20, seed=1)).any()
+
+
+def test_a_collapsed_encoder_is_last_among_all():
+    same = np.ones((50, 4), np.float32)
+    assert set(ranks_among(same, same, 20).tolist()) == {20}

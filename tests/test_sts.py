@@ -12,7 +12,9 @@ from lightxling.config import UserError
 from lightxling.evaluate.similarity import (
     Correlation,
     average_ranks,
+    eigen_similarity,
     language_bias,
+    laplacians,
     pair_similarity,
     pearson,
     rsim,
@@ -150,3 +152,48 @@ def test_mistakes_are_named():
         sts(first, second, np.zeros(39))
     with pytest.raises(UNPAIRED):
         sts(first, second[:39], np.zeros(40))
+
+
+def on_circle(*degrees):
+    angles = np.radians(np.array(degrees, np.float64))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def test_eigen_similarity_of_a_path_and_two_edges():
+    """Spectra (0, 2 - r, 2, 2 + r) and (0, 0, 2, 2) with r the root of 2: (2 - r)^2 + r^2."""
+    path, edges = on_circle(0, 40, 70, 90), on_circle(0, 5, 90, 95)
+    root = math.sqrt(2)
+    expected = (2 - root) ** 2 + root**2
+    assert eigen_similarity(path, edges, pairs=4, samples=3) == pytest.approx(expected)
+    joined = -np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]])
+    np.testing.assert_array_equal(laplacians(path[None], 1)[0], joined + np.diag([1, 2, 2, 1]))
+
+
+def test_eigen_similarity_is_zero_for_a_rotation_and_grows_with_noise():
+    rng = np.random.default_rng(0)
+    src = rng.normal(size=(60, 8))
+    turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    assert eigen_similarity(src, 3 * src @ turn, samples=50) == pytest.approx(0, abs=1e-20)
+    noisy = [
+        eigen_similarity(src, src @ turn + noise * rng.normal(size=src.shape), samples=300)
+        for noise in (0.1, 0.4, 2.0)
+    ]
+    assert 0 < noisy[0] < noisy[1] < noisy[2]
+
+
+def test_laplacians_equal_a_loop():
+    """Float64, three neighbours, two samples of six."""
+    vectors = np.random.default_rng(0).normal(size=(2, 6, 5))
+    for found, x in zip(laplacians(vectors, 3), vectors, strict=True):
+        expected = np.zeros((6, 6))
+        for i in range(6):
+            for j in sorted((j for j in range(6) if j != i), key=lambda j: -x[i] @ x[j])[:3]:
+                expected[i, j] = expected[j, i] = -1
+        np.fill_diagonal(expected, -expected.sum(axis=1))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_eigen_similarity_needs_enough_sentences():
+    few = np.ones((5, 3))
+    with pytest.raises(ValueError, match="5 rows give no samples of 10"):
+        eigen_similarity(few, few)

@@ -468,3 +468,61 @@ def test_principal_plane_equals_the_eigenvectors_of_the_covariance():
     expected = (x - x.mean(axis=0)) @ axes[:, [-1, -2]]
     np.testing.assert_allclose(np.abs(points), np.abs(expected))
     assert principal_plane(np.ones((3, 4)))[1] == 0
+
+
+def test_ranking_among_some_drawn_at_random(data, out):
+    english = words(60)
+    write(data / "dev.en-fr.tsv", [(text, translate(text)) for text in english])
+    (results,) = evaluate("ranking", data, out)
+    unit = results["results"]["en-fr"]
+    assert (unit["queries"], unit["candidates"]) == (60, 60)  # there are no thousand
+    scores = unit["scores"]
+    assert scores["p_at_1"] == (scores["forward"] + scores["backward"]) / 2 > 90
+    assert scores["p_at_1"] <= scores["p_at_3"] <= scores["p_at_10"] == 100
+    assert scores["eigen_similarity"] == pytest.approx(0)  # the same vectors
+    (fewer,) = evaluate("ranking", data, out, settings=Settings(among=20, product="cosine"))
+    assert fewer["results"]["en-fr"]["candidates"] == 20
+    with pytest.raises(UserError, match="--among 1 leaves nothing"):
+        evaluate("ranking", data, out, settings=Settings(among=1))
+
+
+def test_few_shots_of_a_tested_file_are_half_of_it_at_most():
+    shots, tested = tasks.few_shots(40, 0.25, False)
+    more, same = tasks.few_shots(40, 1.0, False)
+    assert (len(shots), len(more), len(tested)) == (5, 20, 20)
+    assert set(shots) < set(more)
+    assert not set(more) & set(tested)
+    assert tested.tolist() == same.tolist()
+    assert len(tasks.few_shots(40, 0.5, True)[0]) == 20
+
+
+def foreign(path, rows, seed):
+    """Documents whose words tell their class only to whom has seen them."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for i in range(rows):
+        topic = ("science", "games", "text")[i % 3]
+        drawn = [f"xx{'abc'[i % 3]}{n}" for n in rng.integers(0, 5, 6)]
+        lines.append((topic, " ".join(drawn) + "."))
+    write(path, lines)
+
+
+@pytest.mark.parametrize("has_training_file", [True, False])
+def test_few_shots_in_the_tested_language_help(data, out, has_training_file):
+    labelled(data, "topic.train.en.tsv", 90, 0)
+    labelled(data, "topic.test.en.tsv", 30, 1)
+    foreign(data / "topic.test.fr.tsv", 60, 2)
+    if has_training_file:
+        foreign(data / "topic.train.fr.tsv", 45, 3)
+    settings = Settings(head="logistic", few_shot=0.6)
+    (results,) = evaluate("classification", data, out, settings=settings)
+    unit = results["results"]["fr"]
+    shots, tested = (27, 60) if has_training_file else (18, 30)
+    name = "topic.train.fr.tsv" if has_training_file else "topic.test.fr.tsv"
+    assert (unit["few_shot"], unit["documents"]) == (f"{shots} of {name}", tested)
+    assert unit["scores"]["accuracy"] > unit["scores"]["zero_shot_accuracy"] + 20
+    home = results["results"]["en"]
+    assert "zero_shot_accuracy" not in home["scores"]
+    assert home["documents"] == 30
+    with pytest.raises(UserError, match=r"--few-shot 1\.5 should be a share"):
+        evaluate("classification", data, out, settings=Settings(few_shot=1.5))

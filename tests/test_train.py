@@ -26,7 +26,6 @@ from lightxling.train import checkpoint
 from lightxling.train.loop import (
     check_finite,
     initial_state,
-    make_batches,
     make_train_step,
     train,
 )
@@ -34,6 +33,7 @@ from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
 from lightxling.train.sharding import make_mesh, put_batch, shardings
+from lightxling.train.tasks import make_batches
 
 
 def records(run: Path) -> list[dict]:

@@ -33,6 +33,14 @@ def gather(
     return out
 
 
+def look_up(split: Split, tokens: np.ndarray, ngrams: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows of the embedding table for a split's tokens [...], and rows [..., G] of the n-grams in a
+    table of `ngrams` buckets; the latter is None without buckets."""
+    if split.words is None:
+        return tokens, None
+    return split.words.rows[tokens], split.words.buckets(tokens, ngrams) if ngrams else None
+
+
 def by_length(
     lengths: np.ndarray, *, buckets: tuple[int, ...], batch_size: int
 ) -> Iterator[tuple[np.ndarray, int]]:
@@ -116,10 +124,12 @@ def draws_per_epoch(
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a tuple: int32 arrays tokens [B, 2, L], masked [B] (`draw_masked`) and
-    languages [B, 2], those of the sides, followed by what `teacher` has of the rows
-    (`SentenceVectors.pick`) where there is one. With several processes each has its own rows of
-    every batch (`local`).
+    `batches[step]` is a tuple: int32 arrays tokens [B, S, L], masked [B] (`draw_masked`, in one of
+    the first two sides) and languages [B, sides], those of the sides; then what `teacher` has of
+    the rows (`SentenceVectors.pick`, two arrays), their labels and the n-grams of their words, as
+    far as there are such: what is missing before another is None, and left out after the last.
+    S is the sides of the split and the hard negatives. With several
+    processes each has its own rows of every batch (`local`).
 
     An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
     that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
@@ -140,7 +150,9 @@ class Batches:
         temperature: float = 1.0,
         batch_languages: Literal["mixed", "single"] = "mixed",
         teacher: SentenceVectors | None = None,
+        negatives: np.ndarray | None = None,
         local: np.ndarray | None = None,
+        ngrams: int = 0,
     ):
         """
         Args:
@@ -149,10 +161,13 @@ class Batches:
             group is language s.
           temperature: of the sampling over language pairs, see `draws_per_epoch`.
           batch_languages: whether a batch mixes language pairs or holds a single one.
+          negatives: int [rows, N], sentences (row * sides + side) that are added to each row.
           local: int, the places of a batch that this process fills; None: all.
+          ngrams: buckets of character n-grams; 0: the batches have none.
         """
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.maskable, self.teacher = maskable, teacher
+        self.maskable, self.teacher, self.negatives = maskable, teacher, negatives
+        self.ngrams = ngrams
         if languages is None:
             languages = np.tile(np.arange(split.sides), (len(weights), 1))
         self.languages = languages.astype(np.int32)
@@ -160,7 +175,10 @@ class Batches:
         self.group_pair = pair.reshape(-1)
         """Number of each group's language pair, a row of `pairs` [P, sides]."""
         self.buckets = np.array(bucket_lengths(buckets, max_length))
-        longest = np.minimum(split.lengths.max(axis=1), max_length)
+        longest = split.lengths.max(axis=1)
+        if negatives is not None:
+            longest = np.maximum(longest, split.lengths.reshape(-1)[negatives].max(axis=1))
+        longest = np.minimum(longest, max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
         self.local = slice(None) if local is None else local
         self.group_rows = np.bincount(split.group, minlength=len(weights))
@@ -218,7 +236,7 @@ class Batches:
             start += n
         return counts
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray | None, ...]:
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
@@ -226,19 +244,26 @@ class Batches:
         side, uniform = rng.integers(0, 2, len(rows)), rng.random(len(rows))
 
         sides = self.split.sides
-        segments = (rows[self.local, None] * sides + np.arange(sides)).reshape(-1)
-        tokens = gather(self.split.tokens, self.split.offsets, segments, length)
-        tokens = tokens.reshape(-1, sides, length)
+        local = rows[self.local]
+        segments = local[:, None] * sides + np.arange(sides)
+        if self.negatives is not None:
+            segments = np.concatenate([segments, self.negatives[local]], axis=1)
+        tokens = gather(self.split.tokens, self.split.offsets, segments.reshape(-1), length)
+        tokens, ngrams = look_up(self.split, tokens.reshape(*segments.shape, length), self.ngrams)
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
-        picked = self.teacher.pick(rows[self.local]) if self.teacher else ()
-        return tokens, masked, self.languages[self.split.group[rows[self.local]]], *picked
+        more = [*(self.teacher.pick(local) if self.teacher else (None, None)), None, ngrams]
+        if self.split.label is not None:
+            more[2] = self.split.label[local]
+        while more and more[-1] is None:
+            more.pop()
+        return tokens, masked, self.languages[self.split.group[local]], *more
 
     @property
     def longest(self) -> int:
         """Largest padded length that occurs."""
         return int(self.buckets[self.row_bucket.max()])
 
-    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, ...]]:
+    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray | None, ...]]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         runs = grain.MapDataset.source(_Runs(self, range(start, stop)))
@@ -256,5 +281,5 @@ class _Runs:
     def __len__(self) -> int:
         return -(-len(self.steps) // self.SIZE)
 
-    def __getitem__(self, run: int) -> list[tuple[np.ndarray, ...]]:
+    def __getitem__(self, run: int) -> list[tuple[np.ndarray | None, ...]]:
         return [self.batches[step] for step in self.steps[run * self.SIZE :][: self.SIZE]]

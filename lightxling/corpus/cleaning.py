@@ -96,16 +96,27 @@ class HashSet:
         return added
 
 
-def flaw(sides: Sequence[str], contents: Sequence[str], config: CorpusConfig) -> str | None:
-    """Returns why a cleaned row is of no use, or None; `contents` are `content` of its sides."""
+def flaw(
+    sides: Sequence[str],
+    contents: Sequence[str],
+    config: CorpusConfig,
+    *,
+    is_translation: bool = True,
+) -> str | None:
+    """Returns why a cleaned row is of no use, or None; `contents` are `content` of its sides.
+
+    Args:
+      is_translation: the sides say the same in different languages, so they should be about as long
+        and not equal.
+    """
     lengths = [len(side) for side in sides]
     if not all(lengths):
         return "empty side"
     if max(lengths) > config.max_chars:
         return f"longer than {config.max_chars} characters"
-    if max(*lengths, _SHORT) > config.max_ratio * max(min(lengths), _SHORT):
+    if is_translation and max(*lengths, _SHORT) > config.max_ratio * max(min(lengths), _SHORT):
         return f"length ratio over {config.max_ratio:g}"
-    if len(set(contents)) < len(contents):
+    if is_translation and len(set(contents)) < len(contents):
         return "identical sides"
     if not all(any(map(str.isalpha, text)) for text in contents):
         return "no letters"
@@ -132,20 +143,21 @@ class Cleaner:
         """Returns the clean rows worth keeping and the `content_hash` of their first sides, uint64.
 
         A row equal to an earlier one of the same languages, up to case, punctuation and spaces, is
-        dropped.
+        dropped. What a row has beyond its languages (a label) is passed on as it is.
         """
         self.read += len(rows)
         unescape = self.config.unescape
-        prefix = "\t".join(languages)
+        prefix, count = "\t".join(languages), len(languages)
+        is_translation = len(set(languages)) == count
         kept, firsts, keys = [], [], []
         for row in rows:
-            sides = tuple([clean(side, unescape=unescape) for side in row])
+            sides = tuple([clean(side, unescape=unescape) for side in row[:count]])
             contents = [content(side) for side in sides]
-            reason = flaw(sides, contents, self.config)
+            reason = flaw(sides, contents, self.config, is_translation=is_translation)
             if reason:
                 self.dropped[reason] += 1
                 continue
-            kept.append(sides)
+            kept.append((*sides, *row[count:]))
             firsts.append(_hash64(contents[0]))
             keys.append(_hash64("\n".join([prefix, *contents])))
         first_hashes = np.array(firsts, np.uint64)

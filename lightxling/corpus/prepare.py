@@ -15,18 +15,18 @@ import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
+from lightxling.config import MAIN, Config, TokenizerConfig, UserError, rows_of, tasks_of
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.cleaning import Cleaner, content_hash
 from lightxling.corpus.readers import Problems, Source
-from lightxling.corpus.store import FORMAT, MAX_TOKENS, Store, StoreWriter, file_sha256
+from lightxling.corpus.store import FORMAT, MAX_TOKENS, Store, StoreWriter, file_sha256, has_labels
 from lightxling.corpus.tokenizer import Tokenizer
 
 _BATCH = 1 << 14  # rows
@@ -38,7 +38,8 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
 
     The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
     and times of the source files. Processes that ask for the same store wait for each other. With
-    `train.init_from`, the tokenizer is that run's.
+    `train.init_from`, the tokenizer is that run's. A tokenizer that is trained reads the text of
+    the further tasks too, whose own stores `prepare_tasks` makes.
     """
     corpus = config.corpus
     if config.train.init_from:
@@ -52,12 +53,15 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
         config = dataclasses.replace(config, tokenizer=tokenizer)
     if not corpus.sources:
         raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
-    sources = [Source.parse(text) for text in corpus.sources]
-    dev_sources = [Source.parse(text) for text in corpus.dev]
+    rows = rows_of(config.objectives)
+    sources, dev_sources = _parsed(corpus.sources, rows), _parsed(corpus.dev, rows)
     sides = {len(source.languages) for source in (*sources, *dev_sources)}
     if len(sides) > 1:
         raise UserError("corpus.sources and corpus.dev must all have the same number of languages")
-    name = _fingerprint(corpus, config.tokenizer, [*sources, *dev_sources])[:12]
+    if rows in ("labels", "scores") and sides != {2}:
+        raise UserError(f"sources with {rows} have two sentences; write them like en-en=FILE.tsv")
+    others = [] if config.tokenizer.file else list(tasks_of(config).values())[1:]
+    name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
     final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
     if not _fault(final):  # asked before anything is written: the stores may be read-only
         progress(f"using the store {final}")
@@ -76,7 +80,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
                 shutil.rmtree(folder, ignore_errors=True)
             work.mkdir()
             try:
-                _Preparation(config, sources, dev_sources, work, progress).run(final)
+                _Preparation(config, sources, dev_sources, work, progress).run(final, others)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -87,6 +91,28 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
             ) from None
         raise UserError(f"{error.filename or corpus.store}: {error.strerror}") from error
     return final
+
+
+def prepare_tasks(
+    config: Config, *, progress: Callable[[str], None] = print
+) -> dict[str, tuple[Config, Path]]:
+    """The configuration and the store of every task of a run, made where they do not exist.
+
+    All have one tokenizer, that of the main task's store.
+    """
+    for number, task in enumerate(config.tasks):
+        if not task.sources:
+            progress(f"the task {task.name} is left out: tasks.{number}.sources names no text")
+    store = prepare(config, progress=progress)
+    stores = {}
+    for name, task in tasks_of(config).items():
+        if name != MAIN:
+            tokenizer = dataclasses.replace(task.tokenizer, file=str(store / "tokenizer.model"))
+            train = dataclasses.replace(task.train, init_from="")
+            task = dataclasses.replace(task, tokenizer=tokenizer, train=train)
+            progress(f"task {name}")
+        stores[name] = task, store if name == MAIN else prepare(task, progress=progress)
+    return stores
 
 
 def training_texts(
@@ -108,12 +134,16 @@ def training_texts(
       UserError: the sources are not those of the store, or cannot be read.
     """
     corpus, split = config.corpus, store.train
-    sources, dev = ([Source.parse(s) for s in names] for names in (corpus.sources, corpus.dev))
+    rows = rows_of(config.objectives)
+    sources, dev = (_parsed(names, rows) for names in (corpus.sources, corpus.dev))
     preparation = _Preparation(config, sources, dev, work, progress)
     preparation._read()
     tokenizer, start = Tokenizer.load(store.tokenizer_path), 0
+    lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
     for batch in _batches((int(group), tuple(row)) for group, *row in preparation._spooled()):
-        ids, lengths = tokenizer.encode([text for _, row in batch for text in row], MAX_TOKENS)
+        batch = [(group, row[: split.sides]) for group, row in batch]  # without labels
+        texts = [text for _, row in batch for text in row]
+        ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
         whole = lengths.reshape(-1, split.sides).all(1)  # the others are not in the store
         ids = ids[np.repeat(whole.repeat(split.sides), lengths)]
         batch = list(itertools.compress(batch, whole))
@@ -136,15 +166,32 @@ def training_texts(
         )
 
 
-def _fingerprint(corpus: CorpusConfig, tokenizer: TokenizerConfig, sources: list[Source]) -> str:
-    settings = dataclasses.asdict(corpus) | dataclasses.asdict(tokenizer)
+def _parsed(sources: Sequence[str], rows: readers.Rows) -> list[Source]:
+    return [Source.parse(text, rows) for text in sources]
+
+
+def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config] = ()) -> str:
+    """Hash of what a store depends on.
+
+    Args:
+      others: further tasks whose text the tokenizer is trained on.
+    """
+    tokenizer, rows = config.tokenizer, rows_of(config.objectives)
+    settings = dataclasses.asdict(config.corpus) | dataclasses.asdict(tokenizer)
     del settings["store"]
+    if tokenizer.model != "words":
+        del settings["hash_buckets"]  # which earlier stores did not have
     stats = []
     for path in (file for source in sources for file in readers.files(source)):
         stat = path.stat()
         stats.append((str(path), stat.st_size, stat.st_mtime_ns))
     model = file_sha256(_tokenizer_file(tokenizer)) if tokenizer.file else ""
-    return hashlib.sha256(json.dumps([FORMAT, settings, stats, model]).encode()).hexdigest()
+    parts = [FORMAT, settings, stats, model]
+    if rows != "pairs":
+        parts.append(rows)
+    for other in others:
+        parts.append(_fingerprint(other, _parsed(other.corpus.sources, rows_of(other.objectives))))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
@@ -226,6 +273,7 @@ class _Preparation:
     ):
         self._config, self._work, self._progress = config, work, progress
         self._sources, self._dev_sources = sources, dev_sources
+        self._rows = rows_of(config.objectives)
         self._groups = [*sources, *dev_sources]  # a row's group is an index into this list
         self._cleaner, self._dev_cleaner = Cleaner(config.corpus), Cleaner(config.corpus)
         self._problems = Problems()
@@ -234,14 +282,19 @@ class _Preparation:
         self._sentences = collections.Counter()  # per language, in the spool
         self._started = self._spoken = time.monotonic()
 
-    def run(self, final: Path) -> None:
+    def run(self, final: Path, others: Sequence[Config] = ()) -> None:
+        """Makes the store `final`; the tokenizer is trained on the text of `others` too."""
         dev = self._read()
         read_seconds = time.monotonic() - self._started
-        tokenizer = self._tokenizer()
+        tokenizer = self._tokenizer(others)
         tokenizer_seconds = time.monotonic() - self._started - read_seconds
-        writer, tokens, rows = self._encode(tokenizer, dev)
+        lexicon = tokenizer.new_lexicon()
+        writer, tokens, rows = self._encode(tokenizer, lexicon, dev)
         manifest = self._manifest(tokenizer, tokens, rows)
-        writer.finish(final, self._work / "tokenizer.model", manifest)
+        words = None
+        if lexicon is not None:
+            words = tokenizer.table(np.arange(lexicon.known + len(lexicon.new)), lexicon)
+        writer.finish(final, self._work / "tokenizer.model", manifest, words)
         seconds = time.monotonic() - self._started
         for line in self._table(manifest):
             self._progress(line)
@@ -283,7 +336,7 @@ class _Preparation:
                         else:
                             kept += 1
                             spool.write(f"{group}\t" + "\t".join(row) + "\n")
-                for language in source.languages:
+                for language in source.languages[self._new_sides]:
                     self._sentences[language] += kept
         if not self._sentences.total():
             raise UserError(
@@ -295,7 +348,7 @@ class _Preparation:
     def _clean(
         self, source: Source, cleaner: Cleaner
     ) -> Iterator[tuple[list[tuple[str, ...]], np.ndarray]]:
-        for batch in _batches(readers.read(source, self._problems)):
+        for batch in _batches(readers.read(source, self._problems, self._rows)):
             yield cleaner(batch, source.languages)
             self._talk(f"read {self._cleaner.read + self._dev_cleaner.read:,} pairs, now {source}")
 
@@ -304,39 +357,57 @@ class _Preparation:
             for line in spool:
                 yield line[:-1].split("\t")
 
-    def _tokenizer(self) -> Tokenizer:
+    @property
+    def _new_sides(self) -> slice:
+        """Sides whose sentences are new; in running text the others stand in other rows too."""
+        return slice(1, 2) if self._rows == "text" else slice(None)
+
+    def _tokenizer(self, others: Sequence[Config]) -> Tokenizer:
         config, path = self._config.tokenizer, self._work / "tokenizer.model"
         if config.file:
             shutil.copyfile(_tokenizer_file(config), path)
         else:
-            rates = tokenizers.sample_rates(self._sentences, config.sample, config.sampling)
-            drawn = sum(rates[language] * n for language, n in self._sentences.items())
+            spools = [self]
+            for number, other in enumerate(others):
+                folder = self._work / f"task-{number}"
+                folder.mkdir()
+                sources = _parsed(other.corpus.sources, rows_of(other.objectives))
+                spools.append(_Preparation(other, sources, [], folder, self._progress))
+                spools[-1]._read()
+            sentences = sum((spool._sentences for spool in spools), collections.Counter())
+            rates = tokenizers.sample_rates(sentences, config.sample, config.sampling)
+            drawn = sum(rates[language] * n for language, n in sentences.items())
             self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
-            tokenizers.train(self._sampled(rates), config, path)
+            texts = itertools.chain.from_iterable(spool._sampled(rates) for spool in spools)
+            tokenizers.train(texts, config, path)
         return Tokenizer.load(path)
 
     def _sampled(self, rates: dict[str, float]) -> Iterator[str]:
-        for group, *sides in self._spooled():
-            for language, text in zip(self._groups[int(group)].languages, sides, strict=True):
+        new = self._new_sides
+        for group, *row in self._spooled():
+            languages = self._groups[int(group)].languages
+            sides = row[: len(languages)]
+            for language, text in zip(languages[new], sides[new], strict=True):
                 if zlib.crc32(text.encode()) < rates[language] * 2**32:
                     yield text
 
     def _encode(
-        self, tokenizer: Tokenizer, dev: list[tuple[int, tuple[str, ...]]]
+        self, tokenizer: Tokenizer, lexicon: Any, dev: list[tuple[int, tuple[str, ...]]]
     ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
         """Returns the filled writer, token counts by language, rows [2, groups] of train, dev."""
         sides = len(self._sources[0].languages)
         languages = sorted({code for source in self._groups for code in source.languages})
         language_of = np.array([[languages.index(c) for c in s.languages] for s in self._groups])
-        writer = StoreWriter(self._work, sides=sides, dtype=tokenizer.dtype)
+        writer = StoreWriter(self._work, sides=sides, dtype=tokenizer.dtype, rows_are=self._rows)
+        labelled = has_labels(self._rows)
         counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
         rows = np.zeros((2, len(self._groups)), np.int64)
         train = ((int(group), tuple(texts)) for group, *texts in self._spooled())
         for split, data in ((writer.train, train), (writer.dev, dev)):
             for batch in _batches(data):
                 group = np.array([g for g, _ in batch], np.uint16)
-                texts = [text for _, row in batch for text in row]
-                ids, lengths = tokenizer.encode(texts, MAX_TOKENS)
+                texts = [text for _, row in batch for text in row[:sides]]
+                ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
                 whole = lengths.reshape(-1, sides).all(1)
                 if not whole.all():
                     # The model's own normaliser may leave nothing of a strange sentence.
@@ -344,12 +415,15 @@ class _Preparation:
                     ids = ids[np.repeat(whole.repeat(sides), lengths)]
                     lengths, group = lengths[whole.repeat(sides)], group[whole]
                     batch = list(itertools.compress(batch, whole))
-                split.append(ids, lengths, group)
+                label = np.array([row[sides] for _, row in batch], float) if labelled else None
+                split.append(ids, lengths, group, label)
                 if split is writer.dev:
                     writer.append_dev_texts([row for _, row in batch])
                 rows[int(split is writer.dev)] += np.bincount(group, minlength=len(self._groups))
                 language = language_of[group].reshape(-1)
-                for i, weights in enumerate((None, lengths, _unknown(ids, lengths))):
+                for i, weights in enumerate(
+                    (None, lengths, _unknown(tokenizer.unknown(ids), lengths))
+                ):
                     counts[i] += np.bincount(language, weights, len(languages)).astype(np.int64)
                 self._talk(f"encoded {writer.train.rows:,} pairs")
         keys = ("sentences", "tokens", "unknown")
@@ -427,8 +501,8 @@ class _Preparation:
         yield f"{pieces:,} pieces; tokens a sentence (share unknown): {shown}"
 
 
-def _unknown(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _unknown(is_unknown: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Returns the number of unknown pieces in each sentence."""
-    total = np.concatenate([[0], np.cumsum(ids == tokenizers.UNK)])
+    total = np.concatenate([[0], np.cumsum(is_unknown)])
     ends = np.cumsum(lengths)
     return total[ends] - total[ends - lengths]

@@ -10,6 +10,7 @@ import dataclasses
 import glob
 import gzip
 import io
+import itertools
 import math
 import os
 import re
@@ -17,22 +18,34 @@ import xml.sax
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import defusedxml
 import defusedxml.sax
 
 from lightxling.config import UserError
+from lightxling.corpus.sentences import sentences
 
 _CODE = re.compile(r"[a-z]{2,3}(_[A-Za-z0-9]+)?")
 _TFDS = re.compile(
     r"tfds:(?P<name>[\w/.+-]+(:\d+\.\d+\.\d+)?)(:(?P<split>[^#]+))?(#(?P<fields>.+))?"
 )
+_LABEL_COLUMNS = ("label", "gold_label", "score")
+_TEXT_COLUMNS = ("premise", "hypothesis", "hypo", "sentence1", "sentence2")
+_TEXT_FIELDS = (("premise", "hypothesis"), ("sentence1", "sentence2"))
 _LINE_LIMIT = 1 << 20  # bytes; a longer line is no sentence
 _SEGMENT_LIMIT = 1 << 16  # characters of a TMX segment that are kept; cleaning drops it later
 _TOKEN_LIMIT = 1 << 20  # bytes of XML without a single element or text
 _DEPTH_LIMIT = 100  # elements
 _SHOWN = 5  # places remembered per reason
+
+
+Rows = Literal["pairs", "text", "labels", "scores"]
+"""What a row is: sentences of several languages, three sentences of running text, or two sentences
+with a label or a score."""
+
+LABELS = ("entailment", "neutral", "contradiction")
+"""Of natural language inference, in the order of their numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,24 +56,35 @@ class Source:
       languages: code of each side, in order.
       weight: how often a row is drawn per epoch.
       path: file, glob, stem of files or `tfds:NAME/CONFIG`.
+      is_running: the files hold running text in one language; a row is three sentences of it.
     """
 
     languages: tuple[str, ...]
     weight: float
     path: str
+    is_running: bool = False
 
     def __str__(self) -> str:
         weight = "" if self.weight == 1 else f"@{self.weight:g}"
-        return f"{'-'.join(self.languages)}{weight}={self.path}"
+        codes = self.languages[:1] if self.is_running else self.languages
+        return f"{'-'.join(codes)}{weight}={self.path}"
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
-        """Reads `en-fr=PATH` or `en-fr@2=PATH`."""
+    def parse(cls, text: str, rows: Rows = "pairs") -> "Source":
+        """Reads `en-fr=PATH` or `en-fr@2=PATH`; for running text, `en=PATH`."""
         left, equals, path = text.partition("=")
         codes, at, weight_text = left.partition("@")
         languages = tuple(codes.split("-"))
         if not (equals and path.strip()):
             raise UserError(f"source {text!r} names no file; write it like en-fr=corpus.tsv")
+        is_running = rows == "text" and len(languages) == 1
+        if is_running:
+            languages *= 3
+        if rows == "text" and len(languages) != 3:
+            raise UserError(
+                f"source {text!r}: running text has one language; write it like en=books/*.txt, or"
+                " en-en-en=FILE.tsv for a sentence before, a sentence and one after it in each line"
+            )
         if len(languages) < 2 or not all(_CODE.fullmatch(code) for code in languages):
             raise UserError(
                 f"source {text!r}: {codes!r} is no language pair; write two codes, such as en-fr"
@@ -75,7 +99,7 @@ class Source:
                 f"source {text!r}: weight {weight_text!r} is no positive number; write it like"
                 " en-fr@2=PATH"
             )
-        return cls(languages, weight, path.strip())
+        return cls(languages, weight, path.strip(), is_running)
 
 
 class Problems:
@@ -98,13 +122,24 @@ def files(source: Source) -> list[Path]:
     return [file for group in _resolve(source) for file in group]
 
 
-def read(source: Source, problems: Problems) -> Iterator[tuple[str, ...]]:
-    """Yields the rows of `source`; what holds none is counted in `problems`."""
+def read(source: Source, problems: Problems, rows: Rows = "pairs") -> Iterator[tuple[str, ...]]:
+    """Yields the rows of `source`; what holds none is counted in `problems`.
+
+    Args:
+      rows: with labels or scores, a row ends in one, written as a number.
+
+    Raises:
+      UserError: a file cannot be read, or has a label that is none.
+    """
     if source.path.startswith("tfds:"):
-        yield from read_tfds(source, problems)
+        yield from read_tfds(source, problems, rows)
         return
     for group in _resolve(source):
-        if len(group) > 1:
+        if rows in ("labels", "scores"):
+            yield from read_labelled(group[0], rows, problems)
+        elif source.is_running:
+            yield from read_running(group[0], problems)
+        elif len(group) > 1:
             yield from read_moses(group, problems)
         elif _plain_name(group[0]).endswith(".tmx"):
             yield from read_tmx(group[0], source.languages, problems)
@@ -130,7 +165,7 @@ def _resolve(source: Source) -> list[tuple[Path, ...]]:
     groups = {}  # a stem matched by the files of several languages is one group
     for file in found:
         group = (Path(file),)
-        for code in source.languages:
+        for code in source.languages if len(set(source.languages)) > 1 else ():
             if _plain_name(file).endswith(f".{code}"):
                 group = _moses_files(_plain_name(file).removesuffix(f".{code}"), source.languages)
         groups[group] = None
@@ -200,6 +235,99 @@ def read_tsv(path: Path, columns: int, problems: Problems) -> Iterator[tuple[str
         else:
             reason = f"{len(row)} of {columns} columns" if line else "empty line"
             problems.add(reason, f"{path}:{number}")
+
+
+def labelled_columns(header: Sequence[str]) -> list[int] | None:
+    """Columns of the label and of both sentences, where the first line of a file names them."""
+    names = [name.strip().lower() for name in header]
+    label = next((i for i, name in enumerate(names) if name in _LABEL_COLUMNS), None)
+    if label is None:
+        return None
+    texts = [i for i, name in enumerate(names) if name in _TEXT_COLUMNS]
+    if len(texts) != 2:
+        texts = [i for i in range(len(names)) if i != label][:2]
+    return [label, *texts]
+
+
+def label_number(label: str, rows: Rows, place: str) -> str | None:
+    """A label or score as a number, written out; None where annotators agreed on no label.
+
+    Raises:
+      UserError: it is neither.
+    """
+    label = label.strip()
+    if rows == "scores":
+        try:
+            if 0 <= float(label) < math.inf:
+                return str(float(label))
+        except ValueError:
+            pass
+        raise UserError(
+            f"{place}: {label!r} is no score, a number from 0 upwards; the columns are score, "
+            "sentence, sentence"
+        )
+    label = {"contradictory": "contradiction"}.get(label, label)
+    if label == "-":
+        return None
+    if label not in LABELS:
+        raise UserError(
+            f"{place}: {label!r} is no label; they are {', '.join(LABELS)}, and the columns are "
+            "label, sentence, sentence, unless the first line names them"
+        )
+    return str(LABELS.index(label))
+
+
+def read_labelled(path: Path, rows: Rows, problems: Problems) -> Iterator[tuple[str, str, str]]:
+    """Yields (sentence, sentence, number) from lines `label<TAB>sentence<TAB>sentence`.
+
+    The first line may name the columns (gold_label, sentence1, ...), which then stand in any order.
+
+    Raises:
+      UserError: something stands for a label that is none.
+    """
+    order = [0, 1, 2]
+    for number, line in enumerate(_lines(path, problems), 1):
+        if line is None:
+            continue
+        place, row = f"{path}:{number}", line.split("\t")
+        if number == 1 and (named := labelled_columns(row)):
+            order = named
+        elif len(row) <= max(order):
+            reason = f"{len(row)} of {max(order) + 1} columns" if line else "empty line"
+            problems.add(reason, place)
+        else:
+            label, first, second = (row[i] for i in order)
+            value = label_number(label, rows, place)
+            if value is None:
+                problems.add("no agreed label", place)
+            else:
+                yield first, second, value
+
+
+def read_running(path: Path, problems: Problems) -> Iterator[tuple[str, str, str]]:
+    """Yields every three sentences that stand in a row within a document of running text.
+
+    In a `.tsv` file every line is a document, its last column. In any other, a blank line ends a
+    document, and the lines in between belong together.
+    """
+    for document in _documents(path, problems):
+        found = sentences(document)
+        yield from zip(found, found[1:], found[2:], strict=False)
+
+
+def _documents(path: Path, problems: Problems) -> Iterator[str]:
+    lines = _lines(path, problems)
+    if _plain_name(path).endswith(".tsv"):
+        yield from (line.rpartition("\t")[2] for line in lines if line)
+        return
+    block, length = [], 0
+    for line in itertools.chain(lines, [None]):
+        if line and line.strip() and length < _LINE_LIMIT:
+            block.append(line.strip())
+            length += len(line)
+        elif block:
+            yield " ".join(block)
+            block, length = ([line.strip()], len(line)) if line and line.strip() else ([], 0)
 
 
 def read_moses(paths: Sequence[Path], problems: Problems) -> Iterator[tuple[str, ...]]:
@@ -369,6 +497,7 @@ def _tfds_errors(source: Source) -> Iterator[None]:
 def _tfds_builder(source: Source) -> Any:
     """Returns the builder of a tensorflow-datasets source, with its array_record files prepared."""
     import tensorflow_datasets as tfds  # a third of a second, and few need it
+    import tensorflow_datasets.text  # registers snli and multi_nli
     import tensorflow_datasets.translate  # registers wmt and flores
 
     name = _tfds_parts(source)["name"]
@@ -385,11 +514,18 @@ def _tfds_files(source: Source) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_file())
 
 
-def read_tfds(source: Source, problems: Problems) -> Iterator[tuple[str, ...]]:
+def read_tfds(
+    source: Source, problems: Problems, rows: Rows = "pairs"
+) -> Iterator[tuple[str, ...]]:
     """Yields the rows of a dataset of tensorflow-datasets; TensorFlow is not imported."""
     parts = _tfds_parts(source)
     builder = _tfds_builder(source)
-    sides = _tfds_sides(source, builder.info.features, parts["fields"])
+    features, fields = builder.info.features, parts["fields"]
+    label = _tfds_label(source, features, rows) if rows in ("labels", "scores") else None
+    if label:
+        known = [f"{a},{b}" for a, b in _TEXT_FIELDS if a in features and b in features]
+        fields = fields or next(iter(known), None)
+    sides = _tfds_sides(source, features, fields)
     with _tfds_errors(source):
         examples = builder.as_data_source(split=parts["split"] or "train")
     for number in range(len(examples)):
@@ -402,8 +538,29 @@ def read_tfds(source: Source, problems: Problems) -> Iterator[tuple[str, ...]]:
             continue
         if None in row:
             problems.add("example without all languages", f"{source.path}:{number}")
-        else:
+        elif not label:
             yield row
+        elif (value := label(example, f"{source.path}:{number}")) is None:
+            problems.add("no agreed label", f"{source.path}:{number}")
+        else:
+            yield *row, value
+
+
+def _tfds_label(source: Source, features: Any, rows: Rows) -> Callable[[Any, str], str | None]:
+    """Returns the function that takes the number of an example's label out of it."""
+    from tensorflow_datasets import features as kinds
+
+    if not isinstance(features, kinds.FeaturesDict) or "label" not in features:
+        raise UserError(f"source {source}: its examples have no field named label")
+    names = getattr(features["label"], "names", None) if rows == "labels" else None
+
+    def number(example: Any, place: str) -> str | None:
+        value = example["label"]
+        if names:
+            value = names[value] if value >= 0 else "-"
+        return label_number(str(value), rows, place)
+
+    return number
 
 
 def _tfds_sides(

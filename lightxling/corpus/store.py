@@ -6,6 +6,10 @@ train/, dev/       tokens.bin   ids of all sentences, end to end: little-endian 
                    offsets.npy  int64 [sides * rows + 1]; side s of row r is the tokens from
                                 offsets[sides * r + s] to offsets[sides * r + s + 1]
                    group.npy    uint16 [rows], index into manifest["groups"]: the row's source
+                   label.npy    float32 [rows], a class or a score; only where rows have one
+                                (manifest["rows_are"] is labels or scores)
+words/             only where tokens are words, as numbers of a lexicon of the store (manifest
+                   ["words"]): rows.npy int32 [U], ngrams.npy uint32 [U, G], see `words.WordTable`
 dev/text.tsv       cleaned text of the development rows, one column per side
 """
 
@@ -21,17 +25,28 @@ from typing import Any
 import numpy as np
 
 from lightxling.config import UserError
+from lightxling.corpus.words import WordTable
 from lightxling.files import map_array, sync
 
 FORMAT = 1
 MAX_TOKENS = 512  # per sentence; the model may cut further
 _MANIFEST_LIMIT = 1 << 26  # bytes
 _ARRAYS = ("tokens.bin", "offsets.npy", "group.npy")
-_FILES = (
-    "tokenizer.model",
-    *(f"{split}/{name}" for split in ("train", "dev") for name in _ARRAYS),
-    "dev/text.tsv",
-)
+
+
+def has_labels(rows: str) -> bool:
+    """Whether such rows (`readers.Rows`) carry a number each."""
+    return rows in ("labels", "scores")
+
+
+def _files(rows: str, words: bool) -> tuple[str, ...]:
+    arrays = (*_ARRAYS, "label.npy") if has_labels(rows) else _ARRAYS
+    return (
+        "tokenizer.model",
+        *(f"{split}/{name}" for split in ("train", "dev") for name in arrays),
+        "dev/text.tsv",
+        *(("words/rows.npy", "words/ngrams.npy") if words else ()),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +58,9 @@ class Split:
       offsets: int64 [sides * rows + 1], where each sentence starts in `tokens`.
       group: uint16 [rows], index into the store's `groups`.
       sides: sentences per row.
+      label: float32 [rows], a class or a score; None where rows have none.
+      words: what the tokens stand for where they are words; None: they are rows of the embedding
+        table themselves.
     """
 
     tokens: np.ndarray
@@ -50,6 +68,8 @@ class Split:
     group: np.ndarray
     sides: int
     folder: Path
+    label: np.ndarray | None = None
+    words: WordTable | None = None
 
     @property
     def rows(self) -> int:
@@ -105,9 +125,10 @@ class Store:
             raise UserError(f"{path} is not a folder; make a store with `lightxling prepare`")
         try:
             manifest = _read_manifest(path / "manifest.json")
-            for name in _FILES:
+            for name in _files(manifest.get("rows_are", "pairs"), manifest.get("words", False)):
                 _check_file(path / name, manifest["files"][name], verify)
-            splits = {name: _open_split(path / name, manifest) for name in ("train", "dev")}
+            words = _open_words(path / "words") if manifest.get("words") else None
+            splits = {name: _open_split(path / name, manifest, words) for name in ("train", "dev")}
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise _damaged(path / "manifest.json", "is damaged") from None
         return cls(path=path, manifest=manifest, **splits)
@@ -143,7 +164,17 @@ def _check_file(path: Path, expected: dict[str, Any], verify: bool) -> None:
         raise _damaged(path, f"cannot be read ({error.strerror})") from None
 
 
-def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
+def _open_words(folder: Path) -> WordTable:
+    try:
+        rows, ngrams = map_array(folder / "rows.npy"), map_array(folder / "ngrams.npy")
+    except (OSError, ValueError):
+        raise _damaged(folder, "cannot be mapped") from None
+    if (rows.dtype, ngrams.dtype) != ("<i4", "<u4") or len(rows) != len(ngrams):
+        raise _damaged(folder, "holds arrays that do not fit each other")
+    return WordTable(*(np.asarray(array).view(np.ndarray) for array in (rows, ngrams)))
+
+
+def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None) -> Split:
     sides, dtype = manifest["sides"], np.dtype(manifest["dtype"]).newbyteorder("<")
     path = folder / "tokens.bin"
     try:
@@ -151,13 +182,19 @@ def _open_split(folder: Path, manifest: dict[str, Any]) -> Split:
         tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
         offsets = map_array(folder / "offsets.npy")
         group = map_array(folder / "group.npy")
+        is_labelled = has_labels(manifest.get("rows_are", "pairs"))
+        label = map_array(folder / "label.npy") if is_labelled else None
     except (OSError, ValueError):
         raise _damaged(folder, "cannot be mapped") from None
     shapes = (offsets.shape, offsets.dtype, group.ndim, group.dtype)
     if shapes != ((sides * len(group) + 1,), "<i8", 1, "<u2") or offsets[-1] != len(tokens):
         raise _damaged(folder, "holds arrays that do not fit each other")
+    if label is not None and (label.shape, label.dtype) != (group.shape, "<f4"):
+        raise _damaged(folder, "holds arrays that do not fit each other")
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
-    return Split(*(np.asarray(a).view(np.ndarray) for a in (tokens, offsets, group)), sides, folder)
+    plain = (np.asarray(a).view(np.ndarray) for a in (tokens, offsets, group))
+    label = None if label is None else np.asarray(label).view(np.ndarray)
+    return Split(*plain, sides, folder, label, words)
 
 
 def file_sha256(path: Path) -> str:
@@ -192,22 +229,32 @@ class _ArrayWriter:
 
 
 class _SplitWriter:
-    def __init__(self, folder: Path, sides: int, dtype: np.dtype):
+    def __init__(self, folder: Path, sides: int, dtype: np.dtype, rows_are: str):
         folder.mkdir()
         self.rows = 0
         self._sides, self._dtype, self._end = sides, dtype.newbyteorder("<"), 0
         self._tokens = open(folder / "tokens.bin", "wb")  # noqa: SIM115
         self._offsets = _ArrayWriter(folder / "offsets.npy", "<i8")
         self._group = _ArrayWriter(folder / "group.npy", "<u2")
+        self._label = _ArrayWriter(folder / "label.npy", "<f4") if has_labels(rows_are) else None
         self._offsets.append(np.zeros(1))
 
-    def append(self, ids: np.ndarray, lengths: np.ndarray, group: np.ndarray) -> None:
-        """Adds rows: ids of all sentences end to end, lengths [rows * sides], group [rows]."""
+    def append(
+        self,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        group: np.ndarray,
+        label: np.ndarray | None = None,
+    ) -> None:
+        """Adds rows: ids of all sentences end to end, lengths [rows * sides], group [rows], label
+        [rows] where rows have one."""
         if len(lengths) != self._sides * len(group) or lengths.sum() != len(ids):
             raise ValueError(f"{len(ids)} ids, {len(lengths)} lengths, {len(group)} groups differ")
         self._tokens.write(ids.astype(self._dtype).tobytes())
         self._offsets.append(self._end + np.cumsum(lengths))
         self._group.append(group)
+        if self._label:
+            self._label.append(label)
         self._end += len(ids)
         self.rows += len(group)
 
@@ -215,6 +262,8 @@ class _SplitWriter:
         self._tokens.close()
         self._offsets.close()
         self._group.close()
+        if self._label:
+            self._label.close()
 
 
 class StoreWriter:
@@ -223,26 +272,40 @@ class StoreWriter:
     `work` exists already, may hold other files, and lies on the file system of the final place.
     """
 
-    def __init__(self, work: Path, *, sides: int, dtype: np.dtype):
-        self._sides, self._dtype = sides, dtype
+    def __init__(self, work: Path, *, sides: int, dtype: np.dtype, rows_are: str = "pairs"):
+        """
+        Args:
+          rows_are: see `readers.Rows`; rows with labels or scores have a number each.
+        """
+        self._sides, self._dtype, self._rows_are = sides, dtype, rows_are
         self.folder = work / "store"
         self.folder.mkdir()
-        self.train = _SplitWriter(self.folder / "train", sides, dtype)
-        self.dev = _SplitWriter(self.folder / "dev", sides, dtype)
+        self.train = _SplitWriter(self.folder / "train", sides, dtype, rows_are)
+        self.dev = _SplitWriter(self.folder / "dev", sides, dtype, rows_are)
         path = self.folder / "dev" / "text.tsv"
         self._text = open(path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
 
     def append_dev_texts(self, rows: Sequence[Sequence[str]]) -> None:
         self._text.writelines("\t".join(row) + "\n" for row in rows)
 
-    def finish(self, final: Path, tokenizer: Path, manifest: dict[str, Any]) -> None:
+    def finish(
+        self,
+        final: Path,
+        tokenizer: Path,
+        manifest: dict[str, Any],
+        words: WordTable | None = None,
+    ) -> None:
         """Moves the tokenizer in, adds the manifest and gives the store its name `final`."""
         self.train.close()
         self.dev.close()
         self._text.close()
         os.replace(tokenizer, self.folder / "tokenizer.model")
+        if words:
+            (self.folder / "words").mkdir()
+            np.save(self.folder / "words" / "rows.npy", words.rows)
+            np.save(self.folder / "words" / "ngrams.npy", words.ngrams)
         files = {}
-        for name in _FILES:
+        for name in _files(self._rows_are, words is not None):
             sync(self.folder / name)
             files[name] = {
                 "bytes": (self.folder / name).stat().st_size,
@@ -252,6 +315,8 @@ class StoreWriter:
             "format": FORMAT,
             "sides": self._sides,
             "dtype": self._dtype.name,
+            **({} if self._rows_are == "pairs" else {"rows_are": self._rows_are}),
+            **({"words": True} if words else {}),
             "rows": {"train": self.train.rows, "dev": self.dev.rows},
             **manifest,
             "files": files,

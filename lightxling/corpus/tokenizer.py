@@ -1,4 +1,7 @@
-"""Trains, loads and applies a sentencepiece model, whose ids 0, 1, 2 are <pad>, <unk>, <MASK>."""
+"""Trains, loads and applies a sentencepiece model, whose ids 0, 1, 2 are <pad>, <unk>, <MASK>.
+
+Vocabularies of words (`words.py`) are trained and read through the same functions.
+"""
 
 import hashlib
 import io
@@ -7,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -14,8 +18,13 @@ import sentencepiece
 from lightxling.config import TokenizerConfig, UserError
 
 PAD, UNK, MASK = 0, 1, 2
-_SPECIAL = ("<pad>", "<unk>", "<MASK>")
+SPECIAL = ("<pad>", "<unk>", "<MASK>")
 _PUNCTUATION = frozenset(".?!,\":;<>-+=_'%&#@*()~`") | {"", " "}
+
+
+def is_punctuation(piece: str) -> bool:
+    """Whether a piece is one that masking leaves alone."""
+    return piece in _PUNCTUATION
 
 
 def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict[str, float]:
@@ -39,6 +48,11 @@ def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict
 
 def train(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None:
     """Trains a model and writes it to `path`; the same sentences give the same bytes."""
+    if config.model == "words":
+        from lightxling.corpus import words
+
+        words.train(sentences, config, path)
+        return
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -53,9 +67,9 @@ def train(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None
             unk_id=UNK,
             bos_id=-1,
             eos_id=-1,
-            pad_piece=_SPECIAL[PAD],
-            unk_piece=_SPECIAL[UNK],
-            control_symbols=[_SPECIAL[MASK]],  # a control symbol is never produced from text
+            pad_piece=SPECIAL[PAD],
+            unk_piece=SPECIAL[UNK],
+            control_symbols=[SPECIAL[MASK]],  # a control symbol is never produced from text
             max_sentence_length=1 << 20,  # bytes; cleaning has bounded the sentences already
             num_threads=2,  # fixed: the unigram model depends on it in the last bits
             minloglevel=2,
@@ -96,14 +110,14 @@ class Tokenizer:
             if not model:
                 raise RuntimeError("empty file")
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
-            first = [self._model.id_to_piece(i) for i in range(len(_SPECIAL))]
+            first = [self._model.id_to_piece(i) for i in range(len(SPECIAL))]
         except (RuntimeError, IndexError):
             raise UserError(
                 f"{name} is damaged or no sentencepiece model; run `lightxling prepare` again"
             ) from None
-        if first != list(_SPECIAL):
+        if first != list(SPECIAL):
             raise UserError(
-                f"{name} starts with the pieces {' '.join(first)}, not {' '.join(_SPECIAL)};"
+                f"{name} starts with the pieces {' '.join(first)}, not {' '.join(SPECIAL)};"
                 " leave tokenizer.file empty to train a model"
             )
         self.vocab_size = self._model.get_piece_size()
@@ -114,11 +128,17 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
         try:
-            return cls(Path(path).read_bytes(), str(path))
+            return read(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
 
-    def encode(self, sentences: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    def new_lexicon(self) -> Any:
+        """What `encode` keeps unknown words in; None: there are none, but unknown pieces."""
+        return None
+
+    def encode(
+        self, sentences: Sequence[str], max_length: int, lexicon: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns all ids end to end, and how many each sentence has: at most `max_length`."""
         try:
             rows = self._model.encode(list(sentences), num_threads=os.cpu_count())
@@ -130,6 +150,10 @@ class Tokenizer:
         ids = np.fromiter(itertools.chain.from_iterable(rows), self.dtype, lengths.sum())
         return ids, lengths
 
+    def unknown(self, ids: np.ndarray) -> np.ndarray:
+        """Whether each id stands for something that is not in the vocabulary."""
+        return ids == UNK
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         return self._model.decode([int(i) for i in ids])
 
@@ -138,7 +162,7 @@ class Tokenizer:
 
     def maskable(self) -> np.ndarray:
         """Returns bool [V]: False for special pieces, bytes, punctuation and the bare space."""
-        words = [piece.replace("▁", "") not in _PUNCTUATION for piece in self.pieces()]
+        words = [not is_punctuation(piece.replace("▁", "")) for piece in self.pieces()]
         model = self._model
         return np.array(
             [
@@ -146,3 +170,12 @@ class Tokenizer:
                 for i, word in enumerate(words)
             ]
         )
+
+
+def read(model: bytes, name: str = "the tokenizer model") -> Tokenizer:
+    """A tokenizer from the content of its file: a sentencepiece model, or a vocabulary of words."""
+    if model.startswith(b"{"):
+        from lightxling.corpus.words import WordTokenizer
+
+        return WordTokenizer(model, name)
+    return Tokenizer(model, name)

@@ -64,15 +64,16 @@ class SentenceVectors:
         return vectors, self.pivot[rows]
 
 
-def folder(store: Store, identity: dict[str, Any]) -> Path:
+def folder(store: Store, identity: dict[str, Any], kind: str = "teacher") -> Path:
     """Where the vectors of a store's sentences are kept: beside the store.
 
     Args:
       identity: plain values that say whose vectors they are, and of which sides.
+      kind: part of the name, for what else is kept of a store's rows.
     """
     files = {name: entry["sha256"] for name, entry in store.manifest["files"].items()}
     name = fingerprint([FORMAT, store.path.name, files, identity])[:12]
-    return store.path.with_name(f"{store.path.name}-teacher-{name}")
+    return store.path.with_name(f"{store.path.name}-{kind}-{name}")
 
 
 def prepare_vectors(

@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Float, Int
 
 from lightxling.evaluate.retrieval import normalize
+from lightxling.objectives import inference
 
 Inputs = np.ndarray | tuple[np.ndarray, ...]
 """[N, D] vectors, or several such arrays that `MlpHead.features` combines."""
@@ -30,8 +31,7 @@ def identity(vectors):
 
 def pair_features(pair):
     """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
-    u, v = pair
-    return jnp.concatenate([u, v, jnp.abs(u - v), u * v], axis=-1)
+    return inference.pair_features(*map(jnp.asarray, pair))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,8 @@ from jaxtyping import Float, Int, Real
 
 Scoring = Literal["cosine", "csls", "margin"]
 
+Product = Literal["dot", "cosine"]
+
 NEIGHBOURS = {"cosine": 0, "csls": 10, "margin": 4}
 """Neighbours that a scoring averages over, as published."""
 
@@ -137,6 +139,50 @@ def ranks(
         above[rows] += np.count_nonzero(cosines >= bar[rows, None], axis=1)
     above -= np.bincount(owner[score >= bar[owner]], minlength=len(queries))
     return 1 + np.maximum(above, 0)
+
+
+def ranks_among(
+    queries: Real[np.ndarray, "Q D"],
+    candidates: Real[np.ndarray, "Q D"],
+    among: int = 1000,
+    *,
+    product: str = "dot",
+    seed: int = 0,
+    block: int = BLOCK,
+) -> Int[np.ndarray, " Q"]:
+    """Place of each query's pair among itself and `among` - 1 others, drawn for each query.
+
+    Candidate i belongs to query i. The others are drawn without replacement; with fewer candidates
+    all of them compete. A tie misses, as in `ranks`.
+
+    Args:
+      product: dot, of the vectors as they are, or cosine.
+
+    Source: arXiv 1810.12836, section 4.1.
+    """
+    _check_vectors(queries, candidates)
+    if product not in get_args(Product):
+        raise ValueError(f"product={product!r} is not one of {', '.join(get_args(Product))}")
+    if product == "cosine":
+        queries, candidates = normalize(queries), normalize(candidates)
+    queries, candidates = np.asarray(queries, np.float32), np.asarray(candidates, np.float32)
+    total, rng = len(candidates), np.random.default_rng(seed)
+    norms = [np.sqrt(np.einsum("nd,nd->n", x, x)) for x in (queries, candidates)]
+    places = np.empty(len(queries), np.int64)
+    rows_at_once = max(block**2 // total, 1)
+    for start in range(0, len(queries), rows_at_once):
+        rows = np.arange(start, min(start + rows_at_once, len(queries)))
+        scores = queries[rows] @ candidates.T
+        bar = scores[np.arange(len(rows)), rows] - TIE * norms[0][rows] * norms[1][rows]
+        above = scores >= bar[:, None]
+        above[np.arange(len(rows)), rows] = False
+        if among < total:
+            order = rng.random(above.shape, np.float32)
+            order[np.arange(len(rows)), rows] = 2  # never drawn
+            drawn = np.argpartition(order, among - 2, axis=1)[:, : among - 1]
+            above = np.take_along_axis(above, drawn, axis=1)
+        places[rows] = 1 + np.count_nonzero(above, axis=1)
+    return places
 
 
 def precision(places: Int[np.ndarray, " Q"], k: int = 1) -> float:

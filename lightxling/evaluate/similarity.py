@@ -96,6 +96,51 @@ def rsim(src: Real[np.ndarray, "N D"], tgt: Real[np.ndarray, "N D"]) -> float:
     return pearson((src @ src.T)[upper], (tgt @ tgt.T)[upper])
 
 
+def eigen_similarity(
+    src: Real[np.ndarray, "N D"],
+    tgt: Real[np.ndarray, "N D"],
+    *,
+    pairs: int = 10,
+    samples: int = 1000,
+    neighbours: int = 1,
+    seed: int = 0,
+) -> float:
+    """How far two languages' vectors are from being arranged alike: 0 for a rotation.
+
+        Psi = mean over samples of sum_j (lambda_j(L_src) - lambda_j(L_tgt))^2
+
+    A sample is `pairs` of the N translations, drawn without replacement; L is the Laplacian of the
+    graph that joins each sentence of a sample with its nearest ones by cosine (`laplacians`), and
+    lambda_j its eigenvalues in ascending order.
+
+    Source: arXiv 1810.12836, section 5.3, after Sogaard et al. 2018 (arXiv 1805.03620). Neither
+    says how many neighbours a sentence is joined with; it is one here.
+    """
+    if src.shape[0] != tgt.shape[0]:
+        raise ValueError(f"rows must be paired, got {src.shape} and {tgt.shape}")
+    if not neighbours < pairs <= len(src):
+        raise ValueError(f"{len(src)} rows give no samples of {pairs} with {neighbours} neighbours")
+    rng = np.random.default_rng(seed)
+    rows = np.stack([rng.choice(len(src), pairs, replace=False) for _ in range(samples)])
+    spectra = [
+        np.linalg.eigvalsh(laplacians(normalize(side)[rows], neighbours)) for side in (src, tgt)
+    ]
+    return float(np.mean(np.sum((spectra[0] - spectra[1]) ** 2, axis=1)))
+
+
+def laplacians(vectors: Float[np.ndarray, "S K D"], neighbours: int) -> Float[np.ndarray, "S K K"]:
+    """D - A of the graphs of S samples; two of K sentences are joined (A is 1) where either is
+    among the `neighbours` that have the largest product with the other."""
+    products = np.einsum("skd,sjd->skj", vectors, vectors, dtype=np.float64)
+    K = products.shape[1]
+    products[:, np.arange(K), np.arange(K)] = -np.inf
+    nearest = np.argsort(-products, axis=2, kind="stable")[:, :, :neighbours]
+    joined = np.zeros(products.shape)
+    np.put_along_axis(joined, nearest, 1, axis=2)
+    joined = np.maximum(joined, joined.swapaxes(1, 2))
+    return joined.sum(axis=2)[:, :, None] * np.eye(K) - joined
+
+
 def language_bias(
     similarities: Sequence[Real[np.ndarray, " _"]], scores: Sequence[Real[np.ndarray, " _"]]
 ) -> dict[str, float]:

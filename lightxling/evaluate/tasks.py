@@ -10,9 +10,10 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from lightxling.config import UserError
 from lightxling.corpus import readers
@@ -63,8 +64,16 @@ class Settings:
     """Classification and NLI: heads trained, for mean and spread."""
     epochs: int = 0
     """Classification and NLI: passes over the training data; 0: as published (500 and 200)."""
+    few_shot: float = 0.0
+    """Classification and NLI: share of the training examples in the tested language that the head
+    is trained on as well; without a training file in that language, half of its tested examples
+    serve as one."""
     similarity: Similarity = "cosine"
     """STS: angular is -arccos(cosine)."""
+    among: int = 1000
+    """Ranking: candidates of each query, the right one and others drawn at random."""
+    product: retrieval.Product = "dot"
+    """Ranking: dot product of the vectors as they are, or cosine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +210,37 @@ def retrieval_scores(
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
     repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
     return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
+
+
+def find_ranking(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """Any parallel text: every sentence looks for its translation among some drawn at random."""
+    if settings.among < 2:
+        raise UserError(f"--among {settings.among} leaves nothing to rank; use 2 or more")
+    units = []
+    for dataset, source in parallel(data):
+        pairs = functools.partial(read_pairs, source)
+        run = functools.partial(_run_ranking, pairs, settings)
+        files = functools.partial(readers.files, source)
+        name = "-".join(source.languages)
+        units.append(Unit(dataset, name, source.languages, files, run, pairs))
+    return units
+
+
+def _run_ranking(pairs, settings: Settings, encode: Encode) -> dict[str, Any]:
+    src, tgt = map(encode, pairs())
+    places = [
+        retrieval.ranks_among(x, y, settings.among, product=settings.product)
+        for x, y in ((src, tgt), (tgt, src))
+    ]
+    scores = {
+        f"p_at_{k}": 100 * float(np.mean([retrieval.precision(one, k) for one in places]))
+        for k in (1, 3, 10)
+    }
+    for name, one in zip(("forward", "backward"), places, strict=True):
+        scores[name] = 100 * retrieval.precision(one)
+    if len(src) >= 10:
+        scores["eigen_similarity"] = 100 * similarity.eigen_similarity(src, tgt)
+    return {"scores": scores, "queries": len(src), "candidates": min(settings.among, len(src))}
 
 
 def _retrieval_unit(dataset: str, source: Source, settings: Settings) -> Unit:
@@ -426,27 +466,43 @@ def _labelled_units(labelled: _Labelled, settings: Settings, columns: int, vecto
         )
     tested = "test" if labelled.languages("test") else "dev"
     dev = labelled.files.get(("dev", home)) if tested == "test" else None
+    if not 0 <= settings.few_shot <= 1:
+        raise UserError(f"--few-shot {settings.few_shot} should be a share, from 0 to 1")
     trained = {}
 
     def heads(encode: Encode):
         if encode not in trained:
             trained.clear()
-            trained[encode] = _train_heads(train, dev, columns, vectors, settings, encode)
+            examples = _head_examples(train, dev, columns, vectors, settings, encode)
+            trained[encode] = examples, _fit_heads(examples, columns, settings)
         return trained[encode]
 
-    def run(path: Path, encode: Encode) -> dict[str, Any]:
+    def run(path: Path, more: Path | None, is_home: bool, encode: Encode) -> dict[str, Any]:
         from lightxling.evaluate import classification  # jax
 
-        classes, fitted, about = heads(encode)
+        examples, fitted = heads(encode)
+        classes, count, scores, about = examples.classes, len(examples.labels), {}, {}
         labels, texts = _labelled_rows(path, columns)
-        strange = sorted(set(labels) - set(classes))
-        if strange:
-            raise UserError(
-                f"{path}: label {strange[0]!r} does not occur in {train}, which has "
-                f"{', '.join(classes)}"
-            )
-        gold = np.array([classes.index(label) for label in labels])
-        predicted = fitted.predict(vectors(encode, texts, settings))
+        gold = _numbered(labels, classes, path, train)
+        few = bool(settings.few_shot) and not is_home
+        if few:
+            pool, pool_gold = texts, gold
+            if more:
+                labels, pool = _labelled_rows(more, columns)
+                pool_gold = _numbered(labels, classes, more, train)
+            shots, left = few_shots(len(pool), settings.few_shot, is_training_file=bool(more))
+            shown, shown_gold = [pool[row] for row in shots], pool_gold[shots]
+            if not more:
+                texts, gold = [texts[row] for row in left], gold[left]
+        inputs = vectors(encode, texts, settings)
+        if few:
+            zero_shot = classification.score(fitted.predict(inputs), gold, len(classes))
+            scores["zero_shot_accuracy"] = 100 * zero_shot.accuracy
+            about["few_shot"] = f"{len(shots)} of {(more or path).name}"
+            if len(shots):
+                examples = examples.with_more(vectors(encode, shown, settings), shown_gold)
+                fitted = _fit_heads(examples, columns, settings)
+        predicted = fitted.predict(inputs)
         result = classification.score(predicted, gold, len(classes))
         return {
             "scores": {
@@ -454,77 +510,115 @@ def _labelled_units(labelled: _Labelled, settings: Settings, columns: int, vecto
                 "accuracy_sd": 100 * result.accuracy_sd,
                 "macro_f1": 100 * result.macro_f1,
                 "macro_f1_sd": 100 * result.macro_f1_sd,
+                **scores,
             },
             "accuracies": [100 * value for value in result.accuracies],
             "documents": result.documents,
             "classes": classes,
             "confusion": result.confusion,
+            "trained_on": f"{count} of {train.name}",
+            "selected_on": examples.selected_on,
+            "dev_accuracies": [100 * float(value) for value in fitted.dev_accuracy],
             **about,
         }
 
     units = []
     for language in labelled.languages(tested):
-        path = labelled.files[tested, language]
-        files = _constant(file for file in (train, dev, path) if file)
-        unit_run = functools.partial(run, path)
+        path, more = labelled.files[tested, language], None
+        if settings.few_shot:
+            more = labelled.files.get(("train", language))
+        files = _constant(file for file in (train, dev, path, more) if file)
+        unit_run = functools.partial(run, path, more, language == home)
         units.append(Unit(labelled.name, language, (language,), files, unit_run))
     return units
 
 
-def _train_heads(train: Path, dev: Path | None, columns, vectors, settings: Settings, encode):
-    """(classes, fitted heads, what the results say about the training)."""
-    from lightxling.evaluate import classification  # jax
+def few_shots(
+    rows: int, share: float, is_training_file: bool
+) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
+    """Rows that a head is trained on, and rows that are left for its test.
 
+    Of a tested file, half is never trained on. A larger share holds the rows of a smaller one.
+    """
+    order = np.random.default_rng(0).permutation(rows)
+    pool, tested = (order, order[:0]) if is_training_file else np.split(order, [rows // 2])
+    return pool[: round(share * len(pool))], np.sort(tested)
+
+
+class _Examples(NamedTuple):
+    """What a head is trained and selected on: vectors (an array, or several) and classes."""
+
+    classes: list[str]
+    inputs: Any
+    labels: np.ndarray
+    dev_inputs: Any
+    dev_labels: np.ndarray
+    selected_on: str
+
+    def with_more(self, inputs, labels: np.ndarray) -> "_Examples":
+        """With further training examples."""
+        if isinstance(inputs, tuple):
+            inputs = tuple(map(np.concatenate, zip(self.inputs, inputs, strict=True)))
+        else:
+            inputs = np.concatenate([self.inputs, inputs])
+        return self._replace(inputs=inputs, labels=np.concatenate([self.labels, labels]))
+
+
+def _numbered(labels: list[str], classes: list[str], path: Path, train: Path) -> np.ndarray:
+    """Numbers of the classes; refuses labels that the training file does not have."""
+    strange = sorted(set(labels) - set(classes))
+    if strange:
+        raise UserError(
+            f"{path}: label {strange[0]!r} does not occur in {train}, which has "
+            f"{', '.join(classes)}"
+        )
+    return np.array([classes.index(label) for label in labels])
+
+
+def _head_examples(
+    train: Path, dev: Path | None, columns, vectors, settings: Settings, encode
+) -> _Examples:
     labels, texts = _labelled_rows(train, columns)
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise UserError(f"{train} has one label only, {classes[0]!r}: nothing to tell apart")
-    gold = np.array([classes.index(label) for label in labels])
+    gold = _numbered(labels, classes, train, train)
     inputs = vectors(encode, texts, settings)
     if dev is not None:
         dev_labels, dev_texts = _labelled_rows(dev, columns)
-        strange = sorted(set(dev_labels) - set(classes))
-        if strange:
-            raise UserError(f"{dev}: label {strange[0]!r} does not occur in {train}")
-        fit = inputs, gold
-        select = (
-            vectors(encode, dev_texts, settings),
-            np.array([classes.index(label) for label in dev_labels]),
+        dev_gold = _numbered(dev_labels, classes, dev, train)
+        dev_inputs = vectors(encode, dev_texts, settings)
+        return _Examples(classes, inputs, gold, dev_inputs, dev_gold, dev.name)
+    order = np.random.default_rng(0).permutation(len(gold))
+    kept, held = order[len(gold) // 10 :], order[: max(len(gold) // 10, 1)]
+    empty = sorted(set(classes) - {classes[i] for i in gold[kept]})
+    if empty:
+        raise UserError(
+            f"{train}: label {empty[0]!r} has too few documents to hold a tenth of them out; "
+            f"give a development file in {settings.train_language}"
         )
-        selected_on = dev.name
-    else:
-        order = np.random.default_rng(0).permutation(len(gold))
-        kept, held = order[len(gold) // 10 :], order[: max(len(gold) // 10, 1)]
-        empty = sorted(set(classes) - {classes[i] for i in gold[kept]})
-        if empty:
-            raise UserError(
-                f"{train}: label {empty[0]!r} has too few documents to hold a tenth of them out; "
-                f"give a development file in {settings.train_language}"
-            )
 
-        def part(rows):
-            if isinstance(inputs, tuple):
-                return tuple(array[rows] for array in inputs)
-            return inputs[rows]
+    def part(rows):
+        if isinstance(inputs, tuple):
+            return tuple(array[rows] for array in inputs)
+        return inputs[rows]
 
-        fit, select = (part(kept), gold[kept]), (part(held), gold[held])
-        selected_on = f"a tenth of {train.name}"
-    count = len(classes)
+    selected_on = f"a tenth of {train.name}"
+    return _Examples(classes, part(kept), gold[kept], part(held), gold[held], selected_on)
+
+
+def _fit_heads(examples: _Examples, columns: int, settings: Settings):
+    from lightxling.evaluate import classification  # jax
+
+    classes, *data, _ = examples
     if settings.head == "logistic":
-        fitted = classification.fit_logistic(*fit, *select, classes=count)
-    else:
-        head = classification.NLI if columns == 3 else classification.LASER
-        if settings.epochs:
-            head = dataclasses.replace(head, epochs=settings.epochs)
-        fitted = classification.fit_mlp(
-            *fit, *select, classes=count, seeds=range(settings.seeds), head=head
-        )
-    about = {
-        "trained_on": f"{len(fit[1])} of {train.name}",
-        "selected_on": selected_on,
-        "dev_accuracies": [100 * float(value) for value in fitted.dev_accuracy],
-    }
-    return classes, fitted, about
+        return classification.fit_logistic(*data, classes=len(classes))
+    head = classification.NLI if columns == 3 else classification.LASER
+    if settings.epochs:
+        head = dataclasses.replace(head, epochs=settings.epochs)
+    return classification.fit_mlp(
+        *data, classes=len(classes), seeds=range(settings.seeds), head=head
+    )
 
 
 def _split_and_language(name: str) -> tuple[str, str, str] | None:
@@ -548,11 +642,8 @@ def _labelled_rows(path: Path, columns: int) -> tuple[list[str], list[tuple[str,
     """Labels and texts of a file; a first line that names its columns says where they stand."""
     order = range(columns)
     rows = _rows(path, columns)
-    header = [name.strip().lower() for name in rows[0]]
-    if columns == 3 and {"label", "gold_label"} & set(header):
-        label = next(i for i, name in enumerate(header) if "label" in name)
-        order = [label, *(i for i in range(columns) if i != label)]
-        rows = rows[1:]
+    if columns == 3 and (named := readers.labelled_columns(rows[0])):
+        order, rows = named, rows[1:]
     labels = [row[order[0]].strip() for row in rows]
     if "" in labels:
         raise UserError(f"{path}: row {labels.index('') + 1} has an empty label")
@@ -673,9 +764,10 @@ class _BiasUnit(Unit):
 
 
 RETRIEVAL = ("scoring",)
-HEADS = ("head", "train_language", "seeds", "epochs")
+HEADS = ("head", "train_language", "seeds", "epochs", "few_shot")
 TASKS: dict[str, Task] = {
     "retrieval": Task(find_retrieval, RETRIEVAL, "accuracy"),
+    "ranking": Task(find_ranking, ("among", "product"), "p_at_1"),
     "tatoeba": Task(find_tatoeba, RETRIEVAL, "accuracy"),
     "europarl": Task(find_europarl, (*RETRIEVAL, "queries", "candidates", "lowercase"), "accuracy"),
     "bucc": Task(find_bucc, ("margin", "direction", "neighbours"), "f1"),

@@ -91,6 +91,12 @@ def export(
     _check_output(output, overwrite)
     original = small = bundles.load(model, checkpoint)
     _check_languages(original, languages)
+    fewer = languages or trim or pieces or min_count > 1
+    if original.tokenizer.startswith(b"{") and (format != "safetensors" or fewer):
+        raise UserError(
+            f"{model} has a vocabulary of words, which only lightxling reads; give --format "
+            "safetensors, without --trim, --languages and --pieces"
+        )
     if layers is not None or leading is not None:
         from lightxling.export.trim import cut
 

@@ -160,7 +160,11 @@ def graph(bundle: Bundle):
         mixed = b.linear(b.add("Reshape", mixed, join), f"{name}.out")
         x = b.norm(b.add("Add", x, mixed), f"{name}.attention_norm")
         hidden = b.linear(x, f"{name}.up")
-        hidden = b.linear(b.add("Mul", hidden, b.add("Sigmoid", hidden)), f"{name}.down")
+        if config.activation == "relu":
+            active = b.add("Relu", hidden)
+        else:
+            active = b.add("Mul", hidden, b.add("Sigmoid", hidden))
+        hidden = b.linear(active, f"{name}.down")
         is_last = i == config.layers - 1
         x = b.norm(b.add("Add", x, hidden), f"{name}.output_norm", last if is_last else None)
 

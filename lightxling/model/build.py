@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
 from lightxling.model.encoder import Encoder
-from lightxling.model.heads import Heads, Projection, TokenHead, linear
+from lightxling.model.heads import FC, Heads, Inference, Projection, QuickThought, TokenHead, linear
 
 Params = dict[str, Any]
 
@@ -41,6 +41,12 @@ class Model(nnx.Module):
             if heads.teacher_width not in (0, config.width)
             else None
         )
+        width = config.width
+        self.response = FC(width, heads.response, rngs) if heads.response else None
+        self.quick_thought = (
+            QuickThought(width, heads.quick_thought, rngs) if heads.quick_thought else None
+        )
+        self.inference = Inference(4 * width, heads.inference, rngs) if heads.inference else None
 
     def prediction(
         self,
@@ -109,10 +115,13 @@ def merge(graphdef: nnx.GraphDef, params: Params) -> Model:
 
 
 def encode(
-    graphdef: nnx.GraphDef, params: Params, tokens: Int[Array, "B L"]
+    graphdef: nnx.GraphDef,
+    params: Params,
+    tokens: Int[Array, "B L"],
+    ngrams: Int[Array, "B L G"] | None = None,
 ) -> Float[Array, "B D"]:
     """Sentence vectors in evaluation mode: float32, not normalised."""
-    return merge(graphdef, params).encoder(tokens)
+    return merge(graphdef, params).encoder(tokens, ngrams=ngrams)
 
 
 def count(params: Params) -> int:

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
+from lightxling.model.forward import sinusoids
 
 PAD = 0
 NORM_EPS = 1e-12  # vanishes in 16 bits, hence norms in float32
@@ -76,6 +77,7 @@ def sum_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[A
     return jnp.sum(jnp.where(real[..., None], hidden, 0), axis=1)
 
 
+ACTIVATION = {"swish": jax.nn.silu, "relu": jax.nn.relu}
 POOLING = {"mean": mean_pool, "max": max_pool, "sum": sum_pool}
 
 
@@ -103,6 +105,7 @@ class Block(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.compute_dtype)
         self.heads, self.rate, self.dtype = config.heads, config.dropout, dtype
+        self.activation = ACTIVATION[config.activation]
         width = config.width
         self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.out = linear(width, width, dtype=dtype, rngs=rngs)
@@ -127,7 +130,7 @@ class Block(nnx.Module):
     ) -> Float[Array, "BL D"]:
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
         x = self.attention_norm(x + dropout(self.attend(x, real, keys[0]), self.rate, keys[1]))
-        hidden = self.down(jax.nn.silu(self.up(x)))
+        hidden = self.down(self.activation(self.up(x)))
         return self.output_norm(x + dropout(hidden, self.rate, keys[2]))
 
 
@@ -149,7 +152,12 @@ class Encoder(nnx.Module):
             if width != config.width
             else None
         )
-        self.positions = table(config.max_length + 1, config.width) if config.positions else None
+        letters = linear(width, width, dtype=jnp.float32, rngs=rngs) if config.ngrams else None
+        self.ngrams = table(config.ngrams + 1, width) if config.ngrams else None
+        self.ngram_layer = letters
+        is_learned = config.positions and not config.sinusoidal
+        self.positions = table(config.max_length + 1, config.width) if is_learned else None
+        self.is_sinusoidal = config.positions and config.sinusoidal
         self.embedding_norm = layer_norm(config.width, rngs)
         blocks = [Block(config, rngs) for _ in range(config.layers)]
         if config.identical_layers:
@@ -162,6 +170,7 @@ class Encoder(nnx.Module):
         tokens: Int[Array, "B L"],
         key: PRNGKeyArray | None = None,
         *,
+        ngrams: Int[Array, "B L G"] | None = None,
         every_layer: bool = False,
     ) -> Float[Array, "B D"] | Float[Array, "N B D"]:
         """Sentence vectors, float32 and not normalised.
@@ -169,6 +178,7 @@ class Encoder(nnx.Module):
         Args:
           tokens: padded with 0 at the end.
           key: for dropout; None means evaluation.
+          ngrams: rows of the words' n-grams in their table, 0 beyond them; for encoders with one.
           every_layer: pool the embeddings and the output of every layer too; the last is what
             stands alone otherwise.
         """
@@ -177,11 +187,16 @@ class Encoder(nnx.Module):
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
         x, self.words[...] = look_up(self.words[...], tokens)
+        if self.ngrams is not None:
+            letters = jnp.tanh(self.ngram_layer(self.ngrams[...][ngrams]))  # [B, L, G, E]
+            x = x + jnp.sum(jnp.where((ngrams > 0)[..., None], letters, 0), axis=2)
         if self.word_projection is not None:
             x = x @ self.word_projection[...]
         if self.positions is not None:
             position = jnp.arange(1, tokens.shape[1] + 1)[None]
             x = x + self.positions[...][jnp.where(real, position, PAD)]
+        if self.is_sinusoidal:
+            x = x + sinusoids(tokens.shape[1], x.shape[-1])[None, 1:]  # padding is masked anyway
         x = dropout(self.embedding_norm(x), self.rate, keys.pop())
         x = x.reshape(tokens.size, -1)  # [BL, D]: XLA's gradients of 3-D products are slow on CPUs
         states = [x]

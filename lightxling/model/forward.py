@@ -13,11 +13,27 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from lightxling.bundle import Params, array, scale_axis
+from lightxling.bundle import TABLES, Params, array, scale_axis
 from lightxling.config import ModelConfig
+from lightxling.corpus.words import WordTable
 
 NORM_EPS = np.float32(1e-12)
 POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
+
+
+def sinusoids(longest: int, width: int) -> Float[np.ndarray, "_ D"]:
+    """Table of fixed positions 0 ... longest; row 0, the padding, is zero.
+
+        sin(t / 10000^(2 i / D)) at 2 i,   cos(t / 10000^(2 i / D)) at 2 i + 1,   t = 0 in row 1
+
+    Source: "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
+    """
+    position = np.arange(longest)[:, None]
+    angles = position / 10000 ** (np.arange(0, width, 2) / width)
+    table = np.zeros((longest + 1, width))
+    table[1:, 0::2] = np.sin(angles)
+    table[1:, 1::2] = np.cos(angles[:, : width // 2])
+    return table.astype(np.float32)
 
 
 class Forward:
@@ -25,7 +41,7 @@ class Forward:
 
     def __init__(self, config: ModelConfig, params: Params):
         self.config = config
-        tables = {"words", "positions"}
+        tables = set(TABLES)
         self.params = {
             name: array(params, name)
             for name in params
@@ -36,14 +52,17 @@ class Forward:
         }
         assert all(scale_axis(name) == 0 for name in tables)
 
-    def __call__(self, groups: Sequence[Integer[np.ndarray, "_ _"]]) -> Float[np.ndarray, "B D"]:
+    def __call__(
+        self, groups: Sequence[Integer[np.ndarray, "_ _"]], words: WordTable | None = None
+    ) -> Float[np.ndarray, "B D"]:
         """Vectors of all sentences, group after group, not normalised.
 
         Args:
           groups: token ids [n, L] without padding; the n sentences of a group are equally long.
+          words: what the ids stand for; None: they are rows of the embedding table.
         """
         config, p = self.config, self.params
-        x = self.rows("words", np.concatenate([group.ravel() for group in groups]))  # [tokens, E]
+        x = self.embed(np.concatenate([group.ravel() for group in groups]), words)  # [tokens, E]
         if "word_projection" in p:
             x = x @ p["word_projection"]
         if config.positions:
@@ -54,11 +73,12 @@ class Forward:
                 here += table[: group.shape[1]]
                 start += group.size
         self.norm(x, "embedding_norm")
+        activate = {"swish": silu, "relu": relu}[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
             self.norm(x, f"{name}.attention_norm")
-            x += self.linear(silu(self.linear(x, f"{name}.up")), f"{name}.down")
+            x += self.linear(activate(self.linear(x, f"{name}.up")), f"{name}.down")
             self.norm(x, f"{name}.output_norm")
         pool, start, pooled = POOLING[config.pooling], 0, []
         for group in groups:
@@ -67,6 +87,20 @@ class Forward:
             start += group.size
         vectors = np.concatenate(pooled)
         return vectors @ p["projection"] if "projection" in p else vectors
+
+    def embed(
+        self, ids: Integer[np.ndarray, " T"], words: WordTable | None
+    ) -> Float[np.ndarray, "T E"]:
+        if words is None:
+            return self.rows("words", ids)
+        distinct, place = np.unique(ids, return_inverse=True)
+        x = self.rows("words", words.rows[distinct])  # [U, E]
+        if self.config.ngrams:
+            ngrams = words.buckets(distinct, self.config.ngrams)  # [U, G]
+            letters = self.linear(self.rows("ngrams", ngrams.ravel()), "ngram_layer")
+            letters = np.tanh(letters, out=letters).reshape(*ngrams.shape, -1)
+            x += np.einsum("uge,ug->ue", letters, ngrams > 0)
+        return x[place]
 
     def rows(self, name: str, ids: Integer[np.ndarray, " T"]) -> Float[np.ndarray, "T E"]:
         values, scales = self.tables[name]
@@ -113,3 +147,8 @@ def silu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
     y = np.exp(-np.abs(x))
     x *= np.where(x >= 0, 1, y) / (1 + y)
     return x
+
+
+def relu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """max(x, 0), in place."""
+    return np.maximum(x, 0, out=x)

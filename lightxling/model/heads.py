@@ -32,6 +32,12 @@ class Heads:
     teacher_width: int = 0
     """Width of the teacher's vectors, to which sentence vectors of another width are mapped; 0: no
     teacher that asks for it."""
+    response: int = 0
+    """Hidden width of the head on responses; 0: none."""
+    quick_thought: int = 0
+    """Hidden width of the three heads of quick-thought; 0: none."""
+    inference: int = 0
+    """Hidden width of the head of natural language inference; 0: none."""
 
 
 def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 0) -> dict:
@@ -49,6 +55,9 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
         has_bias=tokens.decoder_bias,
         projection=align.projection if align.weight else 0,
         teacher_width=teacher_width if objectives.regression.weight else 0,
+        response=objectives.ranking.head if objectives.ranking.weight else 0,
+        quick_thought=objectives.quick_thought.hidden if objectives.quick_thought.weight else 0,
+        inference=objectives.inference.hidden if objectives.inference.weight else 0,
     )
     return {"token_head": bool(tokens.weight), "heads": heads}
 
@@ -109,3 +118,40 @@ class Projection(nnx.Module):
 
     def __call__(self, vectors: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
         return self.out(jax.nn.relu(self.hidden(vectors)))
+
+
+class FC(nnx.Module):
+    """Sentence vector -> the vector that is ranked: two tanh layers, the last as wide as the
+    encoder, whose vectors it is multiplied with. Source: arXiv 1810.12836, section 2."""
+
+    def __init__(self, width: int, hidden: int, rngs: nnx.Rngs):
+        self.hidden = linear(width, hidden, dtype=jnp.float32, rngs=rngs)
+        self.out = linear(hidden, width, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, vectors: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        return jnp.tanh(self.out(jnp.tanh(self.hidden(vectors))))
+
+
+class QuickThought(nnx.Module):
+    """A head each for a sentence, the one before it and the one after it. Source: arXiv 1810.12836,
+    section 2."""
+
+    def __init__(self, width: int, hidden: int, rngs: nnx.Rngs):
+        self.sentence = FC(width, hidden, rngs)
+        self.before = FC(width, hidden, rngs)
+        self.after = FC(width, hidden, rngs)
+
+
+class Inference(nnx.Module):
+    """Features of two sentences -> logits of entailment, neutral, contradiction.
+
+    One tanh layer before the softmax; the paper (arXiv 1810.12836, section 2) gives its width, not
+    its activation.
+    """
+
+    def __init__(self, features: int, hidden: int, rngs: nnx.Rngs):
+        self.hidden = linear(features, hidden, dtype=jnp.float32, rngs=rngs)
+        self.out = linear(hidden, 3, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, features: Float[Array, "B _"]) -> Float[Array, "B 3"]:
+        return self.out(jnp.tanh(self.hidden(features)))

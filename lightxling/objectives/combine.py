@@ -14,23 +14,28 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ObjectivesConfig
 from lightxling.model.build import Model, Params, merge
-from lightxling.objectives import contrast, distillation, similarity, tokens
+from lightxling.objectives import contrast, distillation, inference, ranking, similarity, tokens
 
 Metrics = dict[str, Float[Array, ""]]
 
 
 class Batch(NamedTuple):
-    """B pairs of one padded length; ids are 0 beyond the sentence."""
+    """B rows of one padded length; ids are 0 beyond the sentence."""
 
-    tokens: Int[Array, "B 2 L"]
+    tokens: Int[Array, "B S L"]
+    """S sentences a row: a pair and its hard negatives, or three in a row of a text."""
     masked: Int[Array, " B"]
     """side * L + position of the one piece to mask."""
-    languages: Int[Array, "B 2"] | None = None
+    languages: Int[Array, "B _"] | None = None
     """Index of each side's language among the store's; only heads that ask for it read it."""
     teacher: Float[Array, "B 2 T"] | None = None
     """The teacher's vectors where an objective has one; zeros for the sides that none reads."""
     pivot: Int[Array, " B"] | None = None
     """0 or 1: the side that the teacher knows best."""
+    labels: Float[Array, " B"] | None = None
+    """The number of the row's class, or its score."""
+    ngrams: Int[Array, "B S L G"] | None = None
+    """Rows of the words' n-grams in their table, 0 beyond them."""
 
 
 HEADS = 1 << 20
@@ -116,6 +121,48 @@ def regression_term(settings, model: Model, batch: Batch, vectors: Float[Array, 
     return distillation.vector_regression(*vectors, batch.teacher, batch.pivot)
 
 
+def ranking_term(settings, model: Model, batch: Batch, vectors: Float[Array, "S B D"], key):
+    """Sum over the directions; the hard negatives of each follow the pair."""
+    if settings.similarity == "cosine":
+        vectors = contrast.normalize(vectors)
+    (src, tgt), hard = vectors[:2], vectors[2:]
+    directions = {"forward": [(src, tgt)], "backward": [(tgt, src)]}
+    directions["both"] = directions["forward"] + directions["backward"]
+    loss = jnp.zeros(())
+    for number, (queries, candidates) in enumerate(directions[settings.direction]):
+        negatives = None
+        if settings.negatives:
+            negatives = hard[number * settings.negatives :][: settings.negatives]
+        if model.response is not None:
+            candidates = model.response(candidates)
+            negatives = None if negatives is None else model.response(negatives)
+        loss += ranking.ranking(
+            queries,
+            candidates,
+            negatives,
+            scale=settings.scale,
+            margin=settings.margin,
+            exclude_positive=settings.exclude_positive,
+            shared_negatives=settings.shared_negatives,
+        )
+    return loss
+
+
+def quick_thought_term(settings, model: Model, batch: Batch, vectors: Float[Array, "3 B D"], key):
+    before, sentence, after = vectors
+    heads = model.quick_thought
+    return ranking.quick_thought(heads.sentence(sentence), heads.before(before), heads.after(after))
+
+
+def inference_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
+    logits = model.inference(inference.pair_features(*vectors))
+    return inference.classification(logits, batch.labels.astype(jnp.int32))
+
+
+def sts_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
+    return inference.score_regression(*vectors, batch.labels / settings.highest)
+
+
 def ese_loss(
     objectives: ObjectivesConfig, model: Model, batch: Batch, layers: Float[Array, "N 2 B D"]
 ) -> Float[Array, ""]:
@@ -154,7 +201,13 @@ TERMS: dict[str, Callable] = {
     "similarity": similarity_term,
     "soft": soft_term,
     "regression": regression_term,
+    "ranking": ranking_term,
+    "quick_thought": quick_thought_term,
+    "inference": inference_term,
+    "sts": sts_term,
 }
+ALL_SENTENCES = ("ranking", "quick_thought")
+"""Terms that read all sentences of a row; the others read the pair, the first two."""
 ANY_WIDTH = ("align", "similarity", "soft")
 """Terms that take the leading dimensions of vectors as well as all of them."""
 
@@ -167,17 +220,23 @@ def active(objectives: ObjectivesConfig) -> dict[str, float]:
 
 def encode(
     objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
-) -> Float[Array, "N 2 B D"]:
-    """Sentence vectors of both sides: those of the last layer, under ESE those of every layer.
+) -> Float[Array, "N S B D"]:
+    """Sentence vectors of all sides: those of the last layer, under ESE those of every layer.
 
-    Both languages are encoded in one call. The masked text is what all terms see, as in the paper
+    All sides are encoded in one call. The masked text is what all terms see, as in the paper
     (unless `mask_inputs` is off). A row depends on its own pair alone.
     """
     weights = active(objectives)
     is_masked = "tokens" in weights and objectives.tokens.mask_inputs
     text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
     B, sides, L = text.shape
-    encoded = model.encoder(text.reshape(B * sides, L), key, every_layer="ese" in weights)
+    ngrams = None
+    if batch.ngrams is not None:  # a masked word hides its letters too
+        ngrams = jnp.where((text == tokens.MASK)[..., None], 0, batch.ngrams)
+        ngrams = ngrams.reshape(B * sides, L, -1)
+    encoded = model.encoder(
+        text.reshape(B * sides, L), key, ngrams=ngrams, every_layer="ese" in weights
+    )
     return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
 
 
@@ -185,18 +244,21 @@ def score(
     objectives: ObjectivesConfig,
     model: Model,
     batch: Batch,
-    layers: Float[Array, "N 2 B D"],
+    layers: Float[Array, "N S B D"],
     key: PRNGKeyArray | None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Weighted sum of the objectives, in nats, and every term unweighted; needs the whole batch."""
     weights = active(objectives)
-    terms = {
-        name: TERMS[name](getattr(objectives, name), model, batch, layers[-1], key)
-        for name in weights
-        if name != "ese"
-    }
-    if "ese" in weights:
-        terms["ese"] = ese_loss(objectives, model, batch, layers)
+    pairs, pair_layers = batch._replace(tokens=batch.tokens[:, :2]), layers[:, :2]
+    terms = {}
+    for name in weights:
+        settings = getattr(objectives, name)
+        if name == "ese":
+            terms[name] = ese_loss(objectives, model, pairs, pair_layers)
+        elif name in ALL_SENTENCES:
+            terms[name] = TERMS[name](settings, model, batch, layers[-1], key)
+        else:
+            terms[name] = TERMS[name](settings, model, pairs, pair_layers[-1], key)
     return sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(())), terms
 
 

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 
-def normalize(x: Float[Array, "B D"]) -> Float[Array, "B D"]:
+def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     """Rows of unit length; a zero row stays zero, with a finite gradient."""
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 

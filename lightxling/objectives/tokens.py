@@ -25,7 +25,7 @@ BLOCK_CELLS = 1 << 24
 float32."""
 
 
-def apply_mask(tokens: Int[Array, "B 2 L"], masked: Int[Array, " B"]) -> Int[Array, "B 2 L"]:
+def apply_mask(tokens: Int[Array, "B S L"], masked: Int[Array, " B"]) -> Int[Array, "B S L"]:
     """Replaces one piece of each pair by <MASK>; `masked` counts side * L + position."""
     flat = tokens.reshape(len(tokens), -1)
     slots = jnp.arange(flat.shape[1])[None]

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.corpus.batches import by_length, gather
+from lightxling.corpus.batches import by_length, gather, look_up
 from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
@@ -16,7 +16,7 @@ from lightxling.train.sharding import local_rows, put_batch
 
 
 def make_encode(graphdef, mesh: Mesh) -> Callable:
-    """`encode(params, tokens [B, L]) -> vectors [B, D]`, jitted and in evaluation mode.
+    """`encode(params, tokens [B, L], ngrams) -> vectors [B, D]`, jitted and in evaluation mode.
 
     The rows are split over the devices, and every process gets all vectors; it is called with the
     same tokens in all of them.
@@ -25,11 +25,18 @@ def make_encode(graphdef, mesh: Mesh) -> Callable:
         functools.partial(models.encode, graphdef), out_shardings=NamedSharding(mesh, P())
     )
 
-    def encode_rows(params: models.Params, tokens: np.ndarray) -> np.ndarray:
+    def encode_rows(
+        params: models.Params, tokens: np.ndarray, ngrams: np.ndarray | None = None
+    ) -> np.ndarray:
         rows = len(tokens)
-        padded = np.pad(tokens, ((0, -rows % mesh.shape["data"]), (0, 0)))
-        mine = padded[local_rows(mesh, len(padded))]
-        return np.asarray(encode(params, put_batch(mine, mesh, len(padded))))[:rows]
+        total = rows + -rows % mesh.shape["data"]
+        local = local_rows(mesh, total)
+
+        def mine(x):
+            return np.pad(x, ((0, total - rows), *[(0, 0)] * (x.ndim - 1)))[local]
+
+        inputs = put_batch(jax.tree.map(mine, (tokens, ngrams)), mesh, total)
+        return np.asarray(encode(params, *inputs))[:rows]
 
     return encode_rows
 
@@ -41,14 +48,19 @@ def encode_split(
     buckets: tuple[int, ...],
     max_length: int,
     batch_size: int = 256,
+    ngrams: int = 0,
 ) -> np.ndarray:
-    """Vectors [rows, sides, D] of all sentences of a split."""
+    """Vectors [rows, sides, D] of all sentences of a split.
+
+    Args:
+      ngrams: buckets of character n-grams of the encoder.
+    """
     lengths = np.minimum(split.lengths.reshape(-1), max_length)
     vectors = None
     for rows, length in by_length(lengths, buckets=buckets, batch_size=batch_size):
         tokens = np.zeros((batch_size, length), np.int32)  # one shape per length
         tokens[: len(rows)] = gather(split.tokens, split.offsets, rows, length)
-        batch = encode(params, tokens)[: len(rows)]
+        batch = encode(params, *look_up(split, tokens, ngrams))[: len(rows)]
         if vectors is None:
             vectors = np.empty((len(lengths), batch.shape[1]), np.float32)
         vectors[rows] = batch

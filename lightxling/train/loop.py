@@ -1,7 +1,6 @@
 """State, step and loop: the whole story of a training run."""
 
 import contextlib
-import dataclasses
 import functools
 import shutil
 import signal
@@ -19,24 +18,31 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from lightxling import teacher as teachers
-from lightxling.config import Config, UserError, fingerprint, to_dict, validate
-from lightxling.corpus.batches import Batches, bucket_lengths
-from lightxling.corpus.prepare import prepare
-from lightxling.corpus.store import Store
+from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict, validate
+from lightxling.corpus.batches import bucket_lengths
 from lightxling.corpus.tokenizer import Tokenizer
-from lightxling.corpus.vectors import SentenceVectors
 from lightxling.files import write_json
 from lightxling.model import build as models
-from lightxling.model.heads import heads_of
+from lightxling.model import parts
+from lightxling.model.parts import initialise_tasks
 from lightxling.objectives import combine
 from lightxling.train import checkpoint, memory, processes
 from lightxling.train.dev import dev_scores, encode_split, make_encode
-from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress, peak_memory
-from lightxling.train.sharding import local_rows, make_mesh, put_batch, shardings
+from lightxling.train.sharding import put_batch, shardings
+from lightxling.train.tasks import (
+    digests,
+    find_frozen,
+    gradient_of,
+    interleave,
+    mesh_for,
+    open_stores,
+    open_tasks,
+    pair_names,
+)
+from lightxling.train.turns import Turns
 from lightxling.train.warm_start import read_origin, warm_start
 from lightxling.train.workdir import check_workdir, describe
 
@@ -61,22 +67,22 @@ def initial_state(
     Args:
       languages: how many the corpus has.
     """
-    params = models.initialise(
-        config.model,
-        vocab_size,
-        jax.random.key(config.train.seed),
-        **heads_of(config.objectives, languages, teacher_width),
-    )
+    key = jax.random.key(config.train.seed)
+    params = initialise_tasks(config, vocab_size, key, languages, teacher_width)
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
     return TrainState(step, params, optimizer.init(params), best)
 
 
 def make_train_step(
-    value_and_grad: Callable, optimizer: optax.GradientTransformation, seed: int
+    value_and_grad: Callable,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    task: str = MAIN,
 ) -> Callable:
     """Returns jitted `step(state, batch) -> (state, metrics)`; the old state is donated.
 
-    `value_and_grad(params, batch, key)` gives ((loss, terms), gradients), see `micro_batch`.
+    `value_and_grad(params, batch, key)` gives ((loss, terms), gradients), see `micro_batch`. A step
+    moves the encoder and the heads of its task; those of other tasks and their moments stay.
     The key is folded from the step, so a resumed run draws the same dropout. A step whose loss or
     gradient is not finite leaves the parameters and the optimizer as they were and says so in
     `metrics["finite"]`.
@@ -84,7 +90,8 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: combine.Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (value, terms), grads = value_and_grad(state.params, batch, key)
+        own = parts.own((state.params, state.opt_state), task)
+        (value, terms), grads = value_and_grad(own[0], batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
@@ -93,9 +100,8 @@ def make_train_step(
             return optax.apply_updates(params, updates), opt_state
 
         # cond instead of a where on every leaf, which copies parameters and moments
-        params, opt_state = jax.lax.cond(
-            finite, update, lambda *same: same, state.params, state.opt_state
-        )
+        own = jax.lax.cond(finite, update, lambda *same: same, *own)
+        params, opt_state = parts.put((state.params, state.opt_state), own, task)
         metrics = {**terms, "loss": value, "grad_norm": norm, "finite": finite}
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
@@ -139,70 +145,21 @@ def check_finite(records: list[dict], terms: list[str], allowed: int, skipped: i
             continue
         skipped += 1
         if skipped > allowed:
-            culprits = [name for name in terms if not np.isfinite(record[name])]
+            culprits = [n for n in terms if n in record and not np.isfinite(record[n])]
+            loss = next(value for name, value in record.items() if name.endswith("loss"))
             raise UserError(
                 f"step {record['step']}: {' and '.join(culprits) or 'the gradient'} is not finite "
-                f"(loss {record['loss']}, gradient norm {record['grad_norm']}). "
+                f"(loss {loss}, gradient norm {record['grad_norm']}). "
                 "The last good checkpoint is kept. Try a lower optimizer.learning_rate, "
                 "optimizer.clip=1, or train.skip_nonfinite to leave out single steps"
             )
     return skipped
 
 
-def make_batches(
-    config: Config,
-    store: Store,
-    maskable: np.ndarray,
-    teacher: SentenceVectors | None = None,
-    local: np.ndarray | None = None,
-) -> Batches:
-    """This process's share of the training batches.
-
-    Args:
-      local: places of a batch that this process fills; None: all.
-
-    Raises:
-      UserError: the pairs do not fill one batch; with `batch_languages=single`, those of one
-        language pair do not.
-    """
-    batches = Batches(
-        store.train,
-        weights=np.array([group["weight"] for group in store.groups], float),
-        batch_size=config.train.batch_size,
-        buckets=config.train.buckets,
-        max_length=config.model.max_length,
-        maskable=maskable,
-        seed=config.train.seed,
-        languages=np.array(
-            [list(map(store.languages.index, g["languages"])) for g in store.groups]
-        ),
-        temperature=config.train.sampling_temperature,
-        batch_languages=config.train.batch_languages,
-        teacher=teacher,
-        local=local,
-    )
-    if not batches.steps_per_epoch:
-        raise UserError(
-            f"{batches.rows_per_epoch} training pairs do not fill one batch of "
-            f"train.batch_size={config.train.batch_size}; use a smaller batch or more text"
-        )
-    rows, size = batches.pair_rows, config.train.batch_size
-    few = (rows > 0) & (rows < size)
-    if config.train.batch_languages == "single" and few.any():
-        names = np.array(pair_names(batches, store))
-        raise UserError(
-            "train.batch_languages=single: these language pairs have fewer training pairs an epoch "
-            f"than train.batch_size={size} and would never be seen: "
-            + ", ".join(f"{name} ({n})" for name, n in zip(names[few], rows[few], strict=True))
-            + ". Use a smaller batch, a higher train.sampling_temperature or "
-            "train.batch_languages=mixed"
-        )
-    return batches
-
-
-def pair_names(batches: Batches, store: Store) -> list[str]:
-    """Names such as `en-fr` of the language pairs that `batches.pair_counts` counts."""
-    return ["-".join(store.languages[i] for i in pair) for pair in batches.pairs]
+def means(records: list[dict], names: list[str]) -> dict[str, float]:
+    """Mean of every value over the records that have it; a name that none has is left out."""
+    found = {name: [r[name] for r in records if name in r] for name in names}
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
 def batch_shapes(mesh: Mesh, batch: combine.Batch, *, rows: int, length: int) -> combine.Batch:
@@ -212,8 +169,11 @@ def batch_shapes(mesh: Mesh, batch: combine.Batch, *, rows: int, length: int) ->
     def of_all_rows(x, *shape):
         return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=by_row)
 
-    tokens = of_all_rows(batch.tokens, 2, length)
-    return jax.tree.map(of_all_rows, batch)._replace(tokens=tokens)
+    def padded(x):
+        return None if x is None else of_all_rows(x, x.shape[1], length, *x.shape[3:])
+
+    shapes = jax.tree.map(of_all_rows, batch)
+    return shapes._replace(tokens=padded(batch.tokens), ngrams=padded(batch.ngrams))
 
 
 def on_mesh(initialise: Callable[[], TrainState], mesh: Mesh) -> TrainState:
@@ -260,66 +220,59 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
     origin = read_origin(config) if config.train.init_from else None
-    mesh = make_mesh(
-        config.mesh,
-        batch_size=config.train.batch_size,
-        micro_batch=config.train.micro_batch,
-    )
-    teacher = teachers.find(config)
-    store = Store.open(prepare(config, progress=say))
+    mesh = mesh_for(config)
+    frozen = find_frozen(config)
+    stores = open_stores(config, say)
     processes.check_same(
         "settings or data",
-        fingerprint([to_dict(config), store.manifest]),
+        fingerprint([to_dict(config), *(store.manifest for _, store in stores.values())]),
         "start all of them with the same command line, on the same files",
     )
-    check_workdir(workdir, config, store, teacher.sha256 if teacher else None)
-    taught = teachers.sentence_vectors(config, store, teacher, progress=say) if teacher else None
-    tokenizer = Tokenizer.load(store.tokenizer_path)
-    is_word = config.objectives.tokens.maskable == "words"
-    maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
-    local = local_rows(mesh, config.train.batch_size)
-    batches = make_batches(config, store, maskable, taught, local)
-    per_epoch = batches.steps_per_epoch
+    check_workdir(workdir, config, stores[MAIN][1], digests(frozen))
+    run_tasks = open_tasks(stores, frozen, mesh, say)
+    main, shares = run_tasks[0], tuple(task.config.train.share for task in run_tasks)
+    turns = Turns(shares, config.train.task_order, config.train.seed)
+    per_epoch, per_step = main.batches.steps_per_epoch, sum(shares) / shares[0]
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
+    steps = round(steps * per_step)  # those of the other tasks come on top
 
-    objectives = config.objectives
-    if config.mesh.model > 1:  # a split table is one block
-        tokens = dataclasses.replace(objectives.tokens, vocab_block=0)
-        objectives = dataclasses.replace(objectives, tokens=tokens)
-    terms = list(combine.active(objectives))
-    schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
-    optimizer = make_optimizer(config.optimizer, schedule)
-    vocab_size = tokenizer.vocab_size
-    languages, teacher_width = len(store.languages), taught.width if taught else 0
-    graphdef = models.structure(
-        config.model, vocab_size, **heads_of(objectives, languages, teacher_width)
+    schedule = learning_rate(
+        config.optimizer, steps=steps, steps_per_epoch=round(per_epoch * per_step)
     )
+    optimizer = make_optimizer(config.optimizer, schedule)
+    store, languages = main.store, main.languages
+    vocab_size = Tokenizer.load(store.tokenizer_path).vocab_size
+    teacher_width = max(task.teacher_width for task in run_tasks)
     initialise = functools.partial(
-        initial_state, config, vocab_size, optimizer, languages, teacher_width
+        initial_state, config, vocab_size, optimizer, len(languages), teacher_width
     )
     target = on_mesh(initialise, mesh)
-    gradient = value_and_grad(objectives, graphdef, config.train.micro_batch)
-    train_step = make_train_step(gradient, optimizer, config.train.seed)
-    shapes = batch_shapes(
-        mesh,
-        combine.Batch(*batches[0]),
-        rows=config.train.batch_size,
-        length=batches.longest,
-    )
-    # the first call of this shape finds the compiled step: nothing is compiled twice
-    compiled = train_step.lower(target, shapes).compile()
-    need = memory.estimate(compiled, target)
-    if need is not None:
-        say(memory.check(need, memory.available(), config))
+    train_steps, needs = {}, []
+    for task in run_tasks:
+        gradient = gradient_of(task, vocab_size, teacher_width)
+        train_steps[task.name] = make_train_step(gradient, optimizer, config.train.seed, task.name)
+        shapes = batch_shapes(
+            mesh,
+            combine.Batch(*task.batches[0]),
+            rows=task.batches.batch_size,
+            length=task.batches.longest,
+        )
+        # the first call of this shape finds the compiled step: nothing is compiled twice
+        compiled = train_steps[task.name].lower(target, shapes).compile()
+        needs.append(memory.estimate(compiled, target))
+    if needs[0] is not None:
+        say(memory.check(max(needs, key=lambda need: need.total), memory.available(), config))
     state = start_or_resume(initialise, target, workdir / "checkpoints", say)
     if origin and not int(state.step):
-        state = state._replace(params=warm_start(origin, state.params, store.languages, say))
+        state = state._replace(params=warm_start(origin, state.params, languages, say))
 
     if processes.is_first():
         (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        about = describe(config, store, vocab_size, state.params)
-        if taught:
-            about["teacher"] = {**taught.manifest["teacher"], "width": taught.width}
+        about = describe(config, store, languages, vocab_size, state.params)
+        for task in run_tasks:
+            if task.taught:
+                about["teacher"] = {**task.taught.manifest["teacher"], "width": task.taught.width}
+        about["miners"] = digests(frozen)["miners"]
         write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
     processes.wait("workdir")
@@ -334,12 +287,21 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         f"{store.train.rows:,} training pairs, {store.dev.rows:,} dev pairs, "
         f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
+    for task in run_tasks[1:]:
+        say(
+            f"task {task.name}: {task.store.train.rows:,} rows, {task.batches.steps_per_epoch:,} "
+            f"steps an epoch, {task.config.train.share / sum(shares):.1%} of the steps"
+        )
 
-    encode = make_encode(graphdef, mesh)
+    encode = make_encode(models.structure(config.model, vocab_size, token_head=False), mesh)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
     start, skipped, is_alone = int(state.step), 0, jax.process_count() == 1
-    names, seen = pair_names(batches, store), batches.pair_counts(0, start)
+    sizes = np.array([task.batches.batch_size for task in run_tasks])
+    done = turns.counts(start)  # steps of each task
+    names, seen = pair_names(main.batches, languages), main.batches.pair_counts(0, int(done[0]))
+    losses = [task.prefix + "loss" for task in run_tasks]
+    terms = [task.prefix + term for task in run_tasks for term in task.terms]
     scores: dict[str, float] = {}
     with (
         Progress(
@@ -351,17 +313,19 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         ) as trace,
     ):
         pending: list[dict] = []
-        clock, waited, logged = time.perf_counter(), 0.0, start
+        clock, waited, logged = time.perf_counter(), 0.0, done.copy()
         slots, filled = 0, 0  # of this process's tokens
-        source = batches.iterate(start, steps)
+        source = interleave(run_tasks, turns, start, steps)
         for step in range(start + 1, steps + 1):
             asked = time.perf_counter()
-            batch = combine.Batch(*next(source))
+            number, batch = next(source)
+            task, done[number] = run_tasks[number], done[number] + 1
             waited += time.perf_counter() - asked
             slots, filled = slots + batch.tokens.size, filled + np.count_nonzero(batch.tokens)
             trace.before(step, state)
-            state, metrics = train_step(state, put_batch(batch, mesh, config.train.batch_size))
-            pending.append({"step": step, **metrics})
+            rows = put_batch(batch, mesh, task.batches.batch_size)
+            state, metrics = train_steps[task.name](state, rows)
+            pending.append({"step": step, **task.named(metrics)})
 
             is_log = step % config.train.log_every == 0
             # asked once, so that what stops also saves; several processes ask each other seldom
@@ -379,23 +343,32 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             seconds = time.perf_counter() - clock
             record = {
                 "step": step,
-                "pairs": step * config.train.batch_size,
-                "epoch": step / per_epoch,
-                **{name: float(np.mean([r[name] for r in records])) for name in ("loss", *terms)},
+                "pairs": int(done @ sizes),
+                "epoch": float(done[0] / per_epoch),
+                **means(records, [*losses, *terms]),
                 "grad_norm": float(records[-1]["grad_norm"]),
                 "learning_rate": float(schedule(step - 1)),
-                "pairs_per_second": (step - logged) * config.train.batch_size / seconds,
+                "pairs_per_second": float((done - logged) @ sizes / seconds),
                 "input_wait": waited / seconds,
                 "padding": 1 - filled / slots,
                 "skipped": skipped,
                 "peak_memory": peak_memory(),
             }
             if len(names) > 1:
-                seen += batches.pair_counts(logged, step)
+                seen += main.batches.pair_counts(int(logged[0]), int(done[0]))
                 record |= {f"pairs/{n}": int(k) for n, k in zip(names, seen, strict=True)}
+            if len(run_tasks) > 1:
+                for one, count, size in zip(run_tasks, done.tolist(), sizes.tolist(), strict=True):
+                    record |= {f"{one.name}/steps": count, f"{one.name}/pairs": count * size}
             if is_dev:
+                encoder = {"encoder": state.params["encoder"]}
                 vectors = encode_split(
-                    encode, state.params, store.dev, buckets, config.model.max_length
+                    encode,
+                    encoder,
+                    store.dev,
+                    buckets,
+                    config.model.max_length,
+                    ngrams=config.model.ngrams,
                 )
                 scores = dev_scores(vectors, pair)
                 record |= scores
@@ -404,11 +377,11 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
                     state = state._replace(best=best)
                     checkpoint.save(workdir / "best", state.params)
-            progress.log(record, terms)
+            progress.log(record, terms if len(run_tasks) == 1 else losses)
             if is_save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)
-            clock, waited, logged = time.perf_counter(), 0.0, step
+            clock, waited, logged = time.perf_counter(), 0.0, done.copy()
             slots, filled = 0, 0
             if is_stopped and step < steps:
                 progress.say(f"stopped at step {step:,}; the same command goes on from there")

@@ -36,13 +36,13 @@ def split(batch: combine.Batch, micro_batch: int) -> combine.Batch:
     return jax.tree.map(pieces, batch)
 
 
-def join(vectors: Float[Array, "n *N 2 m D"]) -> Float[Array, "*N 2 B D"]:
+def join(vectors: Float[Array, "n *N S m D"]) -> Float[Array, "*N S B D"]:
     """The vectors of all pieces in the order of the batch."""
     *_, D = vectors.shape
     return jnp.moveaxis(vectors, 0, -2).reshape(*vectors.shape[1:-2], -1, D)
 
 
-def separate(vectors: Float[Array, "*N 2 B D"], micro_batch: int) -> Float[Array, "n *N 2 m D"]:
+def separate(vectors: Float[Array, "*N S B D"], micro_batch: int) -> Float[Array, "n *N S m D"]:
     """The inverse of `join`."""
     *sides, _, D = vectors.shape
     return jnp.moveaxis(vectors.reshape(*sides, micro_batch, -1, D), -2, 0)

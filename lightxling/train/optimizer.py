@@ -8,6 +8,9 @@ import optax
 
 from lightxling.config import OptimizerConfig
 
+TABLES = ("words", "ngrams")
+"""Names of the encoder's embedding tables."""
+
 
 class ScaleByAmsgradState(NamedTuple):
     count: jax.Array
@@ -99,11 +102,27 @@ def make_rule(config: OptimizerConfig) -> optax.GradientTransformation:
     return rules[config.name]()
 
 
+def scale_embeddings(factor: float) -> optax.GradientTransformation:
+    """Multiplies the gradient of the encoder's embedding tables.
+
+    Source: arXiv 1810.12836, section 3, where it is 100.
+    """
+
+    def scale(path, update):
+        names = [getattr(key, "key", None) for key in path]
+        is_table = "encoder" in names and names[-1] in TABLES
+        return update * factor if is_table else update
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
+
+
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping, L2 in the gradient, the rule, decoupled decay, learning rate: in this order."""
-    return optax.chain(
+    """Clipping, L2 in the gradient, the rule, decoupled decay, learning rate: in this order; before
+    them the factor of the embeddings, where there is one."""
+    factor = config.embedding_gradient
+    chain = optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         optax.add_decayed_weights(config.l2) if config.l2 else optax.identity(),
         make_rule(config),
@@ -112,3 +131,4 @@ def make_optimizer(
         else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )
+    return chain if factor == 1 else optax.chain(scale_embeddings(factor), chain)

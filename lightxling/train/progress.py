@@ -96,7 +96,7 @@ class Progress:
             for name, value in record.items():
                 if name != "step":
                     self.events.add_scalar(name, value, record["step"])
-        shown = ["loss", *terms] if len(terms) > 1 else ["loss"]
+        shown = dict.fromkeys(["loss", *terms]) if len(terms) > 1 else ["loss"]
         text = "  ".join(f"{name} {number(record[name])}" for name in shown if name in record)
         if "pairs_per_second" in record:
             text = f"{record['pairs_per_second']:,.0f} pairs/s  {text}"

@@ -15,6 +15,7 @@ import numpy as np
 from lightxling.bundle import Run, read_run, read_run_params
 from lightxling.config import Config, UserError
 from lightxling.model.build import Params
+from lightxling.model.parts import heads, nest
 
 FREE = {"dropout", "init", "identical_layers", "compute_dtype"}
 """Settings of the model that may differ: they are not part of the function that was learnt."""
@@ -69,20 +70,20 @@ def warm_start(
     Raises:
       UserError: the checkpoint is damaged, or the encoder has another vocabulary.
     """
-    trained = read_run_params(origin, "best")
-    started, told = {}, []
-    for part, fresh in params.items():
-        ours, theirs = shapes(fresh), shapes(trained.get(part, {}))
+    trained, started, told = heads(read_run_params(origin, "best")), {}, []
+    for path, fresh in heads(params).items():
+        part = "/".join(path)
+        ours, theirs = shapes(fresh), shapes(trained.get(path, {}))
         if ours == theirs:
             told.append(part)
-            taken = dict(trained[part])
+            taken = dict(trained[path])
             if LANGUAGE_TABLE in taken:
                 table, known = np.array(fresh[LANGUAGE_TABLE]), origin.languages
                 for row, code in enumerate(languages):
                     if code in known:
                         table[row] = taken[LANGUAGE_TABLE][known.index(code)]
                 taken[LANGUAGE_TABLE] = table
-            started[part] = jax.tree.map(
+            started[path] = jax.tree.map(
                 lambda new, old: jax.device_put(np.asarray(new), old.sharding), taken, fresh
             )
         elif part == "encoder":
@@ -92,11 +93,11 @@ def warm_start(
                 f"{ours[name]} here; its tokenizer.model does not belong to its checkpoints"
             )
         else:
-            started[part] = fresh
+            started[path] = fresh
             told.append(f"a fresh {part}")
     new = [code for code in languages if code not in origin.languages]
     say(
         f"starting from {origin.path}: {', '.join(told)}"
         + (f"; new languages: {', '.join(new)}" if new else "")
     )
-    return started
+    return nest(started)

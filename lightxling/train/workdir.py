@@ -2,8 +2,10 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,12 +26,14 @@ def commit() -> str | None:
         return None
 
 
-def describe(config: Config, store: Store, vocab_size: int, params) -> dict:
+def describe(
+    config: Config, store: Store, languages: Sequence[str], vocab_size: int, params
+) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
     return {
         "config": to_dict(config),
-        "languages": store.languages,
+        "languages": list(languages),
         "vocab_size": vocab_size,
         "parameters": {
             "encoder": models.count(params["encoder"]),
@@ -46,14 +50,14 @@ def describe(config: Config, store: Store, vocab_size: int, params) -> dict:
     }
 
 
-def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | None = None) -> None:
+def check_workdir(workdir: Path, config: Config, store: Store, frozen: Mapping[str, Any]) -> None:
     """Refuses to go on with a run whose mathematics would change.
 
     Args:
-      teacher: sha256 of the teacher, where there is one.
+      frozen: sha256 of the trained encoders that the run asks, see `tasks.digests`.
 
     Raises:
-      UserError: names the settings that differ, the tokenizer or the teacher.
+      UserError: names the settings that differ, the tokenizer, the teacher or the task.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -65,6 +69,7 @@ def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | No
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
         old_teacher = before.get("teacher", {}).get("sha256")
+        old_miners = dict(before.get("miners", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
@@ -79,7 +84,13 @@ def check_workdir(workdir: Path, config: Config, store: Store, teacher: str | No
             f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
             "its corpus has changed. Choose another --workdir"
         )
-    if teacher != old_teacher:
+    for name, miner in frozen["miners"].items():
+        if old_miners.get(name) != miner:
+            raise UserError(
+                f"the hard negatives of the task {name} of {workdir} were found by another encoder "
+                "than what is now in objectives.ranking.mined_by; choose another --workdir"
+            )
+    if frozen["teacher"] != old_teacher:
         raise UserError(
             f"{workdir} was trained with another teacher than what is now in "
             f"{config.teacher.source}; choose another --workdir"

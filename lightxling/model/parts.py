@@ -1,0 +1,92 @@
+"""Parameters of a run: one encoder, and heads for every task.
+
+    {"encoder": ..., "token_head": ..., "tasks": {"nli": {"inference": ...}, ...}}
+
+The heads of the main task stand beside the encoder, so that a run with one task has the parameters
+of that task's model. The part of the others has that form too: {"encoder": ..., "inference": ...}.
+"""
+
+from typing import Any
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from lightxling.config import MAIN, Config, tasks_of
+from lightxling.model.build import Params, initialise
+from lightxling.model.heads import heads_of
+
+ENCODER, TASKS = "encoder", "tasks"
+
+
+def initialise_tasks(
+    config: Config, vocab_size: int, key: PRNGKeyArray, languages: int, teacher_width: int = 0
+) -> Params:
+    """Fresh parameters of a run; to be jitted, or given to `jax.eval_shape` for their shapes.
+
+    Args:
+      languages: how many the run's text has, over all tasks.
+      teacher_width: of the teacher's vectors; 0 without a teacher.
+    """
+    params: Params = {}
+    for number, (name, task) in enumerate(tasks_of(config).items()):
+        task_key = jax.random.fold_in(key, number) if number else key
+        fresh = initialise(
+            config.model,
+            vocab_size,
+            task_key,
+            **heads_of(task.objectives, languages, teacher_width),
+        )
+        params = put(params or fresh, {**fresh, ENCODER: (params or fresh)[ENCODER]}, name)
+    return params
+
+
+def own(tree: Any, name: str) -> Any:
+    """What a task trains: its part of the parameters, or of an optimizer's state, in which trees of
+    the same form stand for moments."""
+
+    def of(node):
+        if not _is_params(node):
+            return node
+        if name == MAIN:
+            return {key: value for key, value in node.items() if key != TASKS}
+        return {ENCODER: node[ENCODER], **node.get(TASKS, {}).get(name, {})}
+
+    return jax.tree.map(of, tree, is_leaf=_is_params)
+
+
+def put(tree: Any, changed: Any, name: str) -> Any:
+    """`tree` with a task's part replaced by `changed`; the heads of other tasks stay."""
+
+    def into(node, new):
+        if not _is_params(node):
+            return new
+        if name == MAIN:
+            return {**node, **new}
+        heads = {key: value for key, value in new.items() if key != ENCODER}
+        tasks = node.get(TASKS, {}) | ({name: heads} if heads else {})
+        return {**node, ENCODER: new[ENCODER], **({TASKS: tasks} if tasks else {})}
+
+    return jax.tree.map(into, tree, changed, is_leaf=_is_params)
+
+
+def heads(params: Params) -> dict[tuple[str, ...], Any]:
+    """Encoder and heads by their path, such as ("tasks", "nli", "inference")."""
+    flat = {(key,): value for key, value in params.items() if key != TASKS}
+    for task, own in params.get(TASKS, {}).items():
+        flat |= {(TASKS, task, key): value for key, value in own.items()}
+    return flat
+
+
+def nest(flat: dict[tuple[str, ...], Any]) -> Params:
+    """The inverse of `heads`."""
+    params: Params = {}
+    for (*folders, last), value in flat.items():
+        node = params
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[last] = value
+    return params
+
+
+def _is_params(node: Any) -> bool:
+    return isinstance(node, dict) and ENCODER in node

@@ -1,0 +1,253 @@
+"""The tasks of a run: each has data, objectives and a share of the steps; the encoder is one.
+
+A run is a list of tasks. The first, the main one, is what `corpus` and `objectives` describe; most
+runs have no other.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from lightxling import negatives
+from lightxling import teacher as teachers
+from lightxling.config import MAIN, Config, UserError, tasks_of
+from lightxling.corpus.batches import Batches
+from lightxling.corpus.prepare import prepare_tasks
+from lightxling.corpus.store import Store
+from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.vectors import SentenceVectors
+from lightxling.model import build as models
+from lightxling.model.heads import heads_of
+from lightxling.objectives import combine
+from lightxling.train.micro_batch import value_and_grad
+from lightxling.train.sharding import local_rows, make_mesh
+from lightxling.train.turns import Turns
+
+
+class Task(NamedTuple):
+    """A task with its data."""
+
+    name: str
+    config: Config
+    """As of a run that has this task alone."""
+    store: Store
+    languages: tuple[str, ...]
+    """Codes of all languages of the run, sorted."""
+    batches: Batches
+    taught: SentenceVectors | None
+    """The teacher's vectors, where an objective reads them."""
+
+    @property
+    def terms(self) -> list[str]:
+        """Names of its objectives."""
+        return list(combine.active(self.config.objectives))
+
+    @property
+    def prefix(self) -> str:
+        """Before the names of its values in metrics.jsonl."""
+        return "" if self.name == MAIN else f"{self.name}/"
+
+    @property
+    def teacher_width(self) -> int:
+        return self.taught.width if self.taught else 0
+
+    def named(self, metrics: dict) -> dict:
+        """What a step returns, with the names that metrics.jsonl has."""
+        own = ("loss", *self.terms)
+        return {self.prefix + k if k in own else k: value for k, value in metrics.items()}
+
+
+@contextlib.contextmanager
+def naming(task: str) -> Iterator[None]:
+    """Puts the name of a further task before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        if task == MAIN:
+            raise
+        raise UserError(f"task {task}: {error}") from None
+
+
+def mesh_for(config: Config) -> Mesh:
+    """The device mesh, over which the batches of all tasks must divide."""
+    meshes = []
+    for name, task in tasks_of(config).items():
+        with naming(name):
+            size, part = task.train.batch_size, task.train.micro_batch
+            meshes.append(make_mesh(task.mesh, batch_size=size, micro_batch=part))
+    return meshes[0]
+
+
+class Frozen(NamedTuple):
+    """The trained encoders that a task asks, where it asks any."""
+
+    teacher: teachers.Teacher | None
+    miner: negatives.Miner | None
+
+
+def find_frozen(config: Config) -> dict[str, Frozen]:
+    """Those of every task, checked before anything expensive."""
+    frozen = {}
+    for name, task in tasks_of(config).items():
+        with naming(name):
+            frozen[name] = Frozen(teachers.find(task), negatives.find(task))
+    return frozen
+
+
+def digests(frozen: dict[str, Frozen]) -> dict[str, Any]:
+    """What a run depends on beyond its settings: the teacher's sha256, and by task those of the
+    encoders that found the hard negatives."""
+    teachers_found = [one.teacher.sha256 for one in frozen.values() if one.teacher]
+    return {
+        "teacher": next(iter(teachers_found), None),
+        "miners": {name: one.miner.sha256 for name, one in frozen.items() if one.miner},
+    }
+
+
+def open_stores(config: Config, say: Callable[[str], None]) -> dict[str, tuple[Config, Store]]:
+    """The configuration and the store of every task, prepared where they do not exist."""
+    stores = prepare_tasks(config, progress=say)
+    return {name: (task, Store.open(path)) for name, (task, path) in stores.items()}
+
+
+def open_tasks(
+    stores: dict[str, tuple[Config, Store]],
+    frozen: dict[str, Frozen],
+    mesh: Mesh,
+    say: Callable[[str], None],
+) -> list[Task]:
+    """The tasks of a run with everything that their batches need, the main one first.
+
+    Args:
+      frozen: the encoders that each task asks.
+
+    Raises:
+      UserError: a task has too little text, or scores that are out of their range.
+    """
+    languages = tuple(sorted({code for _, store in stores.values() for code in store.languages}))
+    tokenizer = Tokenizer.load(stores[MAIN][1].tokenizer_path)
+    if stores[MAIN][0].model.ngrams and stores[MAIN][1].train.words is None:
+        raise UserError(
+            f"model.ngrams={stores[MAIN][0].model.ngrams} are of words, and the tokenizer has "
+            "pieces; set tokenizer.model=words, or model.ngrams=0"
+        )
+    tasks = []
+    for name, (config, store) in stores.items():
+        (teacher, miner), taught, hard = frozen[name], None, None
+        with naming(name):
+            check_scores(config, store)
+            if teacher:
+                taught = teachers.sentence_vectors(config, store, teacher, progress=say)
+            if miner:
+                hard = negatives.sentence_negatives(config, store, miner, progress=say)
+            is_word = config.objectives.tokens.maskable == "words"
+            maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
+            local = local_rows(mesh, config.train.batch_size)
+            batches = make_batches(
+                config, store, maskable, taught, local, hard=hard, languages=languages
+            )
+        tasks.append(Task(name, config, store, languages, batches, taught))
+    return tasks
+
+
+def check_scores(config: Config, store: Store) -> None:
+    """Refuses scores beyond `objectives.sts.highest`."""
+    sts = config.objectives.sts
+    if sts.weight and store.train.rows and (best := store.train.label.max()) > sts.highest:
+        raise UserError(
+            f"its sources have scores up to {best:g}, and objectives.sts.highest is "
+            f"{sts.highest:g}; set that to the best possible score"
+        )
+
+
+def make_batches(
+    config: Config,
+    store: Store,
+    maskable: np.ndarray,
+    teacher: SentenceVectors | None = None,
+    local: np.ndarray | None = None,
+    *,
+    hard: np.ndarray | None = None,
+    languages: Sequence[str] = (),
+) -> Batches:
+    """This process's share of the training batches of a task.
+
+    Args:
+      local: places of a batch that this process fills; None: all.
+      hard: the hard negatives of every row.
+      languages: codes of the run, by the numbers that batches have; empty: those of the store.
+
+    Raises:
+      UserError: the pairs do not fill one batch; with `batch_languages=single`, those of one
+        language pair do not.
+    """
+    languages = list(languages) or store.languages
+    batches = Batches(
+        store.train,
+        weights=np.array([group["weight"] for group in store.groups], float),
+        batch_size=config.train.batch_size,
+        buckets=config.train.buckets,
+        max_length=config.model.max_length,
+        maskable=maskable,
+        seed=config.train.seed,
+        languages=np.array([list(map(languages.index, g["languages"])) for g in store.groups]),
+        temperature=config.train.sampling_temperature,
+        batch_languages=config.train.batch_languages,
+        teacher=teacher,
+        negatives=hard,
+        local=local,
+        ngrams=config.model.ngrams,
+    )
+    if not batches.steps_per_epoch:
+        raise UserError(
+            f"{batches.rows_per_epoch} training pairs do not fill one batch of "
+            f"train.batch_size={config.train.batch_size}; use a smaller batch or more text"
+        )
+    rows, size = batches.pair_rows, config.train.batch_size
+    few = (rows > 0) & (rows < size)
+    if config.train.batch_languages == "single" and few.any():
+        names = np.array(pair_names(batches, languages))
+        raise UserError(
+            "train.batch_languages=single: these language pairs have fewer training pairs an epoch "
+            f"than train.batch_size={size} and would never be seen: "
+            + ", ".join(f"{name} ({n})" for name, n in zip(names[few], rows[few], strict=True))
+            + ". Use a smaller batch, a higher train.sampling_temperature or "
+            "train.batch_languages=mixed"
+        )
+    return batches
+
+
+def pair_names(batches: Batches, languages: Sequence[str]) -> list[str]:
+    """Names such as `en-fr` of the language pairs that `batches.pair_counts` counts."""
+    return ["-".join(languages[i] for i in pair) for pair in batches.pairs]
+
+
+def gradient_of(task: Task, vocab_size: int, teacher_width: int) -> Callable:
+    """`micro_batch.value_and_grad` of a task."""
+    config, objectives = task.config, task.config.objectives
+    if config.mesh.model > 1:  # a split table is one block
+        tokens = dataclasses.replace(objectives.tokens, vocab_block=0)
+        objectives = dataclasses.replace(objectives, tokens=tokens)
+    graphdef = models.structure(
+        config.model,
+        vocab_size,
+        **heads_of(objectives, len(task.languages), teacher_width),
+    )
+    return value_and_grad(objectives, graphdef, config.train.micro_batch)
+
+
+def interleave(
+    tasks: Sequence[Task], turns: Turns, start: int, stop: int
+) -> Iterator[tuple[int, combine.Batch]]:
+    """The task's number and the batch of each of the steps start ... stop - 1 (from 0)."""
+    spans = zip(tasks, turns.counts(start), turns.counts(stop), strict=True)
+    sources = [
+        task.batches.iterate(int(first), int(last)) if last > first else iter(())
+        for task, first, last in spans
+    ]
+    for number in turns.steps(start, stop):
+        yield number, combine.Batch(*next(sources[number]))
