@@ -34,6 +34,8 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    step: float = 0.0
+    """Between ticks; 0: chosen."""
 
     def __call__(self, value: float) -> float:
         low, high = self.low, self.high
@@ -48,7 +50,7 @@ class Scale:
             found = [m * 10.0**k for k in decades for m in (1, 2, 5)]
             found = [value for value in found if self.low <= value <= self.high]
             return found[:: max(1, round(len(found) / about))]
-        step = round_step(self.high - self.low, about)
+        step = self.step or round_step(self.high - self.low, about)
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
@@ -76,9 +78,8 @@ def scale_for(
     if high - low <= 1e-9 * max(abs(high), abs(low)):  # one value only
         low, high = low - (abs(low) or 1) / 10, high + (abs(high) or 1) / 10
     step = round_step(high - low, 5)
-    return Scale(
-        math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, start, end
-    )
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return Scale(low, high, start, end, step=step)
 
 
 def thin(values: Real[np.ndarray, " N"], limit: int = POINTS) -> Int[np.ndarray, " M"]:
@@ -208,7 +209,7 @@ def matrix_chart(
     shade = Scale(low, high if high > low else low + 1, 0.0, 1.0)
     nearest = np.argmax(cosines, axis=1)
     right = int(np.sum(nearest == np.arange(count)))
-    marks = [h("text", f"{languages[1]} sentences", x=edge, y=12)]
+    marks = [h("text", f"rows {languages[0]}, columns {languages[1]}", x=edge, y=12)]
     for i in range(count):
         x, y = edge + i * cell, top + i * cell
         middle = cell / 2
@@ -263,7 +264,7 @@ def matrix_chart(
 class Placed:
     """Two translations on a map."""
 
-    number: int
+    label: str
     languages: tuple[str, str]
     texts: tuple[str, str]
 
@@ -290,25 +291,26 @@ def map_chart(
         line = f"M{_n(one[0])} {_n(one[1])}L{_n(other[0])} {_n(other[1])}"
         lines.append(h("path", d=line, class_="tie"))
         square = {"x": _n(other[0] - 4), "y": _n(other[1] - 4), "width": 8, "height": 8}
-        x, y = _free_place(one, taken)
-        taken.append((x, y))
+        x, y = _free_place(one, 3.2 * len(pair.label), taken)
+        taken += [(x, y), (x - 3 * len(pair.label), y), (x + 3 * len(pair.label), y)]
         marks.append(
             h(
                 "g",
-                h("title", f"{pair.number}. {tip}"),
+                h("title", f"{pair.label}. {tip}"),
                 h("circle", cx=_n(one[0]), cy=_n(one[1]), r=4.5, class_="dot"),
                 h("rect", **square, class_="square"),
-                h("text", pair.number, x=_n(x), y=_n(y + 4), class_="mid label"),
+                h("text", pair.label, x=_n(x), y=_n(y + 4), class_="mid label"),
             )
         )
     told = (
         f"{len(pairs)} sentences as dots, each joined by a line to its translation, a square. "
-        f"Mean length of the lines {lengths.mean():.2f}, of the map {span:.2f}. {note}"
+        f"The lines are {lengths.mean():.2f} long on average, the map is {span:.2f} wide. {note}."
     )
     return h(
         "figure",
-        h("figcaption", f"{title}. {note}"),
+        h("figcaption", title),
         _svg(name, title, told, WIDTH, [*lines, *marks]),
+        h("p", f"{note}.", class_="note"),
     )
 
 
@@ -331,14 +333,22 @@ def spark(y: Real[np.ndarray, " N"], low: float, high: float) -> Markup:
 
 
 def _free_place(
-    point: Sequence[float], taken: Sequence[tuple[float, float]]
+    point: Sequence[float], half: float, taken: Sequence[tuple[float, float]]
 ) -> tuple[float, float]:
-    """Where beside a point a number is farthest from everything else."""
-    turns = [i * math.pi / 4 for i in range(8)]
-    spots = [(point[0] + 11 * math.cos(t), point[1] + 11 * math.sin(t)) for t in turns]
-    spots = [s for s in spots if 6 < s[0] < WIDTH - 6 and 6 < s[1] < WIDTH - 6] or spots
+    """Middle of a label of half such a width, beside a point and far from everything else."""
+    across, up = half + 7, 12
+    spots = [(point[0] + a * across, point[1] + b * up) for a, b in _AROUND]
+    spots = [s for s in spots if half < s[0] < WIDTH - half and 6 < s[1] < WIDTH - 6] or spots
     others = [place for place in taken if math.dist(place, point) > 1e-9]
-    return max(spots, key=lambda s: min((math.dist(s, t) for t in others), default=0))
+
+    def room(spot: tuple[float, float]) -> float:
+        ends = [(spot[0] + shift, spot[1]) for shift in (-half, 0, half)]
+        return min((math.dist(end, place) for end in ends for place in others), default=0)
+
+    return max(spots, key=room)
+
+
+_AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
 
 
 def _axes(across: Scale, up: Scale, x_label: str) -> list[Markup]:
@@ -406,7 +416,7 @@ def _numbers(
     top = [h("th", name, scope="col") if name else h("td") for name in head]
     table = h("table", h("caption", caption), h("thead", h("tr", top)), h("tbody", cells))
     wrapped = h("div", table, class_="wide", role="region", aria_label=caption, tabindex=0)
-    return h("details", h("summary", "Numbers"), wrapped)
+    return h("details", h("summary", "Numbers"), wrapped, class_="numbers")
 
 
 def _svg(name: str, title: str, told: str, height: int, marks: object) -> Markup:

@@ -30,6 +30,8 @@ def h(name: str, /, *children: object, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None and value is not False
     )
+    if name in ("br", "wbr"):
+        return Markup(f"<{name}/>")
     return Markup(f"<{name}{given}>{join(*children)}</{name}>")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -214,7 +215,7 @@ def _tiles(run: Run) -> Markup:
     if "best dev P@1" in values:
         x, y = run.measured(DEV)
         at = x[np.nanargmax(y)]
-        more = f"per cent, {_among(run)}; after {at:,.0f} pairs"
+        more = f"per cent, {_among(run)}, after {at:,.0f} pairs"
         tiles.append(("best dev P@1", f"{values['best dev P@1']:.1f}", more))
     if count := _parameters(run):
         bytes_ = f"{4 * count / 1e6:,.1f} MB in float32"
@@ -241,7 +242,7 @@ def _among(run: Run) -> str:
     counts = run.dev_candidates.values()
     if not counts:
         return f"among at most {run.config.corpus.dev_limit:,} candidates"
-    mean = ", mean of the language pairs" if len(counts) > 1 else ""
+    mean = " for each language pair" if len(counts) > 1 else ""
     return f"among {_range(counts)} candidates{mean}"
 
 
@@ -290,7 +291,7 @@ def _about(one: Shown, level: int) -> Markup:
     }
     rows = [(name, [value]) for name, value in facts.items() if value]
     return join(
-        _table("The run", ["", "value"], rows, numeric=False),
+        _table("The run", ["", ""], rows, numeric=False, long=True),
         _corpora(run, level),
         _tokens(run),
         _settings(config),
@@ -344,26 +345,32 @@ def _corpora(run: Run, level: int) -> Markup:
     rows: list[tuple[Any, list[Any]]] = []
     if run.store:
         for group in run.store.groups:
-            name = "-".join(group["languages"])
-            use = "training" if group["rows"] or not group["dev_rows"] else "dev"
-            counts = [f"{group[key]:,}" for key in ("rows", "dev_rows")]
-            rows.append((str(group["source"]), [name, use, *counts]))
+            name, weight = "-".join(group["languages"]), group.get("weight", 1)
+            name += f" × {weight:g}" if weight != 1 else ""
+            counts = [f"{group[key]:,}" if group[key] else "" for key in ("rows", "dev_rows")]
+            rows.append((_place(str(group["source"])), [name, *counts]))
     else:
-        for use, sources in (
-            ("training", run.config.corpus.sources),
-            ("dev", run.config.corpus.dev),
-        ):
-            rows += [
-                (source, [source.split("=")[0].split("@")[0], use, "", ""]) for source in sources
-            ]
+        for use, sources in (("", run.config.corpus.sources), (" (dev)", run.config.corpus.dev)):
+            rows += [(_place(text), [_languages(text) + use, "", ""]) for text in sources]
     for task in run.config.tasks:
-        for source in task.sources:
-            rows.append((source, [source.split("=")[0].split("@")[0], f"task {task.name}", "", ""]))
-    head = ["source", "languages", "for", "training rows", "dev rows"]
+        rows += [
+            (_place(text), [f"{_languages(text)} (task {task.name})", "", ""])
+            for text in task.sources
+        ]
+    head = ["source", "languages", "training rows", "dev rows"]
     total = f": {len(rows)} sources" if len(rows) > OPEN_ROWS else ""
-    table = _table(f"Corpora{total}", head, rows, numeric=range(3, 5))
+    table = _table(f"Corpora{total}", head, rows, numeric=(2, 3), long=True)
     gone = None if run.store else h("p", _sentence(run.no_store), class_="missing")
     return join(gone, _fold(table, f"The {len(rows)} corpora", len(rows)))
+
+
+def _place(source: str) -> str:
+    """`data/*.tsv` of the source `en-fr=data/*.tsv`."""
+    return source.split("=", 1)[-1]
+
+
+def _languages(source: str) -> str:
+    return source.split("=", 1)[0]
 
 
 def _tokens(run: Run) -> Markup | None:
@@ -384,11 +391,19 @@ def _tokens(run: Run) -> Markup | None:
 def _settings(config: Config) -> Markup:
     default, values = flatten(to_dict(Config())), flatten(to_dict(config))
     rows = [
-        (key, [_value(value), "" if default.get(key) == value else "differs from the default"])
+        (
+            _breakable(key),
+            [_value(value), "" if default.get(key) == value else "differs from the default"],
+        )
         for key, value in values.items()
     ]
-    table = _table("Every setting", ["setting", "value", "note"], rows, numeric=False)
+    table = _table("Every setting", ["setting", "value", "note"], rows, numeric=False, long=True)
     return h("details", h("summary", "Every setting"), table)
+
+
+def _breakable(key: str) -> Markup:
+    """The name of a setting, which may be broken after its dots."""
+    return join([[part, h("wbr")] for part in re.findall(r"[^.]+\.?|\.", key)])
 
 
 def _value(value: Any) -> str:
@@ -401,14 +416,14 @@ def _differing(shown: Sequence[Shown]) -> Markup:
     flat = [flatten(to_dict(one.run.config)) for one in shown]
     keys = dict.fromkeys(key for values in flat for key in values)
     rows = [
-        (key, [_value(values[key]) if key in values else "" for values in flat])
+        (_breakable(key), [_value(values[key]) if key in values else "" for values in flat])
         for key in keys
         if any(values.get(key) != flat[0].get(key) for values in flat)
     ]
     if not rows:
         return h("p", "All settings are the same.")
     head = ["setting", *(f"{one.label} {one.run.name}" for one in shown)]
-    table = _table("Settings that differ", head, rows, numeric=False)
+    table = _table("Settings that differ", head, rows, numeric=False, long=True)
     return _fold(table, f"The {len(rows)} settings that differ", len(rows))
 
 
@@ -467,8 +482,12 @@ def _dev(shown: Sequence[Shown], level: int) -> Markup:
         "Share of sentences whose nearest neighbour in the other language is their translation, "
         "mean of both directions, in per cent"
     )
+    labels: dict[str, list[str]] = {}
+    for one in shown:
+        labels.setdefault(_among(one.run), []).append(one.label)
     among = "; ".join(
-        f"{one.label} {_among(one.run)}".strip() for one in shown if one.run.measured(DEV)[0].size
+        f"{', '.join(letters)} {text}" if len(labels) > 1 else text
+        for text, letters in labels.items()
     )
     percent = functools.partial(_chart, form=_percent, dots=True)
     drawn = [percent(_curves_of(shown, DEV), title="dev P@1, per cent", name="dev")]
@@ -482,7 +501,7 @@ def _dev(shown: Sequence[Shown], level: int) -> Markup:
     return join(
         heading,
         h("p", f"{told}; {among}.", class_="note"),
-        h("div", drawn, class_="charts large"),
+        h("div", drawn, class_="charts"),
         table,
     )
 
@@ -516,6 +535,7 @@ def _dev_pairs(one: Shown) -> Markup:
         return h("p", "There is no score per language pair.", class_="missing")
     all_scores = [run.measured(f"{DEV}/{name}")[1] for name in run.dev_names]
     values = np.concatenate([y[np.isfinite(y)] for y in all_scores] or [np.zeros(0)])
+    is_curved = len(values) > len(all_scores)  # measured more than once
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     rows = []
     for name in sorted(names, key=lambda name: -_last(run, name)):
@@ -528,17 +548,18 @@ def _dev_pairs(one: Shown) -> Markup:
             (
                 name,
                 [
-                    _count(trained.get(name)),
-                    _count(seen),
-                    charts.spark(y, low, high),
-                    best,
+                    *([charts.spark(y, low, high)] if is_curved else []),
                     _bar(last),
+                    best,
                     _count(candidates.get(name)),
+                    _count(seen),
+                    _count(trained.get(name)),
                 ],
             )
         )
-    head = ["pair", "training pairs", "seen", "curve", "best P@1", "last P@1", "candidates"]
-    caption = "Dev P@1 per language pair, per cent; the curves share one scale"
+    curve = ["curve"] if is_curved else []
+    head = ["pair", *curve, "last P@1", "best", "candidates", "pairs seen", "training pairs"]
+    caption = "Dev P@1 per language pair, per cent" + "; the curves share one scale" * is_curved
     return _fold(_table(caption, head, rows), f"The {len(rows)} language pairs", len(rows))
 
 
@@ -636,17 +657,18 @@ def _benchmark(results: Results, level: int) -> Markup:
         cells = [_score(kept, score, score == first) for score in scores] + [""] * len(about)
         rows.append((f"mean of {len(units.keys() - {POOLED})}", cells))
     head = ["", *(_score_name(results, score) for score in scores), *about]
-    name = _benchmark_name(results)
-    table = _table(
-        f"{name}, per cent", head, rows, mean=len(units) > 1, strong=1 + scores.index(first)
+    caption = f"{_benchmark_name(results)}, in per cent"
+    table = _table(caption, head, rows, mean=len(units) > 1, strong=1 + scores.index(first))
+    return join(
+        h(f"h{level}", f"{results['task']}: {results['dataset']}"),
+        _fold(table, f"The {len(units)} languages", len(units)),
     )
-    return join(h(f"h{level}", name), _fold(table, f"The {len(units)} languages", len(units)))
 
 
 def _benchmark_name(results: Results) -> str:
     settings = results["settings"] if isinstance(results["settings"], dict) else {}
     told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items() if v)
-    return f"{results['task']} {results['dataset']}" + (f" ({told})" if told else "")
+    return f"{results['task']} on {results['dataset']}" + (f" ({told})" if told else "")
 
 
 def _headline(results: Results, scores: Sequence[str]) -> str:
@@ -700,9 +722,9 @@ def _headlines(shown: Sequence[Shown]) -> Markup:
             cells = [_bar(mean[score]) if score in mean else "" for mean in means]
             rows.append(("mean", [*cells, ""]))
         head = ["", *(f"{one.label} {one.run.name}" for one in shown), "among"]
-        caption = f"{name}: {_score_name(some, score)}, per cent"
+        caption = f"{name}: {_score_name(some, score)} in per cent"
         table = _table(caption, head, rows, mean=len(units) > 1)
-        tables.append(h("h3", name))
+        tables.append(h("h3", f"{some['task']}: {some['dataset']}"))
         tables.append(_fold(table, f"The {len(units)} languages", len(units)))
     return join(tables)
 
@@ -722,17 +744,20 @@ def _side_by_side(shown: Sequence[Shown]) -> Markup:
     dev = [n for one in shown for n in one.run.dev_candidates.values()]
     rows = []
     for column in columns:
-        name = column
+        if column.endswith(DETAILS):
+            continue
+        name = column.replace("_", " ")
         if column == "best dev P@1" and dev:
-            name = f"{column}, among {_range(dev)} candidates"
+            name = f"{column} (among {_range(dev)})"
         for one in shown:
             for results in one.run.results:
                 counts = [unit.get("candidates") for unit in results["results"].values()]
                 counts = [count for count in counts if isinstance(count, int)]
                 if counts and column == f"{results['task']}.{results['dataset']} accuracy":
-                    name = f"{column} (P@1), among {_range(counts)} candidates"
+                    name = f"{column}: P@1 (among {_range(counts)})"
         rows.append((name, [compare.as_text(column, row[column]) for row in compared]))
-    return _table("Cost and mean scores, in per cent", head, rows)
+    caption = "Cost, and mean scores in per cent; candidates of P@1 in brackets"
+    return _table(caption, head, rows)
 
 
 # Sentences
@@ -741,56 +766,45 @@ def _side_by_side(shown: Sequence[Shown]) -> Markup:
 def _sentences(one: Shown, level: int) -> Markup:
     if not one.views:
         return h("p", _sentence(one.no_views), class_="missing")
-    parts = [
-        h(
-            "p",
-            "Development sentences of ",
-            "the language pair " if len(one.views) == 1 else f"{len(one.views)} language pairs ",
-            ", ".join("-".join(view.sentences.languages) for view in one.views),
-            "; with many, those with most, fewest and in between of training pairs.",
-            class_="note",
-        ),
-        _map(one, level),
-    ]
-    parts += [h(f"h{level}", "Similarity matrices"), _matrices(one)]
-    parts.append(h(f"h{level}", "Nearest neighbours, right and wrong"))
-    parts += [_neighbours(view) for view in one.views]
-    return join(parts)
-
-
-def _map(one: Shown, level: int) -> Markup:
-    pairs, points, share = sentences.plane(one.views)
-    placed = []
-    for number_, (view, i) in enumerate(pairs, 1):
-        texts = view.sentences.texts[view.chosen[i]]
-        placed.append(charts.Placed(number_, view.sentences.languages, texts))
-    note = f"First two principal components, {100 * share:.0f} % of the variance"
-    rows = [
-        (
-            str(place.number),
-            [
-                *(
-                    _quote(text, code)
-                    for text, code in zip(place.texts, place.languages, strict=True)
-                ),
-                f"{cosine:.2f}",
-            ],
-        )
-        for place, cosine in zip(
-            placed,
-            [float(view.vectors[i, 0] @ view.vectors[i, 1]) for view, i in pairs],
-            strict=True,
-        )
-    ]
-    head = ["number", "dot", "square, its translation", "cosine"]
-    table = _table("The sentences of the map", head, rows, numeric=range(3, 4))
-    chart = charts.map_chart(
-        points, placed, title="A map of translations", name=f"{one.id}-map", note=note
-    )
+    names = ", ".join("-".join(view.sentences.languages) for view in one.views)
+    chosen = " (the most, the fewest and between in training pairs)" * (len(one.views) > 1)
     return join(
+        h("p", f"Development sentences of {names}{chosen}.", class_="note"),
         h(f"h{level}", "A map of translations"),
-        h("div", chart, _fold(table, "The sentences of the map", 0), class_="map"),
+        _map(one),
+        h(f"h{level}", "Similarity matrices"),
+        _matrices(one),
+        h(f"h{level}", "Nearest neighbours, right and wrong"),
+        [_neighbours(view, level + 1, i == 0) for i, view in enumerate(one.views)],
     )
+
+
+def _map(one: Shown) -> Markup:
+    pairs, points, share = sentences.plane(one.views)
+    placed, items = [], []
+    for i, (view, row) in enumerate(pairs, 1):
+        languages, texts = view.sentences.languages, view.sentences.texts[view.chosen[row]]
+        label = f"{i} {languages[1]}" if len(one.views) > 1 else str(i)
+        placed.append(charts.Placed(label, languages, texts))
+        items.append(_translation(texts, languages, float(np.dot(*view.vectors[row]))))
+    chart = charts.map_chart(
+        points,
+        placed,
+        title="Dots are sentences, squares their translations",
+        name=f"{one.id}-map",
+        note=f"The plane of the first two principal components has {100 * share:.0f} % of the "
+        "variance",
+    )
+    return h("div", chart, h("ol", items, class_="pairs"), class_="map")
+
+
+def _translation(
+    texts: tuple[str, str], languages: tuple[str, str], cosine: float, more: str = ""
+) -> Markup:
+    """An item of a list: a sentence, its translation, their cosine."""
+    one, other = (_quote(text, code) for text, code in zip(texts, languages, strict=True))
+    told = h("small", f" {languages[1]}, cosine {cosine:.2f}{more}")
+    return h("li", one, h("br"), other, told)
 
 
 def _matrices(one: Shown) -> Markup:
@@ -801,46 +815,44 @@ def _matrices(one: Shown) -> Markup:
         chart = charts.matrix_chart(
             view.cosines, title=name, name=f"{one.id}-matrix-{number_}", languages=languages
         )
-        rows = []
+        items = []
         for i, row in enumerate(view.chosen.tolist()):
-            near = int(np.argmax(view.cosines[i]))
-            text, translation = view.sentences.texts[row]
-            cells = [
-                _quote(text, languages[0]),
-                _quote(translation, languages[1]),
-                f"{view.cosines[i, i]:.2f}",
-                "its translation" if near == i else f"{near + 1} ({view.cosines[i, near]:.2f})",
-            ]
-            rows.append((str(i + 1), cells))
-        head = ["number", languages[0], languages[1], "cosine", "nearest"]
-        table = _table(f"The sentences of {name}", head, rows, numeric=range(3, 4))
-        figures.append(h("div", chart, _fold(table, f"The sentences of {name}", 0)))
-    told = "A frame is a pair; a dot in it: the nearest is the translation. A cross: it is another."
+            near, cosines = int(np.argmax(view.cosines[i])), view.cosines[i]
+            more = "" if near == i else f"; nearest is {near + 1} with {cosines[near]:.2f}"
+            items.append(
+                _translation(view.sentences.texts[row], languages, float(cosines[i]), more)
+            )
+        told = h("summary", f"The sentences of {name}")
+        figures.append(h("div", chart, h("details", told, h("ol", items, class_="pairs"))))
+    told = (
+        "Rows are sentences, columns translations, and a frame is a pair. A dot: the nearest is "
+        "the translation. A cross: the nearest is another."
+    )
     return join(h("p", told, class_="note"), h("div", figures, class_="charts large"))
 
 
-def _neighbours(view: sentences.View) -> Markup:
+def _neighbours(view: sentences.View, level: int, is_open: bool) -> Markup:
     one, other = view.sentences.languages
     shown, total = len(view.sentences.texts), view.sentences.total
-    of = f" (of {total:,} dev pairs)" if total > shown else ""
-    among = f"{100 * view.found:.1f} % of {shown:,}{of} {one} sentences find their translation "
+    out_of = f" (out of {total:,} dev pairs)" if total > shown else ""
     items = [_neighbour(n, one, other) for n in [*view.wrong, *view.right]]
-    return join(
+    return h(
+        "details",
+        h("summary", h(f"h{level}", f"{one} to {other}: {100 * view.found:.1f} % right")),
         h(
             "p",
-            h("b", f"{one} to {other}: "),
-            among,
-            f"among {shown:,} candidates. ",
-            "Below, the wrong ones that are farthest off, and right ones from the narrowest to the "
-            "clearest.",
+            f"Of {shown:,} sentences{out_of}, {100 * view.found:.1f} % find their translation "
+            f"among {shown:,} candidates. Below are the wrong ones that are farthest off, then "
+            "right ones, from the narrowest to the clearest; cosines in brackets.",
         ),
         h("ul", items, class_="asked", role="list"),
+        open=is_open,
     )
 
 
 def _neighbour(found: sentences.Neighbour, one: str, other: str) -> Markup:
     right = found.rank == 1
-    verdict = "✓ right" if right else f"✗ wrong, the translation is number {found.rank:,}"
+    verdict = "✓ right" if right else f"✗ wrong, translation at rank {found.rank:,}"
     answer = [_quote(found.answer, other), f" ({found.to_answer:.2f})"]
     wrong = [_quote(found.other, other), f" ({found.to_other:.2f})"]
     rows = [("asked", _quote(found.query, one))]
@@ -899,6 +911,7 @@ def _table(
     numeric: Iterable[int] | bool = True,
     mean: bool = False,
     strong: int | None = None,
+    long: bool = False,
 ) -> Markup:
     """A table that scrolls sideways by itself where it is too wide.
 
@@ -907,6 +920,7 @@ def _table(
       numeric: columns of numbers, counted from the header's 0; True: all.
       mean: the last row sums up the others.
       strong: the column of the main score.
+      long: cells hold text that may be broken anywhere, such as paths.
     """
     columns = range(1, len(head)) if numeric is True else set(numeric or ())
 
@@ -920,6 +934,7 @@ def _table(
         h("th", name, scope="col", class_="n" if i in columns else None) if name else h("td")
         for i, name in enumerate(head)
     ]
+    heading = h("thead", h("tr", top)) if any(head) else None
     lines = [
         h(
             "tr",
@@ -929,9 +944,11 @@ def _table(
         )
         for row, (name, cells) in enumerate(rows)
     ]
-    table = h("table", h("caption", caption), h("thead", h("tr", top)), h("tbody", lines))
-    pinned = "wide pin" if len(head) > 3 else "wide"
-    return h("div", table, class_=pinned, role="region", aria_label=caption, tabindex=0)
+    table = h("table", h("caption", caption), heading, h("tbody", lines))
+    if long or len(head) < 4:
+        return h("div", table, class_="wide long" if long else "wide")
+    # what is likely to scroll can be reached by keyboard
+    return h("div", table, class_="wide pin", role="region", aria_label=caption, tabindex=0)
 
 
 def _fold(table: Markup, summary: str, rows: int) -> Markup:

@@ -149,7 +149,13 @@ def plane(views: Sequence[View]) -> tuple[list[tuple[View, int]], np.ndarray, fl
       the variance in that plane.
     """
     each = max(SHOWN // len(views), 1)
-    pairs = [(view, i) for view in views for i in range(min(each, len(view.chosen)))]
+    pairs: list[tuple[View, int]] = []
+    seen: set[str] = set()
+    for view in views:  # languages may share sentences, whose dots would hide each other
+        texts = [view.sentences.texts[row] for row in view.chosen.tolist()]
+        new = [i for i, row in enumerate(texts) if row[0] not in seen][:each]
+        pairs += [(view, i) for i in new or range(min(each, len(texts)))]
+        seen |= {texts[i][0] for i in new}
     vectors = np.stack([view.vectors[i] for view, i in pairs])
     points, share = principal_plane(vectors.reshape(-1, vectors.shape[-1]))
     return pairs, points.reshape(-1, 2, 2), share
