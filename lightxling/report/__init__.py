@@ -1,7 +1,8 @@
 """`lightxling report`: runs as one self-contained page.
 
-`runs` reads what a run left behind, `sentences` asks its encoder about development sentences,
-`charts` draws, `page` writes; `page.html` and `style.css` are the frame. Nothing is loaded from
+`runs` reads what a run left behind and `sentences` asks its encoder about development sentences;
+`about`, `curves`, `scores` and `examples` are the sections, drawn with `charts`, and `page` puts
+them together in the frame of `page.html` and `style.css`. Nothing is loaded from
 anywhere when the page is opened, and it runs no script.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from lightxling import __version__
 from lightxling.config import UserError
 from lightxling.files import atomic
-from lightxling.report import page, runs, sentences
+from lightxling.report import page, pieces, runs, sentences
 from lightxling.report.markup import escape
 
 
@@ -41,7 +42,7 @@ def report(
     shown = []
     for i, run in enumerate(read):
         views, why = _views(run, progress)
-        shown.append(page.Shown(run, _letter(i) if len(read) > 1 else "", i, views, why))
+        shown.append(pieces.Shown(run, _letter(i) if len(read) > 1 else "", i, views, why))
     folder = resources.files(__package__)
     words = ["lightxling", "report", *map(str, paths), "-o", str(output)]
     whole = string.Template((folder / "page.html").read_text("utf-8")).substitute(
