@@ -36,7 +36,7 @@ def _parameters(run: Run) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def _millions(count: float) -> str:
+def _millions(count: int | float) -> str:
     return f"{count / 1e6:,.1f} M" if count >= 1e5 else f"{count:,.0f}"
 
 
@@ -82,7 +82,7 @@ def _hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
-def _gigabytes(count: float) -> str:
+def _gigabytes(count: int | float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 

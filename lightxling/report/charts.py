@@ -29,15 +29,15 @@ LOGARITHMIC = 20
 class Scale:
     """Maps low..high to the places start..end."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: int | float
+    high: int | float
+    start: int | float
+    end: int | float
     log: bool = False
     step: float = 0.0
     """Between ticks; 0: chosen."""
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: int | float) -> float:
         low, high = self.low, self.high
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
@@ -63,7 +63,7 @@ def round_step(span: float, about: int) -> float:
 
 
 def scale_for(
-    values: Real[np.ndarray, " N"], start: float, end: float, *, zero: bool = False
+    values: Real[np.ndarray, " N"], start: int | float, end: int | float, *, zero: bool = False
 ) -> Scale:
     """A scale that has room for finite values, and ends at round numbers or is logarithmic.
 
@@ -180,15 +180,17 @@ def line_chart(
     )
 
 
-def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread(
+    places: Sequence[int | float], gap: int | float, low: int | float, high: int | float
+) -> list[float]:
     """Moves places apart to at least `gap`, keeping their order, within low..high as far as it
     goes."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     moved = [0.0] * len(places)
-    below = low - gap
+    below = float(low - gap)
     for i in order:
-        moved[i] = below = max(places[i], below + gap)
-    above = high + gap
+        moved[i] = below = max(float(places[i]), below + gap)
+    above = float(high + gap)
     for i in reversed(order):
         moved[i] = above = min(moved[i], above - gap)
     return moved
@@ -431,7 +433,7 @@ def _svg(name: str, title: str, told: str, height: int, marks: object) -> Markup
     )
 
 
-def short(value: float) -> str:
+def short(value: int | float) -> str:
     """A tick: 0, 0.05, 250, 12.5k, 3M."""
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
@@ -440,6 +442,6 @@ def short(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _n(value: float) -> str:
+def _n(value: int | float) -> str:
     """A place, to a twentieth of a unit."""
     return f"{value:.1f}".removesuffix(".0")

@@ -28,7 +28,7 @@ def key(shown: Sequence[Shown]) -> Markup:
     return h("ul", items, class_="key", role="list", aria_label="Runs and their curves")
 
 
-def _curves_of(shown: Sequence[Shown], key: str, factor: float = 1.0) -> list[Series]:
+def _curves_of(shown: Sequence[Shown], key: str, factor: int | float = 1) -> list[Series]:
     found = []
     for one in shown:
         x, y = one.run.measured(key)
@@ -36,7 +36,7 @@ def _curves_of(shown: Sequence[Shown], key: str, factor: float = 1.0) -> list[Se
     return found
 
 
-def _pairs_seen(value: float) -> str:
+def _pairs_seen(value: int | float) -> str:
     return f"{value:,.0f} pairs"
 
 
@@ -185,10 +185,10 @@ def costs(shown: Sequence[Shown]) -> Markup:
     if not any(one.run.records for one in shown):
         return h("p", "Nothing was logged yet.", class_="missing")
 
-    def hundredths(value: float) -> str:
+    def hundredths(value: int | float) -> str:
         return f"{value:.3g} %"
 
-    plans: list[tuple[str, str, float, Callable[[float], str], bool]] = [
+    plans: list[tuple[str, str, int | float, Callable[[float], str], bool]] = [
         ("pairs_per_second", "pairs a second", 1, number, True),
         ("peak_memory", "peak memory of the process, GB", 1e-9, "{:.2f} GB".format, True),
         ("device_memory", "memory of the device, GB", 1e-9, "{:.2f} GB".format, True),

@@ -89,7 +89,7 @@ def fold(table: Markup, summary: str, rows: int) -> Markup:
     return h("details", h("summary", summary), table)
 
 
-def bar(value: float | None, text: str | None = None) -> Markup | str:
+def bar(value: int | float | None, text: str | None = None) -> Markup | str:
     """A cell with a bar behind its number, which stands for per cent."""
     if value is None:
         return ""
@@ -97,11 +97,11 @@ def bar(value: float | None, text: str | None = None) -> Markup | str:
     return h("td", text or percent(value), class_="n main bar", style=f"--p:{share:.1f}%")
 
 
-def percent(value: float) -> str:
+def percent(value: int | float) -> str:
     return f"{value:.1f}"
 
 
-def count(value: float | None) -> str:
+def count(value: int | float | None) -> str:
     return "" if value is None or np.isnan(value) else f"{value:,.0f}"
 
 

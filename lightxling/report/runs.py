@@ -46,7 +46,7 @@ class Run:
     about: Mapping[str, Any]
     vocab_size: int
     languages: tuple[str, ...]
-    records: list[dict[str, float]]
+    records: list[dict[str, int | float]]
     damaged: int
     results: list[Results]
     damaged_results: list[str]
@@ -86,7 +86,7 @@ class Run:
         return [key.removeprefix(f"{DEV}/") for key in keys if key.startswith(f"{DEV}/")]
 
     @property
-    def last(self) -> dict[str, float]:
+    def last(self) -> dict[str, int | float]:
         return self.records[-1] if self.records else {}
 
     @property

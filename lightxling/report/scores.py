@@ -67,7 +67,7 @@ def _headline(results: Results, scores: Sequence[str]) -> str:
     return task.headline if task and task.headline in scores else scores[0]
 
 
-def _score(scores: Mapping[str, float], name: str, is_first: bool) -> Markup | str:
+def _score(scores: Mapping[str, int | float], name: str, is_first: bool) -> Markup | str:
     if name not in scores:
         return ""
     deviation = f" ± {scores[f'{name}_sd']:.1f}" if f"{name}_sd" in scores else ""

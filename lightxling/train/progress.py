@@ -41,7 +41,7 @@ def forget_after(path: Path, step: int) -> None:
         temporary.write_bytes(b"".join(kept))
 
 
-def read_metrics(path: Path) -> tuple[list[dict[str, float]], int]:
+def read_metrics(path: Path) -> tuple[list[dict[str, int | float]], int]:
     """The records of a metrics.jsonl in the order of their steps, and how many lines are damaged.
 
     A killed run leaves half a line. Of a record, what is a number is kept; what was not finite
