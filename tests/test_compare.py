@@ -104,3 +104,18 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
     (tmp_path / "config.json").write_text("[1")
     with pytest.raises(UserError, match="damaged"):
         compare([tmp_path])
+
+
+def test_what_is_no_number_is_left_out(make):
+    path = make("odd", accuracy=50.0)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "pairs": 9000, "pairs_per_second": null, "dev_p@1": null}\n[1]\n')
+    units = {"en-fr": {"scores": {"accuracy": "high"}}, "en-de": {"scores": {"accuracy": 30.0}}}
+    (path / "evaluation" / "nli.x.json").write_text(json.dumps({"results": units}))
+    columns, (row,) = compare([path])
+    assert row["training pairs"] == (7200, None)
+    assert row["best dev P@1"] == (40, None)
+    assert row["nli.x accuracy"] == (30, None)
+    assert "retrieval.dev en-fr accuracy" in columns
+    columns, _ = compare([path], units=False)
+    assert [c for c in columns if c.startswith("retrieval")] == ["retrieval.dev accuracy"]
