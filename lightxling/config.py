@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import runpy
 import typing
 from pathlib import Path
@@ -28,7 +29,7 @@ class CorpusConfig:
     sources: tuple[str, ...] = ()
     """`en-fr=PATH` each: a TSV (.gz too) or TMX file or a glob of them, a Moses stem (`corpus` for
     corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH` draws each of its pairs twice
-    an epoch."""
+    an epoch. For objectives.mlm alone, `fr=PATH` is text of one language, a sentence a line."""
     dev: tuple[str, ...] = ()
     """Development pairs, written as `sources`; empty: split off from the sources by content
     hash."""
@@ -72,6 +73,28 @@ class TokenizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """A small addition to a trained encoder that starts as nothing and can be switched off."""
+
+    name: str = ""
+    """Lower-case; also its place among the parameters: encoder.adapters.NAME."""
+    kind: Literal["parallel", "lora"] = "parallel"
+    """parallel: a bottleneck beside the feed-forward layer; lora: low-rank changes of single
+    projections, which can be merged into them."""
+    reduction: int = 2
+    """parallel: the bottleneck is the model's width divided by this."""
+    scale: float = 4.0
+    """parallel: its output is multiplied by this."""
+    rank: int = 16
+    """lora."""
+    alpha: float = 32.0
+    """lora: its output is multiplied by alpha / rank."""
+    targets: tuple[Literal["q", "k", "v", "out", "up", "down"], ...] = ("q", "v")
+    """lora: the projections that it changes, of the attention (q, k, v, out) and of the
+    feed-forward layer (up, down)."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The shared transformer encoder (recipes: ACL 2021) and its token head."""
 
@@ -95,6 +118,8 @@ class ModelConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the transformer's matrix products; sentence vectors, losses and norms are
     float32."""
+    adapters: tuple[AdapterConfig, ...] = ()
+    """Set in a recipe; the command line can change what stands there (model.adapters.0.rank)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +152,28 @@ class TokensConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MlmConfig:
+    """Masked language modelling, position by position (BERT): for one language's text, from which
+    the other objectives learn nothing. Its head is the token head."""
+
+    weight: float = 0.0
+    share: float = 0.15
+    """Of a sentence's pieces that are predicted: rounded, at least one."""
+    mask: float = 0.8
+    """Share of those that the encoder sees as <MASK>."""
+    random: float = 0.1
+    """Share of those that it sees as any other piece; the rest stay as they are."""
+    vocab_block: int = 8192
+    """Vocabulary rows per block of logits: bounds memory, changes nothing else. 0: all at once."""
+
+
+@dataclasses.dataclass(frozen=True)
 class AlignConfig:
     """Contrastive task: a sentence finds its translation among the batch."""
 
     weight: float = 2.0
+    directions: Literal["both", "forward"] = "both"
+    """forward: only the first side looks for its translation (half the loss)."""
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = 1.0
     margin: float = 0.0
@@ -189,6 +232,20 @@ class RegressionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PivotConfig:
+    """One language of a pair comes to the other, whose vectors the frozen encoder
+    `teacher.source` gives (modular encoders). Only the former is encoded in training; the dev P@1
+    is between the two encoders."""
+
+    weight: float = 0.0
+    loss: Literal["contrastive", "cosine", "cosine-squared"] = "contrastive"
+    """contrastive: a sentence finds its pair among the batch, from a side drawn at random; cosine:
+    1 - cos of the pair; cosine-squared: its square."""
+    temperature: float = 0.05
+    """contrastive: of the cosines."""
+
+
+@dataclasses.dataclass(frozen=True)
 class EseConfig:
     """Lower layers and leading dimensions should serve as vectors too (ESE): an encoder that is cut
     with `lightxling export --layers N --leading D` after the training."""
@@ -208,10 +265,12 @@ class ObjectivesConfig:
     """The loss is the weighted sum; weight 0 leaves a term (and its head) out."""
 
     tokens: TokensConfig = TokensConfig()
+    mlm: MlmConfig = MlmConfig()
     align: AlignConfig = AlignConfig()
     similarity: SimilarityConfig = SimilarityConfig()
     soft: SoftConfig = SoftConfig()
     regression: RegressionConfig = RegressionConfig()
+    pivot: PivotConfig = PivotConfig()
     ese: EseConfig = EseConfig()
 
 
@@ -285,8 +344,11 @@ class TrainConfig:
     """mixed: a batch holds any language pairs; single: one, so that all negatives are in its
     languages."""
     init_from: str = ""
-    """Folder of a trained run: start from its encoder, its tokenizer and those of its heads that
-    fit. Languages may differ."""
+    """Folder of a trained run or of a safetensors export: start from its encoder, its tokenizer and
+    those of its heads that fit. Languages may differ, and adapters may be added."""
+    trainable: tuple[str, ...] = ()
+    """Parameters that learn, such as encoder.words or encoder.adapters.align (* stands for
+    anything); the rest stays as it is, bit for bit. Empty: all of them."""
     seed: int = 0
     skip_nonfinite: int = 0
     """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the
@@ -483,8 +545,7 @@ def validate(config: Config) -> None:
     if not train.pairs and train.epochs <= 0:
         raise UserError(f"train.epochs={train.epochs} should be greater than 0, or set train.pairs")
     terms = config.objectives
-    parts = (terms.tokens, terms.align, terms.similarity, terms.soft, terms.regression, terms.ese)
-    if not any(term.weight for term in parts):
+    if not any(getattr(terms, part.name).weight for part in dataclasses.fields(terms)):
         raise UserError("every objective has weight 0: nothing would be learnt")
     if terms.tokens.kind != "xtr" and not terms.tokens.mask_inputs:
         raise UserError(
@@ -497,7 +558,65 @@ def validate(config: Config) -> None:
             "given together; a run that starts from another has that one's tokenizer, so leave "
             "tokenizer.file out"
         )
+    _validate_modules(config)
     _validate_teaching(config)
+
+
+def _validate_modules(config: Config) -> None:
+    mlm, pivot, tokens = (getattr(config.objectives, n) for n in ("mlm", "pivot", "tokens"))
+    names = [adapter.name for adapter in config.model.adapters]
+    if names and not config.model.layers:
+        raise UserError("model.layers=0 has no layers for model.adapters; leave them out")
+    for adapter in config.model.adapters:
+        where = f"model.adapters: {adapter.name!r}"
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", adapter.name) or names.count(adapter.name) > 1:
+            raise UserError(
+                f"{where} should be a name of its own, of a to z, 0 to 9, - and _, and start with "
+                "a letter"
+            )
+        for key in ("reduction", "scale", "rank", "alpha"):
+            if not getattr(adapter, key) > 0:
+                raise UserError(f"{where}: {key}={getattr(adapter, key)} should be above 0")
+        if adapter.reduction > config.model.width:
+            raise UserError(
+                f"{where}: reduction={adapter.reduction} of model.width={config.model.width} "
+                "leaves nothing; try 2"
+            )
+        if not adapter.targets or len(set(adapter.targets)) < len(adapter.targets):
+            raise UserError(
+                f"{where}: targets={adapter.targets} should be some of q, k, v, out, up and down, "
+                "each once"
+            )
+    if mlm.weight and tokens.weight:
+        raise UserError(
+            "objectives.mlm and objectives.tokens both ask for the token head; set the weight of "
+            "one of them to 0"
+        )
+    if mlm.weight and (tokens.language_width or tokens.decoder != "tied"):
+        raise UserError(
+            "objectives.mlm predicts with the encoder's own table and knows no languages; leave "
+            "objectives.tokens.language_width=0 and objectives.tokens.decoder=tied"
+        )
+    if not (0 < mlm.share < 1 and mlm.mask >= 0 and mlm.random >= 0 and mlm.mask + mlm.random <= 1):
+        raise UserError(
+            f"objectives.mlm: share={mlm.share} should be between 0 and 1, and mask={mlm.mask} and "
+            f"random={mlm.random} shares that leave 0 or more; try 0.15, 0.8 and 0.1"
+        )
+    if not pivot.temperature > 0:
+        raise UserError(
+            f"objectives.pivot.temperature={pivot.temperature} should be greater than 0"
+        )
+    if pivot.weight:
+        others = [
+            part.name
+            for part in dataclasses.fields(config.objectives)
+            if part.name != "pivot" and getattr(config.objectives, part.name).weight
+        ]
+        if others:
+            raise UserError(
+                "objectives.pivot encodes one side of a pair and stands alone; set the weight of "
+                f"{', '.join(others)} to 0"
+            )
 
 
 def _validate_teaching(config: Config) -> None:
@@ -551,6 +670,7 @@ HARMLESS = {
     "teacher.source",  # the vectors themselves are compared
     "teacher.text",
     "objectives.tokens.vocab_block",
+    "objectives.mlm.vocab_block",
     "train.profile_steps",
     "train.log_every",
     "train.dev_every",

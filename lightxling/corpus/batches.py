@@ -59,9 +59,9 @@ def draw_masked(
     its endless loop.
 
     Args:
-      tokens: int [B, 2, L]
+      tokens: int [B, S, L]
       maskable: bool [V], False for special pieces and punctuation.
-      side: int [B], 0 or 1.
+      side: int [B], below S.
       uniform: float [B] in [0, 1).
     """
     text = tokens[np.arange(len(tokens)), side]
@@ -116,7 +116,7 @@ def draws_per_epoch(
 class Batches:
     """Training batches of a store's split, by step number.
 
-    `batches[step]` is a tuple: int32 arrays tokens [B, 2, L], masked [B] (`draw_masked`) and
+    `batches[step]` is a tuple: int32 arrays tokens [B, S, L], masked [B] (`draw_masked`) and
     languages [B, 2], those of the sides, followed by what `teacher` has of the rows
     (`SentenceVectors.pick`) where there is one. With several processes each gets its own contiguous
     share of the rows.
@@ -224,9 +224,9 @@ class Batches:
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
         rng = np.random.default_rng([self.seed, step, 1])
-        side, uniform = rng.integers(0, 2, len(rows)), rng.random(len(rows))
-
         sides = self.split.sides
+        side, uniform = rng.integers(0, sides, len(rows)), rng.random(len(rows))
+
         segments = (rows[self.local, None] * sides + np.arange(sides)).reshape(-1)
         tokens = gather(self.split.tokens, self.split.offsets, segments, length)
         tokens = tokens.reshape(-1, sides, length)

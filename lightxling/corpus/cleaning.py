@@ -103,7 +103,7 @@ def flaw(sides: Sequence[str], contents: Sequence[str], config: CorpusConfig) ->
         return "empty side"
     if max(lengths) > config.max_chars:
         return f"longer than {config.max_chars} characters"
-    if max(*lengths, _SHORT) > config.max_ratio * max(min(lengths), _SHORT):
+    if max(_SHORT, *lengths) > config.max_ratio * max(min(lengths), _SHORT):
         return f"length ratio over {config.max_ratio:g}"
     if len(set(contents)) < len(contents):
         return "identical sides"

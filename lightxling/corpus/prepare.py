@@ -52,8 +52,9 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
         config = dataclasses.replace(config, tokenizer=tokenizer)
     if not corpus.sources:
         raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
-    sources = [Source.parse(text) for text in corpus.sources]
-    dev_sources = [Source.parse(text) for text in corpus.dev]
+    fewest = languages_a_row(config)
+    sources = [Source.parse(text, fewest) for text in corpus.sources]
+    dev_sources = [Source.parse(text, fewest) for text in corpus.dev]
     sides = {len(source.languages) for source in (*sources, *dev_sources)}
     if len(sides) > 1:
         raise UserError("corpus.sources and corpus.dev must all have the same number of languages")
@@ -87,6 +88,13 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
             ) from None
         raise UserError(f"{error.filename or corpus.store}: {error.strerror}") from error
     return final
+
+
+def languages_a_row(config: Config) -> int:
+    """1 where text of one language is enough: for masked language modelling alone; else 2."""
+    terms = dataclasses.asdict(config.objectives)
+    is_enough = all(name == "mlm" or not term["weight"] for name, term in terms.items())
+    return 1 if is_enough else 2
 
 
 def training_texts(

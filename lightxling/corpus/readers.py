@@ -54,14 +54,14 @@ class Source:
         return f"{'-'.join(self.languages)}{weight}={self.path}"
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
-        """Reads `en-fr=PATH` or `en-fr@2=PATH`."""
+    def parse(cls, text: str, fewest: int = 2) -> "Source":
+        """Reads `en-fr=PATH` or `en-fr@2=PATH`, of `fewest` languages or more."""
         left, equals, path = text.partition("=")
         codes, at, weight_text = left.partition("@")
         languages = tuple(codes.split("-"))
         if not (equals and path.strip()):
             raise UserError(f"source {text!r} names no file; write it like en-fr=corpus.tsv")
-        if len(languages) < 2 or not all(_CODE.fullmatch(code) for code in languages):
+        if len(languages) < fewest or not all(_CODE.fullmatch(code) for code in languages):
             raise UserError(
                 f"source {text!r}: {codes!r} is no language pair; write two codes, such as en-fr"
                 " or en-zh_Hans"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
+from lightxling.adapters import merge_lora
 from lightxling.bundle import Params, array, scale_axis
 from lightxling.config import ModelConfig
 
@@ -24,7 +25,9 @@ class Forward:
     """Parameters in float32; the two tables stay in their own format until looked up."""
 
     def __init__(self, config: ModelConfig, params: Params):
+        config, params = merge_lora(config, params)
         self.config = config
+        self.beside = config.adapters
         tables = {"words", "positions"}
         self.params = {
             name: array(params, name)
@@ -58,7 +61,12 @@ class Forward:
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
             self.norm(x, f"{name}.attention_norm")
-            x += self.linear(silu(self.linear(x, f"{name}.up")), f"{name}.down")
+            hidden = self.linear(silu(self.linear(x, f"{name}.up")), f"{name}.down")
+            for adapter in self.beside:
+                part = f"adapters.{adapter.name}.{name}"
+                narrow = np.maximum(self.linear(x, f"{part}.down"), 0)
+                hidden += np.float32(adapter.scale) * self.linear(narrow, f"{part}.up")
+            x += hidden
             self.norm(x, f"{name}.output_norm")
         pool, start, pooled = POOLING[config.pooling], 0, []
         for group in groups:

@@ -50,7 +50,7 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
         projection=align.projection if align.weight else 0,
         teacher_width=teacher_width if objectives.regression.weight else 0,
     )
-    return {"token_head": bool(tokens.weight), "heads": heads}
+    return {"token_head": bool(tokens.weight or objectives.mlm.weight), "heads": heads}
 
 
 class TokenHead(nnx.Module):

@@ -14,15 +14,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ObjectivesConfig
 from lightxling.model.build import Model, Params, merge
-from lightxling.objectives import contrast, distillation, similarity, tokens
+from lightxling.objectives import contrast, distillation, masked, similarity, tokens
 
 Metrics = dict[str, Float[Array, ""]]
 
 
 class Batch(NamedTuple):
-    """B pairs of one padded length; ids are 0 beyond the sentence."""
+    """B pairs of one padded length (or B rows of S sides); ids are 0 beyond the sentence."""
 
-    tokens: Int[Array, "B 2 L"]
+    tokens: Int[Array, "B S L"]
     masked: Int[Array, " B"]
     """side * L + position of the one piece to mask."""
     languages: Int[Array, "B 2"] | None = None
@@ -31,11 +31,15 @@ class Batch(NamedTuple):
     """The teacher's vectors where an objective has one; zeros for the sides that none reads."""
     pivot: Int[Array, " B"] | None = None
     """0 or 1: the side that the teacher knows best."""
+    slots: Int[Array, "B S K"] | None = None
+    """Positions that masked language modelling predicts, see `mask`."""
+    answers: Int[Array, "B S K"] | None = None
+    """The pieces that stood there."""
 
 
-HEADS = 1 << 20
-"""Folded into the step's key for the dropout of the heads: beyond the keys that the encoder splits
-off."""
+HEADS, MASKS, ORDER = 1 << 20, 1 << 21, 1 << 22
+"""Folded into the step's key for the dropout of the heads, for masked positions and for the order
+of pairs: beyond the keys that the encoder splits off."""
 
 
 def token_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
@@ -69,13 +73,25 @@ def token_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B 
     return loss / B
 
 
+def mlm_term(settings, model: Model, batch: Batch, slots: Float[Array, "K S B D"], key):
+    """Of the token states at the masked slots instead of sentence vectors."""
+    answers = batch.answers.transpose(2, 1, 0)  # [K, S, B]
+    hidden, table, bias = model.prediction(slots.reshape(answers.size, -1))
+    return masked.masked_loss(
+        hidden, table, bias, answers.reshape(-1), chunk=settings.vocab_block
+    )
+
+
 def align_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
     if settings.projection:
         vectors = model.projection(vectors)
     if settings.similarity == "dot":
-        return contrast.dot_alignment(*vectors)
+        return contrast.dot_alignment(*vectors, settings.directions)
     return contrast.cosine_alignment(
-        *vectors, temperature=settings.temperature, margin=settings.margin
+        *vectors,
+        temperature=settings.temperature,
+        margin=settings.margin,
+        directions=settings.directions,
     )
 
 
@@ -116,6 +132,22 @@ def regression_term(settings, model: Model, batch: Batch, vectors: Float[Array, 
     return distillation.vector_regression(*vectors, batch.teacher, batch.pivot)
 
 
+def pivot_term(settings, model: Model, batch: Batch, vectors: Float[Array, "1 B D"], key):
+    """The trained side against the teacher's vectors of the pivot, which are constants."""
+    (trained,) = vectors
+    pivot = batch.teacher[jnp.arange(len(trained)), batch.pivot]
+    if settings.loss != "contrastive":
+        is_squared = settings.loss == "cosine-squared"
+        return contrast.cosine_distance(trained, pivot, is_squared=is_squared)
+    swapped = jnp.zeros(len(trained), bool)
+    if key is not None:
+        swapped = jax.random.bernoulli(jax.random.fold_in(key, ORDER), shape=swapped.shape)
+    anchors, positives = contrast.swap_rows(trained, pivot, swapped)
+    return contrast.cosine_alignment(
+        anchors, positives, temperature=settings.temperature, directions="forward"
+    )
+
+
 def ese_loss(
     objectives: ObjectivesConfig, model: Model, batch: Batch, layers: Float[Array, "N 2 B D"]
 ) -> Float[Array, ""]:
@@ -150,10 +182,12 @@ def ese_loss(
 
 TERMS: dict[str, Callable] = {
     "tokens": token_term,
+    "mlm": mlm_term,
     "align": align_term,
     "similarity": similarity_term,
     "soft": soft_term,
     "regression": regression_term,
+    "pivot": pivot_term,
 }
 ANY_WIDTH = ("align", "similarity", "soft")
 """Terms that take the leading dimensions of vectors as well as all of them."""
@@ -165,19 +199,56 @@ def active(objectives: ObjectivesConfig) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
+def mask(
+    objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
+) -> Batch:
+    """The batch as the encoder sees it, with what masked language modelling hides and asks for.
+
+    Drawn for the whole batch before it is cut into pieces. No key: the same positions every time.
+    """
+    settings = objectives.mlm
+    if not settings.weight:
+        return batch
+    base = jax.random.key(0) if key is None else jax.random.fold_in(key, MASKS)
+    slot_key, piece_key = jax.random.split(base)
+    slots = masked.choose(batch.tokens, settings.share, slot_key)
+    seen = masked.corrupt(
+        batch.tokens,
+        slots,
+        piece_key,
+        mask=settings.mask,
+        random=settings.random,
+        vocab_size=len(model.encoder.words[...]),
+    )
+    return batch._replace(tokens=seen, slots=slots, answers=masked.pick(batch.tokens, slots))
+
+
 def encode(
     objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
-) -> Float[Array, "N 2 B D"]:
-    """Sentence vectors of both sides: those of the last layer, under ESE those of every layer.
+) -> Float[Array, "N S B D"]:
+    """Sentence vectors of all sides: those of the last layer, under ESE those of every layer.
 
-    Both languages are encoded in one call. The masked text is what all terms see, as in the paper
-    (unless `mask_inputs` is off). A row depends on its own pair alone.
+    All languages are encoded in one call. The masked text is what all terms see, as in the paper
+    (unless `mask_inputs` is off). A row depends on its own pair alone. Where there are `slots`, the
+    states of the last layer at the K slots follow the vectors; the objective `pivot` has one side
+    encoded only.
     """
     weights = active(objectives)
     is_masked = "tokens" in weights and objectives.tokens.mask_inputs
     text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
+    if "pivot" in weights:
+        text = jnp.take_along_axis(text, (1 - batch.pivot)[:, None, None], axis=1)
     B, sides, L = text.shape
-    encoded = model.encoder(text.reshape(B * sides, L), key, every_layer="ese" in weights)
+    text = text.reshape(B * sides, L)
+    if batch.slots is None:
+        encoded = model.encoder(text, key, every_layer="ese" in weights)
+        return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
+    states = model.encoder.states(text, key)
+    real = text != tokens.PAD
+    pooled = [model.encoder.pool(state, real) for state in states]
+    slots = jnp.maximum(batch.slots.reshape(B * sides, -1), 0)
+    at_slots = jnp.take_along_axis(states[-1], slots[..., None], axis=1).swapaxes(0, 1)
+    encoded = jnp.concatenate([jnp.stack(pooled if "ese" in weights else pooled[-1:]), at_slots])
     return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
 
 
@@ -185,13 +256,18 @@ def score(
     objectives: ObjectivesConfig,
     model: Model,
     batch: Batch,
-    layers: Float[Array, "N 2 B D"],
+    layers: Float[Array, "N S B D"],
     key: PRNGKeyArray | None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Weighted sum of the objectives, in nats, and every term unweighted; needs the whole batch."""
-    weights = active(objectives)
+    weights, inputs = active(objectives), {}
+    if batch.slots is not None:
+        slots = batch.slots.shape[-1]
+        layers, inputs["mlm"] = layers[:-slots], layers[-slots:]
     terms = {
-        name: TERMS[name](getattr(objectives, name), model, batch, layers[-1], key)
+        name: TERMS[name](
+            getattr(objectives, name), model, batch, inputs.get(name, layers[-1]), key
+        )
         for name in weights
         if name != "ese"
     }
@@ -209,4 +285,5 @@ def loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of a batch and its terms: `score` of `encode`."""
     model = merge(graphdef, params)
+    batch = mask(objectives, model, batch, key)
     return score(objectives, model, batch, encode(objectives, model, batch, key), key)

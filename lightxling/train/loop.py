@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,9 @@ from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
-from lightxling.train import checkpoint, memory
+from lightxling.train import checkpoint, freeze, memory
 from lightxling.train.dev import dev_scores, encode_split, make_encode
+from lightxling.train.freeze import check_trainable
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
@@ -68,15 +69,20 @@ def initial_state(
         **heads_of(config.objectives, languages, teacher_width),
     )
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
-    return TrainState(step, params, optimizer.init(params), best)
+    trained, _ = freeze.split(params, config.train.trainable)
+    return TrainState(step, params, optimizer.init(trained), best)
 
 
 def make_train_step(
-    value_and_grad: Callable, optimizer: optax.GradientTransformation, seed: int
+    value_and_grad: Callable,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    trainable: Sequence[str] = (),
 ) -> Callable:
     """Returns jitted `step(state, batch) -> (state, metrics)`; the old state is donated.
 
-    `value_and_grad(params, batch, key)` gives ((loss, terms), gradients), see `micro_batch`.
+    `value_and_grad(trained, batch, key, frozen)` gives ((loss, terms), gradients), see
+    `micro_batch`; `trainable` says which parameters are trained, see `freeze`.
     The key is folded from the step, so a resumed run draws the same dropout. A step whose loss or
     gradient is not finite leaves the parameters and the optimizer as they were and says so in
     `metrics["finite"]`.
@@ -84,7 +90,8 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: combine.Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (value, terms), grads = value_and_grad(state.params, batch, key)
+        trained, frozen = freeze.split(state.params, trainable)
+        (value, terms), grads = value_and_grad(trained, batch, key, frozen)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
@@ -93,10 +100,11 @@ def make_train_step(
             return optax.apply_updates(params, updates), opt_state
 
         # cond instead of a where on every leaf, which copies parameters and moments
-        params, opt_state = jax.lax.cond(
-            finite, update, lambda *same: same, state.params, state.opt_state
+        trained, opt_state = jax.lax.cond(
+            finite, update, lambda *same: same, trained, state.opt_state
         )
         metrics = {**terms, "loss": value, "grad_norm": norm, "finite": finite}
+        params = freeze.join(trained, frozen)
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
     options = None
@@ -206,7 +214,7 @@ def batch_shapes(mesh: Mesh, batch: combine.Batch, *, rows: int, length: int) ->
     def of_all_rows(x, *shape):
         return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=by_row)
 
-    tokens = of_all_rows(batch.tokens, 2, length)
+    tokens = of_all_rows(batch.tokens, batch.tokens.shape[1], length)
     return jax.tree.map(of_all_rows, batch)._replace(tokens=tokens)
 
 
@@ -251,16 +259,18 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
+    check_trainable(config)
     origin = read_origin(config) if config.train.init_from else None
     mesh = make_mesh(
         config.mesh,
         batch_size=config.train.batch_size,
         micro_batch=config.train.micro_batch,
     )
-    teacher = teachers.find(config)
+    objectives, teacher = config.objectives, teachers.find(config)
     store = Store.open(prepare(config, progress=say))
     check_workdir(workdir, config, store, teacher.sha256 if teacher else None)
     taught = teachers.sentence_vectors(config, store, teacher, progress=say) if teacher else None
+    pivots = teachers.dev_pivots(config, store, teacher) if objectives.pivot.weight else None
     tokenizer = Tokenizer.load(store.tokenizer_path)
     is_word = config.objectives.tokens.maskable == "words"
     maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
@@ -268,10 +278,10 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     per_epoch = batches.steps_per_epoch
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
 
-    objectives = config.objectives
     if config.mesh.model > 1:  # a split table is one block
         tokens = dataclasses.replace(objectives.tokens, vocab_block=0)
-        objectives = dataclasses.replace(objectives, tokens=tokens)
+        mlm = dataclasses.replace(objectives.mlm, vocab_block=0)
+        objectives = dataclasses.replace(objectives, tokens=tokens, mlm=mlm)
     terms = list(combine.active(objectives))
     schedule = learning_rate(config.optimizer, steps=steps, steps_per_epoch=per_epoch)
     optimizer = make_optimizer(config.optimizer, schedule)
@@ -285,7 +295,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     )
     target = on_mesh(initialise, mesh)
     gradient = value_and_grad(objectives, graphdef, config.train.micro_batch)
-    train_step = make_train_step(gradient, optimizer, config.train.seed)
+    train_step = make_train_step(gradient, optimizer, config.train.seed, config.train.trainable)
     shapes = batch_shapes(
         mesh,
         combine.Batch(*batches[0]),
@@ -319,6 +329,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     encode = make_encode(graphdef)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
+    has_dev = store.dev.rows and store.dev.sides > 1
     start, skipped = int(state.step), 0
     names, seen = pair_names(batches, store), batches.pair_counts(0, start)
     scores: dict[str, float] = {}
@@ -344,7 +355,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
 
             is_stopped = stop.is_set()  # asked once, so that what stops also saves
             is_last = step == steps or is_stopped
-            is_dev = store.dev.rows and (step % config.train.dev_every == 0 or step == steps)
+            is_dev = has_dev and (step % config.train.dev_every == 0 or step == steps)
             is_save = step % config.train.checkpoint_every == 0 or is_last
             if not (is_dev or is_save or step % config.train.log_every == 0):
                 continue
@@ -372,6 +383,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 vectors = encode_split(
                     encode, state.params, store.dev, buckets, config.model.max_length
                 )
+                if pivots:
+                    vectors[np.arange(store.dev.rows), pivots.side] = pivots.vectors
                 scores = dev_scores(vectors, pair)
                 record |= scores
                 if scores["dev_p@1"] > float(state.best):
