@@ -134,7 +134,9 @@ def read(bundle: Bundle, path: Path) -> Bundle:
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); export it again") from None
     if adapter.name in [present.name for present in bundle.config.adapters]:
-        raise UserError(f"{path} holds an adapter {adapter.name!r}, and the encoder has one already")
+        raise UserError(
+            f"{path} holds an adapter {adapter.name!r}, and the encoder has one already"
+        )
     if header.get("base") != base_checksum(bundle):
         raise UserError(
             f"the adapter {adapter.name!r} of {path} was trained on another encoder (of the "

@@ -4,7 +4,7 @@ A new sentencepiece model is trained on the language's text. A piece that the ol
 keeps its embedding; any other gets a mixture of the embeddings of the shared pieces that it is
 similar to. Similar are pieces that stand near the same others in the text: vectors of positive
 pointwise mutual information, made shorter by a singular value decomposition. A piece that the text
-does not hold gets the mean of what the old model cuts it into. Everything else in the encoder stays.
+does not hold gets the mean of what the old model cuts it into. Everything else stays as it is.
 
 Sources: FOCUS (arXiv 2305.14481), section 3: copy, and sparsemax-weighted mixture; there with
 fastText vectors. The vectors here: Levy and Goldberg 2014, "Neural Word Embedding as Implicit
@@ -27,6 +27,7 @@ from lightxling.config import TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.tokenizer import PAD, UNK, Tokenizer
 from lightxling.evaluate.retrieval import normalize
+from lightxling.files import atomic_folder
 
 WINDOW = 5  # pieces on each side
 SMOOTHING = 0.75  # exponent of the frequencies of contexts
@@ -52,22 +53,26 @@ class Report:
 
 
 def specialise(
-    bundle: Bundle, sentences: Sequence[str], language: str, config: TokenizerConfig
+    bundle: Bundle, sentences: Sequence[str], language: str, vocab_size: int = 0
 ) -> tuple[Bundle, Report]:
     """The encoder with a tokenizer and a table of its own for a language.
 
     Args:
       sentences: text of the language, cleaned.
-      config: of the tokenizer.
-
-    Raises:
-      UserError: the text does not support the vocabulary.
+      vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
     """
-    model = _train_tokenizer(sentences, config)
-    new, old = Tokenizer(model), Tokenizer(bundle.tokenizer)
-    table = array(bundle.params, "words")
+    old = Tokenizer(bundle.tokenizer)
+    settings = settings_of(bundle.tokenizer)
+    if vocab_size:
+        settings = dataclasses.replace(settings, vocab_size=vocab_size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.model"
+        tokenizers.train(sentences, settings, path, is_limit=True)
+        model = path.read_bytes()
+    new = Tokenizer(model)
     ids, lengths = new.encode(sentences, bundle.config.max_length)
     auxiliary = context_vectors(ids.astype(np.int64), lengths, new.vocab_size)
+    table = array(bundle.params, "words")
     words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, _parts(old))
     params = {name: v for name, v in bundle.params.items() if name != "words.scales"}
     specialised = dataclasses.replace(
@@ -80,11 +85,37 @@ def specialise(
     return specialised, report
 
 
-def _train_tokenizer(sentences: Sequence[str], config: TokenizerConfig) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.model"
-        tokenizers.train(sentences, config, path)
-        return path.read_bytes()
+def specialise_to(
+    bundle: Bundle,
+    sentences: Sequence[str],
+    language: str,
+    vocab_size: int,
+    output: Path,
+    progress: Callable[[str], None],
+) -> None:
+    """Writes `specialise` as an export that a run can start from (`train.init_from`)."""
+    from lightxling.export import safetensors
+
+    specialised, report = specialise(bundle, sentences, language, vocab_size)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(output) as folder:
+        safetensors.write(specialised, folder)
+    progress(str(report))
+
+
+def settings_of(tokenizer: bytes) -> TokenizerConfig:
+    """How a sentencepiece model was trained, so that another one can be trained alike."""
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    model = proto.ModelProto.FromString(tokenizer)
+    spec = model.trainer_spec
+    return TokenizerConfig(
+        model="bpe" if spec.model_type == proto.TrainerSpec.BPE else "unigram",
+        vocab_size=len(model.pieces),
+        lowercase=model.normalizer_spec.name.endswith("_cf"),
+        character_coverage=spec.character_coverage,
+        byte_fallback=spec.byte_fallback,
+    )
 
 
 def _parts(old: Tokenizer) -> Callable[[Sequence[str]], list[np.ndarray]]:

@@ -149,7 +149,7 @@ def sentence_vectors(
 
 
 def dev_pivots(config: Config, store: Store, teacher: Teacher) -> Pivots:
-    """The teacher's vectors of one side of every development pair: what the other is ranked with."""
+    """The teacher's vectors of one side of every development pair; the other is ranked with it."""
     sides = np.array([_sides(config, group["languages"])[0] for group in store.groups])
     side = sides[store.dev.group]
     texts = [row[i] for row, i in zip(store.dev.texts(), side, strict=True)]
@@ -168,8 +168,7 @@ def _find(config: Config) -> Teacher:
     kinds = "a folder of sentence-transformers, a run or export of lightxling, or a matrix .npy"
     if not settings.source:
         raise UserError(
-            "objectives.soft, regression and pivot need a teacher; set teacher.source to "
-            f"{kinds}"
+            f"objectives.soft, regression and pivot need a teacher; set teacher.source to {kinds}"
         )
     if not source.exists():
         raise UserError(

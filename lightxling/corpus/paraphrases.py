@@ -45,7 +45,7 @@ def paraphrases(
     neighbours: dict[Node, set[Node]] = defaultdict(set)
     across: set[Pair] = set()
     for languages, sentences in rows:
-        nodes = [(l, content(s)) for l, s in zip(languages, sentences, strict=True)]
+        nodes = [(c, content(s)) for c, s in zip(languages, sentences, strict=True)]
         if languages[0] == languages[1] or not all(node[1] for node in nodes):
             continue
         across.add(languages)

@@ -77,9 +77,7 @@ def mlm_term(settings, model: Model, batch: Batch, slots: Float[Array, "K S B D"
     """Of the token states at the masked slots instead of sentence vectors."""
     answers = batch.answers.transpose(2, 1, 0)  # [K, S, B]
     hidden, table, bias = model.prediction(slots.reshape(answers.size, -1))
-    return masked.masked_loss(
-        hidden, table, bias, answers.reshape(-1), chunk=settings.vocab_block
-    )
+    return masked.masked_loss(hidden, table, bias, answers.reshape(-1), chunk=settings.vocab_block)
 
 
 def align_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):

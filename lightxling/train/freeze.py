@@ -15,7 +15,9 @@ from lightxling.model.heads import heads_of
 def paths(params: Mapping, prefix: str = "") -> Iterator[str]:
     """Dotted names of all leaves, such as encoder.blocks.0.qkv.kernel."""
     for key, value in params.items():
-        yield from paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+        yield from (
+            paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+        )
 
 
 def is_trainable(path: str, patterns: Sequence[str]) -> bool:
@@ -31,7 +33,7 @@ def is_trainable(path: str, patterns: Sequence[str]) -> bool:
 
 
 def split(params: Mapping, patterns: Sequence[str], prefix: str = "") -> tuple[dict, dict]:
-    """The leaves that learn and the others, as trees of the same form without what is not theirs."""
+    """The leaves that learn and the others, as trees without what is not theirs."""
     sides: tuple[dict, dict] = ({}, {})
     for key, value in params.items():
         if isinstance(value, dict):
@@ -60,9 +62,7 @@ def check_trainable(config: Config) -> None:
         return
     # the names do not depend on these sizes, but for a map from a teacher of another width
     heads = heads_of(config.objectives, languages=1, teacher_width=config.model.width + 1)
-    shapes = jax.eval_shape(
-        lambda: models.initialise(config.model, 3, jax.random.key(0), **heads)
-    )
+    shapes = jax.eval_shape(lambda: models.initialise(config.model, 3, jax.random.key(0), **heads))
     names = list(paths(shapes))
     parts = {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 2)}
     for pattern in config.train.trainable:

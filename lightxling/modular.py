@@ -1,0 +1,351 @@
+"""Modular encoders: a module for every language, made in stages, and their use.
+
+    WORKDIR/modular.json          the languages, and which stages are done
+    WORKDIR/text/de.txt           sentences of a language
+    WORKDIR/paraphrases/          pairs within and across languages
+    WORKDIR/de/start              the base with a tokenizer and embeddings of the language
+    WORKDIR/de/language           masked language modelling
+    WORKDIR/de/sentence           paraphrases
+    WORKDIR/de/align              the way to the pivot; not for the pivot itself
+
+Stages are ordinary runs, each started from the one before it. Source: modular sentence encoders
+(arXiv 2407.14878).
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from lightxling import bundle as bundles
+from lightxling.config import (
+    HARMLESS,
+    Config,
+    UserError,
+    fingerprint,
+    flatten,
+    load,
+    to_dict,
+    validate,
+)
+from lightxling.corpus.paraphrases import read_rows, write_paraphrases
+from lightxling.corpus.readers import Source
+from lightxling.corpus.store import file_sha256
+from lightxling.encoder import Encoder
+from lightxling.files import atomic, write_json
+
+DESCRIPTION = "modular.json"
+FORMAT = "lightxling-modular"
+STAGES = ("language", "sentence", "align")
+ALIGN = "align"
+"""The adapter that is off where everything is in one language."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What `build` is asked for."""
+
+    sources: tuple[str, ...]
+    """Parallel text of the pivot and the other languages, `en-de=PATH` each."""
+    recipe: str = "modular"
+    """modular or modular-v1: recipes RECIPE-language, RECIPE-sentence and RECIPE-align."""
+    languages: tuple[str, ...] = ()
+    """By default all of the sources."""
+    pivot: str = "en"
+    """The language that the others come to."""
+    align: Literal["paraphrases", "parallel"] = "paraphrases"
+    """What the alignment adapters learn from: paraphrases across languages, contrasted with the
+    batch, or parallel sentences, by their cosine."""
+    specialise: bool = True
+    """Give every language a tokenizer, embeddings and adapters of its own; otherwise the alignment
+    adapters stand directly on the base."""
+    vocab_size: int = 0
+    """Pieces of a language's tokenizer, at most; 0: as many as the base's has."""
+    epochs: tuple[float, ...] = ()
+    """Of the three stages; by default as in their recipes."""
+
+
+def build(
+    base: Path, workdir: Path, plan: Plan, *, progress: Callable[[str], None] = print
+) -> None:
+    """Makes the modules of all languages, going on from what is in `workdir`.
+
+    Raises:
+      UserError: what the plan names does not exist or does not fit, or `workdir` holds stages of
+        another plan.
+    """
+    languages = check(plan)
+    encoder = bundles.load(base)
+    recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
+    done = _read(workdir)["done"] if (workdir / DESCRIPTION).exists() else {}
+
+    def stage(name: str, key: str, make: Callable[[Path], None]) -> Path:
+        """Makes a part of the folder, unless it is there."""
+        path = workdir / name
+        if done.get(name, key) != key:
+            raise UserError(
+                f"{path} was made with other settings, text or encoder; give those again, or "
+                "choose another --workdir"
+            )
+        progress(f"{path} is done" if name in done else f"{path}")
+        if name not in done:
+            make(path)
+            done[name] = key
+            _write(workdir, base, plan, languages, done)
+        return path
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    key = fingerprint([encoder.fingerprint(), _sums(plan.sources), languages])
+    text = stage("text", key, lambda path: _write_text(plan.sources, languages, path))
+    pairs = stage("paraphrases", key, lambda path: write_paraphrases(plan.sources, path) and None)
+    newest, keys = dict.fromkeys(languages, base), dict.fromkeys(languages, key)
+
+    def run(code: str, name: str, config: Config, key: str) -> None:
+        """Trains a stage from the newest of the language."""
+        key = fingerprint([key, keys[code], _mathematics(config)])
+        config = dataclasses.replace(
+            config, train=dataclasses.replace(config.train, init_from=str(newest[code]))
+        )
+        validate(config)
+        newest[code] = stage(f"{code}/{name}", key, functools.partial(_train, config))
+        keys[code] = key
+
+    for code in languages if plan.specialise else ():
+        within = _paraphrases(pairs, (code, code))
+        keys[code] = fingerprint([key, plan.vocab_size])
+        make = functools.partial(
+            _start, encoder, text / f"{code}.txt", code, plan.vocab_size, progress
+        )
+        newest[code] = stage(f"{code}/start", keys[code], make)
+        for name, sources in zip(STAGES, ([f"{code}={text / code}.txt"], [within]), strict=False):
+            run(code, name, _config(recipes[name], encoder, sources, plan, name), key)
+    for code in languages[1:]:
+        config = _align_config(recipes[ALIGN], encoder, pairs, code, plan)
+        teacher = dataclasses.replace(config.teacher, source=str(newest[plan.pivot]))
+        run(code, ALIGN, dataclasses.replace(config, teacher=teacher), keys[plan.pivot])
+
+
+def check(plan: Plan) -> list[str]:
+    """The languages of a plan, the pivot first.
+
+    Raises:
+      UserError: names what does not fit.
+    """
+    have: dict[str, None] = {}
+    for written in plan.sources:
+        source = Source.parse(written)
+        if plan.pivot not in source.languages or len(set(source.languages)) != 2:
+            raise UserError(
+                f"source {written!r} should be of {plan.pivot} and another language: {plan.pivot} "
+                "is what the others come to (--pivot)"
+            )
+        have |= dict.fromkeys(source.languages)
+    if not plan.sources:
+        raise UserError("name the parallel text: --sources en-de=PATH en-fr=PATH")
+    for code in plan.languages:
+        if code not in have:
+            raise UserError(f"--languages {code}: the sources have {', '.join(have)}")
+    if plan.epochs and (len(plan.epochs) != len(STAGES) or min(plan.epochs) <= 0):
+        raise UserError(
+            f"--epochs {' '.join(map(str, plan.epochs))} should be three numbers above 0, for the "
+            f"stages {', '.join(STAGES)}"
+        )
+    chosen = [code for code in plan.languages or have if code != plan.pivot]
+    return [plan.pivot, *chosen]
+
+
+def _config(
+    recipe: Config, base: bundles.Bundle, sources: Sequence[str], plan: Plan, stage: str
+) -> Config:
+    """A stage's recipe for the sizes of the base, on some text."""
+    model, epochs = recipe.model, recipe.train.epochs
+    if plan.epochs:
+        epochs = plan.epochs[STAGES.index(stage)]
+    adapters = model.adapters if plan.specialise else model.adapters[-1:]
+    return dataclasses.replace(
+        recipe,
+        corpus=dataclasses.replace(recipe.corpus, sources=tuple(sources)),
+        model=dataclasses.replace(
+            base.config, adapters=(*base.config.adapters, *adapters), dropout=model.dropout
+        ),
+        train=dataclasses.replace(recipe.train, epochs=epochs),
+    )
+
+
+def _align_config(
+    recipe: Config, base: bundles.Bundle, pairs: Path, code: str, plan: Plan
+) -> Config:
+    """The last stage: a language and the pivot, on paraphrases or on parallel text."""
+    parallel = [s for s in plan.sources if set(Source.parse(s).languages) == {plan.pivot, code}]
+    is_parallel = plan.align == "parallel"
+    sources = parallel
+    if not is_parallel:
+        sources = [_paraphrases(pairs, Source.parse(parallel[0]).languages)]
+    config = _config(recipe, base, sources, plan, ALIGN)
+    pivot = config.objectives.pivot
+    if is_parallel:
+        pivot = dataclasses.replace(pivot, loss="cosine")
+    return dataclasses.replace(
+        config,
+        objectives=dataclasses.replace(config.objectives, pivot=pivot),
+        teacher=dataclasses.replace(config.teacher, priority=(plan.pivot,)),
+    )
+
+
+def _paraphrases(folder: Path, languages: Sequence[str]) -> str:
+    """The source of the paraphrases of two languages, or of one twice.
+
+    Raises:
+      UserError: there are none.
+    """
+    file = folder / f"paraphrases.{'-'.join(languages)}.tsv"
+    if not file.exists():
+        raise UserError(
+            f"the sources hold no paraphrases of {'-'.join(languages)}: no sentence has several "
+            "translations. Leave the language out (--languages) or add text, such as Tatoeba"
+        )
+    return f"{'-'.join(languages)}={file}"
+
+
+def _mathematics(config: Config) -> dict[str, Any]:
+    """The settings that a stage's result depends on; what files hold is looked at elsewhere."""
+    files = {"corpus.sources", "train.init_from", "teacher.source"}
+    values = flatten(to_dict(config))
+    return {name: value for name, value in values.items() if name not in files | HARMLESS}
+
+
+def _sums(sources: Sequence[str]) -> list[list[str]]:
+    """What parallel text is made of: languages and checksums."""
+    from lightxling.corpus import readers
+
+    return [
+        [*source.languages, *map(file_sha256, readers.files(source))]
+        for source in map(Source.parse, sources)
+    ]
+
+
+def _write_text(sources: Sequence[str], languages: Sequence[str], folder: Path) -> None:
+    """The distinct sentences of each language, one a line, in an order without meaning."""
+    sentences: dict[str, set[str]] = {code: set() for code in languages}
+    for codes, row in read_rows(sources):
+        for code, text in zip(codes, row, strict=True):
+            if code in sentences and text:
+                sentences[code].add(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    for code, texts in sentences.items():
+        ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
+        with atomic(folder / f"{code}.txt") as temporary:
+            temporary.write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
+
+
+def _start(
+    encoder: bundles.Bundle,
+    text: Path,
+    code: str,
+    vocab_size: int,
+    progress: Callable[[str], None],
+    output: Path,
+) -> None:
+    from lightxling.specialise import read_sentences, specialise_to
+
+    specialise_to(encoder, read_sentences([text]), code, vocab_size, output, progress)
+
+
+def _train(config: Config, run: Path) -> None:
+    from lightxling.train.loop import train
+
+    train(config, run)
+
+
+def _write(workdir: Path, base: Path, plan: Plan, languages: list[str], done: dict) -> None:
+    description = {
+        "format": FORMAT,
+        "base": str(base),
+        "pivot": plan.pivot,
+        "languages": languages,
+        "plan": dataclasses.asdict(plan),
+        "done": done,
+    }
+    write_json(workdir / DESCRIPTION, description)
+
+
+def _read(workdir: Path) -> dict[str, Any]:
+    description = bundles.read_json(workdir / DESCRIPTION)
+    is_whole = (
+        description.get("format") == FORMAT
+        and isinstance(description.get("done"), dict)
+        and isinstance(description.get("languages"), list)
+        and all(isinstance(description.get(key), str) for key in ("base", "pivot"))
+    )
+    if not is_whole:
+        raise UserError(f"{workdir / DESCRIPTION} is damaged; run `lightxling modular` again")
+    return description
+
+
+class ModularEncoder:
+    """The modules of several languages. Sentences come with their language and their use.
+
+    Attributes:
+      languages: codes, the pivot first.
+      pivot: the language without alignment adapter.
+    """
+
+    def __init__(self, encoders: dict[str, Encoder], pivot: str):
+        self.languages, self.pivot, self._encoders = tuple(encoders), pivot, encoders
+
+    @classmethod
+    def load(cls, workdir: Path) -> "ModularEncoder":
+        """Loads what `build` made.
+
+        Raises:
+          UserError: it is damaged, or not finished.
+        """
+        description = _read(workdir)
+        pivot, done = description["pivot"], description["done"]
+        encoders = {}
+        for code in description["languages"]:
+            run = workdir / code / (ALIGN if code != pivot else "sentence")
+            if code == pivot and not (run / bundles.DESCRIPTION).is_file():
+                run = Path(description["base"])  # not specialised
+            elif f"{code}/{run.name}" not in done:
+                raise UserError(f"{run} is not finished; run `lightxling modular` again")
+            encoders[code] = Encoder.load(run)
+        return cls(encoders, pivot)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that vectors depend on."""
+        return fingerprint([[code, one.fingerprint] for code, one in self._encoders.items()])
+
+    def of(self, language: str, *, is_cross: bool) -> Encoder:
+        """The encoder of a language.
+
+        Args:
+          is_cross: whether its vectors are compared with those of other languages; only then the
+            alignment adapter is on.
+
+        Raises:
+          UserError: there is no module of this language.
+        """
+        if language not in self._encoders:
+            raise UserError(f"no module of {language!r}; there are {', '.join(self.languages)}")
+        return self._used(language, is_cross)
+
+    @functools.cache  # noqa: B019, as many as languages
+    def _used(self, language: str, is_cross: bool) -> Encoder:
+        encoder = self._encoders[language]
+        names = [adapter.name for adapter in encoder.bundle.config.adapters]
+        if is_cross or ALIGN not in names:
+            return encoder
+        return encoder.using(*(name for name in names if name != ALIGN))
+
+    def encode(
+        self, sentences: Sequence[str], language: str, *, is_cross: bool = True, **options
+    ) -> Float[np.ndarray, "N D"]:
+        """Vectors of sentences of one language; see `of` and `Encoder.encode`."""
+        return self.of(language, is_cross=is_cross).encode(sentences, **options)
