@@ -110,6 +110,7 @@ def evaluate(args: list[str]) -> None:
         settings: Annotated[Settings, Unprefixed] = Settings(),  # noqa: B008, it is frozen
         languages: tuple[str, ...] = (),
         checkpoint: str | None = None,
+        adapters: tuple[str, ...] | None = None,
         output: Path | None = None,
         again: bool = False,
         plot: bool = False,
@@ -117,11 +118,12 @@ def evaluate(args: list[str]) -> None:
         """Parsed by tyro.
 
         Args:
-          model: a run directory or an exported one.
+          model: a run directory, an exported one, or the folder of `lightxling modular`.
           task: one or several tasks.
           data: files, folders, or `en-fr=PATH`.
           languages: languages to score; by default those the encoder was trained on.
           checkpoint: of a run: best (the default), last or a step.
+          adapters: names and files of the adapters in use; by default all that the encoder has.
           output: folder for the results; by default MODEL/evaluation.
           again: compute even what is kept from before.
           plot: also draw pictures (needs the extra `plot`).
@@ -130,9 +132,17 @@ def evaluate(args: list[str]) -> None:
         from lightxling.evaluate.run import evaluate
 
         keep_compiled()
-        encoder = Encoder.load(model, checkpoint=checkpoint)
+        if (model / "modular.json").is_file():
+            from lightxling.modular import ModularEncoder
+
+            if checkpoint:
+                raise UserError("--checkpoint is for a single run; leave it out")
+            encode = encoder = ModularEncoder.load(model)
+        else:
+            encoder = Encoder.load(model, checkpoint=checkpoint, adapters=adapters)
+            encode = functools.partial(encoder.encode, normalize=False)
         evaluate(
-            functools.partial(encoder.encode, normalize=False),
+            encode,
             encoder.fingerprint,
             tasks=task,
             data=data,

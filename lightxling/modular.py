@@ -344,6 +344,16 @@ class ModularEncoder:
             return encoder
         return encoder.using(*(name for name in names if name != ALIGN))
 
+    def choose(self, language: str, is_cross: bool) -> Callable[[list[str]], np.ndarray]:
+        """The function from sentences to vectors, not normalised, that evaluation asks for."""
+        return functools.partial(self.of(language, is_cross=is_cross).encode, normalize=False)
+
+    def __call__(self, sentences: list[str]) -> np.ndarray:
+        raise UserError(
+            "modular encoders need the language of every sentence, which is not said here; give "
+            "the run of one language instead"
+        )
+
     def encode(
         self, sentences: Sequence[str], language: str, *, is_cross: bool = True, **options
     ) -> Float[np.ndarray, "N D"]:

@@ -27,6 +27,8 @@ from lightxling.config import TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.tokenizer import PAD, UNK, Tokenizer
 from lightxling.evaluate.retrieval import normalize
+from lightxling.export import safetensors
+from lightxling.export.fast_tokenizer import read_model
 from lightxling.files import atomic_folder
 
 WINDOW = 5  # pieces on each side
@@ -94,8 +96,6 @@ def specialise_to(
     progress: Callable[[str], None],
 ) -> None:
     """Writes `specialise` as an export that a run can start from (`train.init_from`)."""
-    from lightxling.export import safetensors
-
     specialised, report = specialise(bundle, sentences, language, vocab_size)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(output) as folder:
@@ -105,12 +105,10 @@ def specialise_to(
 
 def settings_of(tokenizer: bytes) -> TokenizerConfig:
     """How a sentencepiece model was trained, so that another one can be trained alike."""
-    from sentencepiece import sentencepiece_model_pb2 as proto
-
-    model = proto.ModelProto.FromString(tokenizer)
+    model = read_model(tokenizer)
     spec = model.trainer_spec
     return TokenizerConfig(
-        model="bpe" if spec.model_type == proto.TrainerSpec.BPE else "unigram",
+        model="bpe" if spec.model_type == spec.BPE else "unigram",
         vocab_size=len(model.pieces),
         lowercase=model.normalizer_spec.name.endswith("_cf"),
         character_coverage=spec.character_coverage,
