@@ -1,15 +1,15 @@
 """Modular encoders: a module for every language, made in stages, and their use.
 
-    WORKDIR/modular.json          the languages, and which stages are done
-    WORKDIR/text/de.txt           sentences of a language
-    WORKDIR/paraphrases/          pairs within and across languages
-    WORKDIR/de/start              the base with a tokenizer and embeddings of the language
-    WORKDIR/de/language           masked language modelling
-    WORKDIR/de/sentence           paraphrases
-    WORKDIR/de/align              the way to the pivot; not for the pivot itself
+    WORKDIR/modular.json      the languages, and which parts are done
+    WORKDIR/de/data           sentences and paraphrases of a language
+    WORKDIR/de/start          the base with a tokenizer and embeddings of the language
+    WORKDIR/de/language       masked language modelling
+    WORKDIR/de/sentence       paraphrases
+    WORKDIR/de/align          the way to the pivot; not for the pivot itself
 
-Stages are ordinary runs, each started from the one before it. Source: modular sentence encoders
-(arXiv 2407.14878).
+A language's parts do not depend on which other languages there are, so languages can be added
+later. Stages are ordinary runs, each started from the one before it. Source: modular sentence
+encoders (arXiv 2407.14878).
 """
 
 import dataclasses
@@ -33,15 +33,17 @@ from lightxling.config import (
     to_dict,
     validate,
 )
-from lightxling.corpus.paraphrases import read_rows, write_paraphrases
+from lightxling.corpus import readers
+from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, write_pairs
 from lightxling.corpus.readers import Source
 from lightxling.corpus.store import file_sha256
 from lightxling.encoder import Encoder
-from lightxling.files import atomic, write_json
+from lightxling.files import atomic_folder, write_json
 
 DESCRIPTION = "modular.json"
 FORMAT = "lightxling-modular"
 STAGES = ("language", "sentence", "align")
+TEXT = "text.txt"
 ALIGN = "align"
 """The adapter that is off where everything is in one language."""
 
@@ -82,9 +84,16 @@ def build(
     languages = check(plan)
     encoder = bundles.load(base)
     recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
-    done = _read(workdir)["done"] if (workdir / DESCRIPTION).exists() else {}
+    sums = {written: _sums(written) for written in plan.sources}
+    done, of_pivot = {}, sorted(sums.values())
+    if (workdir / DESCRIPTION).exists():
+        before = _read(workdir)
+        done, of_pivot = before["done"], before["pivot_text"]
+        languages = [*before["languages"], *(c for c in languages if c not in before["languages"])]
+        if languages[0] != plan.pivot:
+            raise UserError(f"{workdir} has the pivot {languages[0]}, not {plan.pivot}")
 
-    def stage(name: str, key: str, make: Callable[[Path], None]) -> Path:
+    def part(name: str, key: str, make: Callable[[Path], None]) -> Path:
         """Makes a part of the folder, unless it is there."""
         path = workdir / name
         if done.get(name, key) != key:
@@ -94,40 +103,66 @@ def build(
             )
         progress(f"{path} is done" if name in done else f"{path}")
         if name not in done:
+            path.parent.mkdir(parents=True, exist_ok=True)
             make(path)
             done[name] = key
-            _write(workdir, base, plan, languages, done)
+            description = {
+                "format": FORMAT,
+                "base": str(base),
+                "languages": languages,
+                "pivot_text": of_pivot,
+                "done": done,
+            }
+            write_json(workdir / DESCRIPTION, description)
         return path
 
-    workdir.mkdir(parents=True, exist_ok=True)
-    key = fingerprint([encoder.fingerprint(), _sums(plan.sources), languages])
-    text = stage("text", key, lambda path: _write_text(plan.sources, languages, path))
-    pairs = stage("paraphrases", key, lambda path: write_paraphrases(plan.sources, path) and None)
-    newest, keys = dict.fromkeys(languages, base), dict.fromkeys(languages, key)
+    newest, keys = dict.fromkeys(languages, base), {}
 
-    def run(code: str, name: str, config: Config, key: str) -> None:
+    def run(code: str, name: str, config: Config, teacher: str = "") -> None:
         """Trains a stage from the newest of the language."""
-        key = fingerprint([key, keys[code], _mathematics(config)])
+        keys[code] = fingerprint([keys[code], _mathematics(config), keys.get(teacher)])
         config = dataclasses.replace(
             config, train=dataclasses.replace(config.train, init_from=str(newest[code]))
         )
+        if teacher:
+            settings = dataclasses.replace(config.teacher, source=str(newest[teacher]))
+            config = dataclasses.replace(config, teacher=settings)
         validate(config)
-        newest[code] = stage(f"{code}/{name}", key, functools.partial(_train, config))
-        keys[code] = key
+        newest[code] = part(f"{code}/{name}", keys[code], functools.partial(_train, config))
 
-    for code in languages if plan.specialise else ():
-        within = _paraphrases(pairs, (code, code))
-        keys[code] = fingerprint([key, plan.vocab_size])
-        make = functools.partial(
-            _start, encoder, text / f"{code}.txt", code, plan.vocab_size, progress
-        )
-        newest[code] = stage(f"{code}/start", keys[code], make)
-        for name, sources in zip(STAGES, ([f"{code}={text / code}.txt"], [within]), strict=False):
-            run(code, name, _config(recipes[name], encoder, sources, plan, name), key)
-    for code in languages[1:]:
-        config = _align_config(recipes[ALIGN], encoder, pairs, code, plan)
-        teacher = dataclasses.replace(config.teacher, source=str(newest[plan.pivot]))
-        run(code, ALIGN, dataclasses.replace(config, teacher=teacher), keys[plan.pivot])
+    for code in check(plan):
+        sources = [s for s in plan.sources if code in Source.parse(s).languages]
+        text = [sums[s] for s in sources] if code != plan.pivot else of_pivot
+        if not {tuple(one) for one in text} <= {tuple(one) for one in sums.values()}:
+            raise UserError(
+                f"{workdir / code} was made from text that --sources no longer names; name it "
+                "again, or choose another --workdir"
+            )
+        if code == plan.pivot:
+            sources = [s for s in sources if sums[s] in of_pivot]
+        keys[code] = fingerprint([encoder.fingerprint(), sorted(text)])
+        data = workdir / code / "data"
+        if plan.specialise or (code != plan.pivot and plan.align == "paraphrases"):
+            part(
+                f"{code}/data",
+                keys[code],
+                functools.partial(_write_data, sources, code, plan.pivot),
+            )
+        if plan.specialise:
+            keys[code] = fingerprint([keys[code], plan.vocab_size])
+            make = functools.partial(_start, encoder, data, code, plan.vocab_size, progress)
+            newest[code] = part(f"{code}/start", keys[code], make)
+            for name, source in (
+                ("language", f"{code}={data / TEXT}"),
+                ("sentence", _paraphrases(data, (code, code))),
+            ):
+                config = _config(recipes[name], encoder, [source], plan, name, workdir)
+                run(code, name, config)
+        if code != plan.pivot:
+            if plan.align == "paraphrases":
+                sources = [_paraphrases(data, Source.parse(sources[0]).languages)]
+            config = _config(recipes[ALIGN], encoder, sources, plan, ALIGN, workdir)
+            run(code, ALIGN, config, teacher=plan.pivot)
 
 
 def check(plan: Plan) -> list[str]:
@@ -160,40 +195,32 @@ def check(plan: Plan) -> list[str]:
 
 
 def _config(
-    recipe: Config, base: bundles.Bundle, sources: Sequence[str], plan: Plan, stage: str
+    recipe: Config,
+    base: bundles.Bundle,
+    sources: Sequence[str],
+    plan: Plan,
+    stage: str,
+    workdir: Path,
 ) -> Config:
     """A stage's recipe for the sizes of the base, on some text."""
+    pivot = recipe.objectives.pivot
+    if stage == ALIGN and plan.align == "parallel":
+        pivot = dataclasses.replace(pivot, loss="cosine")
     model, epochs = recipe.model, recipe.train.epochs
     if plan.epochs:
         epochs = plan.epochs[STAGES.index(stage)]
     adapters = model.adapters if plan.specialise else model.adapters[-1:]
     return dataclasses.replace(
         recipe,
-        corpus=dataclasses.replace(recipe.corpus, sources=tuple(sources)),
+        corpus=dataclasses.replace(
+            recipe.corpus, sources=tuple(sources), store=str(workdir / "stores")
+        ),
         model=dataclasses.replace(
             base.config, adapters=(*base.config.adapters, *adapters), dropout=model.dropout
         ),
         train=dataclasses.replace(recipe.train, epochs=epochs),
-    )
-
-
-def _align_config(
-    recipe: Config, base: bundles.Bundle, pairs: Path, code: str, plan: Plan
-) -> Config:
-    """The last stage: a language and the pivot, on paraphrases or on parallel text."""
-    parallel = [s for s in plan.sources if set(Source.parse(s).languages) == {plan.pivot, code}]
-    is_parallel = plan.align == "parallel"
-    sources = parallel
-    if not is_parallel:
-        sources = [_paraphrases(pairs, Source.parse(parallel[0]).languages)]
-    config = _config(recipe, base, sources, plan, ALIGN)
-    pivot = config.objectives.pivot
-    if is_parallel:
-        pivot = dataclasses.replace(pivot, loss="cosine")
-    return dataclasses.replace(
-        config,
-        objectives=dataclasses.replace(config.objectives, pivot=pivot),
-        teacher=dataclasses.replace(config.teacher, priority=(plan.pivot,)),
+        objectives=dataclasses.replace(recipe.objectives, pivot=pivot),
+        teacher=dataclasses.replace(recipe.teacher, priority=(plan.pivot,)),
     )
 
 
@@ -203,7 +230,7 @@ def _paraphrases(folder: Path, languages: Sequence[str]) -> str:
     Raises:
       UserError: there are none.
     """
-    file = folder / f"paraphrases.{'-'.join(languages)}.tsv"
+    file = folder / file_name(languages)
     if not file.exists():
         raise UserError(
             f"the sources hold no paraphrases of {'-'.join(languages)}: no sentence has several "
@@ -219,33 +246,27 @@ def _mathematics(config: Config) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in files | HARMLESS}
 
 
-def _sums(sources: Sequence[str]) -> list[list[str]]:
-    """What parallel text is made of: languages and checksums."""
-    from lightxling.corpus import readers
-
-    return [
-        [*source.languages, *map(file_sha256, readers.files(source))]
-        for source in map(Source.parse, sources)
-    ]
+def _sums(written: str) -> list[str]:
+    """What a source is: its languages and the checksums of its files."""
+    source = Source.parse(written)
+    return [*source.languages, *map(file_sha256, readers.files(source))]
 
 
-def _write_text(sources: Sequence[str], languages: Sequence[str], folder: Path) -> None:
-    """The distinct sentences of each language, one a line, in an order without meaning."""
-    sentences: dict[str, set[str]] = {code: set() for code in languages}
-    for codes, row in read_rows(sources):
-        for code, text in zip(codes, row, strict=True):
-            if code in sentences and text:
-                sentences[code].add(text)
-    folder.mkdir(parents=True, exist_ok=True)
-    for code, texts in sentences.items():
-        ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
-        with atomic(folder / f"{code}.txt") as temporary:
-            temporary.write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
+def _write_data(sources: Sequence[str], code: str, pivot: str, folder: Path) -> None:
+    """A language's distinct sentences, one a line, in an order without meaning; its paraphrases."""
+    rows = list(read_rows(sources))
+    texts = {row[languages.index(code)] for languages, row in rows} - {""}
+    ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
+    with atomic_folder(folder) as temporary:
+        (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
+        for languages, pairs in paraphrases(rows).items():
+            if set(languages) in ({code}, {code, pivot}) and code in languages:
+                write_pairs(pairs, temporary / file_name(languages))
 
 
 def _start(
     encoder: bundles.Bundle,
-    text: Path,
+    data: Path,
     code: str,
     vocab_size: int,
     progress: Callable[[str], None],
@@ -253,7 +274,7 @@ def _start(
 ) -> None:
     from lightxling.specialise import read_sentences, specialise_to
 
-    specialise_to(encoder, read_sentences([text]), code, vocab_size, output, progress)
+    specialise_to(encoder, read_sentences([data / TEXT]), code, vocab_size, output, progress)
 
 
 def _train(config: Config, run: Path) -> None:
@@ -262,25 +283,14 @@ def _train(config: Config, run: Path) -> None:
     train(config, run)
 
 
-def _write(workdir: Path, base: Path, plan: Plan, languages: list[str], done: dict) -> None:
-    description = {
-        "format": FORMAT,
-        "base": str(base),
-        "pivot": plan.pivot,
-        "languages": languages,
-        "plan": dataclasses.asdict(plan),
-        "done": done,
-    }
-    write_json(workdir / DESCRIPTION, description)
-
-
 def _read(workdir: Path) -> dict[str, Any]:
     description = bundles.read_json(workdir / DESCRIPTION)
     is_whole = (
         description.get("format") == FORMAT
         and isinstance(description.get("done"), dict)
-        and isinstance(description.get("languages"), list)
-        and all(isinstance(description.get(key), str) for key in ("base", "pivot"))
+        and all(isinstance(description.get(key), list) for key in ("languages", "pivot_text"))
+        and isinstance(description.get("base"), str)
+        and description["languages"]
     )
     if not is_whole:
         raise UserError(f"{workdir / DESCRIPTION} is damaged; run `lightxling modular` again")
@@ -306,11 +316,11 @@ class ModularEncoder:
           UserError: it is damaged, or not finished.
         """
         description = _read(workdir)
-        pivot, done = description["pivot"], description["done"]
+        pivot, done = description["languages"][0], description["done"]
         encoders = {}
         for code in description["languages"]:
             run = workdir / code / (ALIGN if code != pivot else "sentence")
-            if code == pivot and not (run / bundles.DESCRIPTION).is_file():
+            if code == pivot and f"{pivot}/start" not in done:
                 run = Path(description["base"])  # not specialised
             elif f"{code}/{run.name}" not in done:
                 raise UserError(f"{run} is not finished; run `lightxling modular` again")

@@ -167,7 +167,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
     file = tmp_path / "de.safetensors"
     modules.write(encoder, "de", file)
     other = bundle(layers=2, seed=1)
-    with pytest.raises(UserError, match="trained on another encoder .*en, fr, de"):
+    with pytest.raises(UserError, match=r"trained on another encoder .*en, fr, de"):
         modules.read(other, file)
     with pytest.raises(UserError, match="the encoder has one already"):
         modules.read(encoder, file)
@@ -177,7 +177,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
         modules.with_adapters(encoder, [tmp_path / "none.safetensors"])
     base = modules.select(encoder, ())
     save_file({"x": np.zeros(2)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match="x.safetensors is no adapter; `lightxling export"):
+    with pytest.raises(UserError, match=r"x.safetensors is no adapter; `lightxling export"):
         modules.read(base, tmp_path / "x.safetensors")
     header = bundles.read_header(file)
     arrays = load_file(file)
@@ -186,7 +186,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
         modules.read(base, file)
     for broken in ("{", json.dumps({"name": "de", "kind": "prompt"}), json.dumps({"rank": "x"})):
         save_file(arrays, file, {**header, "adapter": broken})
-        with pytest.raises(UserError, match="damaged|should be"):
+        with pytest.raises(UserError, match=r"damaged|should be"):
             modules.read(base, file)
     file.write_bytes(b"abc")
     with pytest.raises(UserError, match="damaged or no safetensors file"):
@@ -263,5 +263,5 @@ def test_impossible_adapters_are_named(adapters, message):
 
 
 def test_a_bag_of_vectors_has_no_layers_to_adapt():
-    with pytest.raises(UserError, match="model.layers=0 has no layers for model.adapters"):
+    with pytest.raises(UserError, match=r"model.layers=0 has no layers for model.adapters"):
         validate(Config(model=ModelConfig(layers=0, adapters=(ALIGN,))))

@@ -56,7 +56,9 @@ def test_of_ten_chosen_pieces_eight_are_hidden_and_one_is_another():
     assert hidden == pytest.approx(0.8, abs=0.02)
     assert other == pytest.approx(0.1 * 26 / 27, abs=0.02)  # 1 of 27 draws is the piece itself
     assert now.min() >= MASK
-    np.testing.assert_array_equal(masked.pick(jnp.array(tokens), jnp.array(slots))[slots >= 0], then)
+    np.testing.assert_array_equal(
+        masked.pick(jnp.array(tokens), jnp.array(slots))[slots >= 0], then
+    )
     everything = np.array(draw(mask=1.0, random=0.0))
     assert (everything[is_slot] == MASK).all()
     np.testing.assert_array_equal(draw(mask=0.0, random=0.0), tokens)

@@ -112,7 +112,16 @@ def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -
         )
     output.mkdir(parents=True, exist_ok=True)
     for languages, pairs in found.items():
-        with atomic(output / f"paraphrases.{'-'.join(languages)}.tsv") as temporary:
-            lines = "".join(f"{first}\t{second}\n" for first, second in pairs)
-            temporary.write_text(lines, encoding="utf-8")
+        write_pairs(pairs, output / file_name(languages))
     return {languages: len(pairs) for languages, pairs in found.items()}
+
+
+def file_name(languages: Sequence[str]) -> str:
+    return f"paraphrases.{'-'.join(languages)}.tsv"
+
+
+def write_pairs(pairs: Iterable[tuple[str, str]], path: Path) -> None:
+    """Writes a pair a line, with a tab between its sides."""
+    with atomic(path) as temporary:
+        lines = "".join(f"{first}\t{second}\n" for first, second in pairs)
+        temporary.write_text(lines, encoding="utf-8")
