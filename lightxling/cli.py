@@ -135,8 +135,8 @@ def evaluate(args: list[str]) -> None:
         if (model / "modular.json").is_file():
             from lightxling.modular import ModularEncoder
 
-            if checkpoint:
-                raise UserError("--checkpoint is for a single run; leave it out")
+            if checkpoint or adapters is not None:
+                raise UserError("--checkpoint and --adapters are for single runs; leave them out")
             encode = encoder = ModularEncoder.load(model)
         else:
             encoder = Encoder.load(model, checkpoint=checkpoint, adapters=adapters)

@@ -122,7 +122,8 @@ def _parts(old: Tokenizer) -> Callable[[Sequence[str]], list[np.ndarray]]:
     def cut(pieces: Sequence[str]) -> list[np.ndarray]:
         texts = [piece.replace("▁", " ").strip() for piece in pieces]
         ids, lengths = old.encode(texts, 1 << 10)
-        return np.split(ids, np.cumsum(lengths)[:-1])
+        ends = np.cumsum(lengths)
+        return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
     return cut
 

@@ -56,9 +56,9 @@ def test_of_ten_chosen_pieces_eight_are_hidden_and_one_is_another():
     assert hidden == pytest.approx(0.8, abs=0.02)
     assert other == pytest.approx(0.1 * 26 / 27, abs=0.02)  # 1 of 27 draws is the piece itself
     assert now.min() >= MASK
-    np.testing.assert_array_equal(
-        masked.pick(jnp.array(tokens), jnp.array(slots))[slots >= 0], then
-    )
+    picked = np.array(masked.pick(jnp.array(tokens), jnp.array(slots)))
+    np.testing.assert_array_equal(picked[slots >= 0], tokens[row, side, slots[slots >= 0]])
+    assert (picked[slots < 0] == PAD).all()
     everything = np.array(draw(mask=1.0, random=0.0))
     assert (everything[is_slot] == MASK).all()
     np.testing.assert_array_equal(draw(mask=0.0, random=0.0), tokens)
@@ -96,20 +96,23 @@ def test_the_objective_predicts_every_masked_position_from_its_own_state(problem
     """Position by position: the sentence alone, through the encoder and the head."""
     graphdef, params, batch = problem
     key = jax.random.key(3)
-    loss, terms = combine.loss(OBJECTIVES, graphdef, params, batch, key)
+    loss, terms = jax.jit(combine.loss, static_argnums=(0, 1))(
+        OBJECTIVES, graphdef, params, batch, key
+    )
     assert terms.keys() == {"mlm"}
     model = models.merge(graphdef, params)
     hidden = combine.mask(OBJECTIVES, model, batch, key)
     assert not np.array_equal(hidden.tokens, batch.tokens)
     total, count = 0.0, 0
-    for row, seen in enumerate(np.array(hidden.tokens)[:, 0]):
-        length = int((seen > 0).sum())
-        states = model.encoder.states(jnp.array(seen[None, :length]))[-1][0]
+    predict = jax.jit(lambda p, state: models.merge(graphdef, p).prediction(state[None]))
+    encode = jax.jit(lambda p, t: models.merge(graphdef, p).encoder.states(t)[-1][0])
+    for row in range(len(batch.tokens)):
+        states = encode(params, hidden.tokens[row])
         for position in np.array(hidden.slots)[row, 0]:
             if position < 0:
                 continue
-            h, table, bias = model.prediction(states[position][None])
-            z = np.array(table @ h[0] + bias, np.float64)
+            h, table, bias = (np.array(x, np.float64) for x in predict(params, states[position]))
+            z = table @ h[0] + bias
             answer = int(batch.tokens[row, 0, position])
             total += np.log(np.sum(np.exp(z - z.max()))) + z.max() - z[answer]
             count += 1

@@ -30,9 +30,12 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.encoder import Encoder
 from lightxling.evaluate.tasks import Settings, find_retrieval, find_sts, of_sides
 from lightxling.export import write
+from lightxling.export.trim import cut
 from lightxling.model import build as models
 from lightxling.modular import ModularEncoder, Plan, build
 from lightxling.objectives import combine, contrast
+from lightxling.train.loop import train
+from lightxling.train.warm_start import read_origin
 
 
 def unit(x):
@@ -305,3 +308,50 @@ def test_mistakes_in_a_plan_are_named(world, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         build(world / "base", tmp_path / "m", dataclasses.replace(plan(world, "bb"), **changes))
     assert not (tmp_path / "m").exists()
+
+
+def test_adapters_left_behind_or_changed_are_named(built):
+    start = change(load("modular-align"), train__init_from=str(built[0] / "bb" / "sentence"))
+    theirs = bundles.read_run(built[0] / "bb" / "sentence").config.model
+    for adapters, message in (
+        (theirs.adapters[1:], "the adapter 'language' of .* is missing here"),
+        (
+            (dataclasses.replace(theirs.adapters[0], rank=3), *theirs.adapters[1:]),
+            "the adapter 'language' of .* is another one here; model.adapters should hold Adapter",
+        ),
+    ):
+        model = dataclasses.replace(theirs, adapters=adapters)
+        with pytest.raises(UserError, match=message):
+            read_origin(dataclasses.replace(start, model=model))
+
+
+def test_a_shortened_export_is_nothing_to_start_from(world, tmp_path):
+    base = bundles.load(world / "base")
+    (tmp_path / "short").mkdir()
+    write(cut(base, leading=4), tmp_path / "short", "safetensors")
+    config = Config(model=base.config)
+    with pytest.raises(UserError, match="were shortened to 4"):
+        read_origin(change(config, train__init_from=str(tmp_path / "short")))
+
+
+def test_a_stopped_run_with_frozen_parameters_resumes_to_the_same_bits(built, tmp_path):
+    config = bundles.read_run(built[0] / "bb" / "align").config
+    train(change(config, train__pairs=64), tmp_path / "straight")
+    train(config, tmp_path / "stopped")
+    train(change(config, train__pairs=64), tmp_path / "stopped")
+    runs = [bundles.read_run(tmp_path / name) for name in ("straight", "stopped")]
+    jax.tree.map(
+        np.testing.assert_array_equal, *(bundles.read_run_params(run, "last") for run in runs)
+    )
+
+
+def test_the_teacher_must_be_as_wide(built, world, tmp_path):
+    config = bundles.read_run(built[0] / "bb" / "align").config
+    (tmp_path / "wide").mkdir()
+    model = (world / "base.model").read_bytes()
+    write(bundle(model, **{**SMALL, "width": 32}), tmp_path / "wide", "safetensors")
+    with pytest.raises(UserError, match=r"width model.width=16 with .* which have 32"):
+        train(
+            change(config, teacher__source=str(tmp_path / "wide"), teacher__priority=("aa", "en")),
+            tmp_path / "run",
+        )

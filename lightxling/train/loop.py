@@ -319,9 +319,13 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             about["teacher"] = {**taught.manifest["teacher"], "width": taught.width}
         write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
+    learning = ""
+    if config.train.trainable:
+        trained, _ = freeze.split(state.params, config.train.trainable)
+        learning = f"; {models.count(trained):,} learn"
     say(
         f"{models.count(state.params):,} parameters "
-        f"({models.count(state.params['encoder']):,} in the encoder), "
+        f"({models.count(state.params['encoder']):,} in the encoder{learning}), "
         f"{store.train.rows:,} training pairs, {store.dev.rows:,} dev pairs, "
         f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
