@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from lightxling import bundle as bundles
+from lightxling.adapters import with_adapters
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.corpus import tokenizer as tokenizers
@@ -83,18 +84,29 @@ class Encoder:
         path: str | os.PathLike[str],
         *,
         checkpoint: str | int | None = None,
+        adapters: Sequence[str | os.PathLike[str]] | None = None,
         backend: Backend = "auto",
     ) -> "Encoder":
         """Loads a run directory, one of its checkpoints, or a `safetensors` export.
 
         Args:
           checkpoint: of a run: "best" (the default), "last" or a step.
+          adapters: names of its adapters, and adapter files, that are used; by default all that it
+            has.
           backend: auto takes jax if it is in use and has an accelerator, else numpy.
 
         Raises:
           UserError: nothing is there, or it is damaged.
         """
-        return cls(bundles.load(Path(path), checkpoint), backend=backend)
+        return cls(with_adapters(bundles.load(Path(path), checkpoint), adapters), backend=backend)
+
+    def using(self, *adapters: str | os.PathLike[str]) -> "Encoder":
+        """An encoder of the same parameters with these adapters only, by name or file; may be none.
+
+        Raises:
+          UserError: there is no such adapter, or it belongs to another encoder.
+        """
+        return type(self)(with_adapters(self.bundle, adapters), backend=self.backend)
 
     @functools.cached_property
     def fingerprint(self) -> str:
