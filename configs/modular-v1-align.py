@@ -16,4 +16,5 @@ config = replace(
     modular,
     model=replace(modular.model, adapters=modular.model.adapters[-1:]),
     optimizer=replace(modular.optimizer, learning_rate=1e-4, warmup_steps=0),
+    tasks=(),
 )

@@ -15,6 +15,7 @@ encoders (arXiv 2407.14878).
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -60,9 +61,10 @@ class Plan:
     """By default all of the sources."""
     pivot: str = "en"
     """The language that the others come to."""
-    align: Literal["paraphrases", "parallel"] = "paraphrases"
+    align: Literal["both", "paraphrases", "parallel"] = "both"
     """What the alignment adapters learn from: paraphrases across languages, contrasted with the
-    batch, or parallel sentences, by their cosine."""
+    batch; parallel sentences, by their cosine; or batches of both in turn, where the recipe has a
+    task for the latter (modular-v1 has none)."""
     specialise: bool = True
     """Give every language a tokenizer, embeddings and adapters of its own; otherwise the alignment
     adapters stand directly on the base."""
@@ -142,7 +144,7 @@ def build(
             sources = [s for s in sources if sums[s] in of_pivot]
         keys[code] = fingerprint([encoder.fingerprint(), sorted(text)])
         data = workdir / code / "data"
-        if plan.specialise or (code != plan.pivot and plan.align == "paraphrases"):
+        if plan.specialise or (code != plan.pivot and plan.align != "parallel"):
             part(
                 f"{code}/data",
                 keys[code],
@@ -159,9 +161,13 @@ def build(
                 config = _config(recipes[name], encoder, [source], plan, name, workdir)
                 run(code, name, config)
         if code != plan.pivot:
-            if plan.align == "paraphrases":
-                sources = [_paraphrases(data, Source.parse(sources[0]).languages)]
-            config = _config(recipes[ALIGN], encoder, sources, plan, ALIGN, workdir)
+            text = sources
+            if plan.align != "parallel":
+                text = [_paraphrases(data, Source.parse(sources[0]).languages)]
+            config = _config(recipes[ALIGN], encoder, text, plan, ALIGN, workdir)
+            tasks = config.tasks if plan.align == "both" else ()
+            tasks = tuple(dataclasses.replace(task, sources=tuple(sources)) for task in tasks)
+            config = dataclasses.replace(config, tasks=tasks)
             run(code, ALIGN, config, teacher=plan.pivot)
 
 
@@ -241,9 +247,13 @@ def _paraphrases(folder: Path, languages: Sequence[str]) -> str:
 
 def _mathematics(config: Config) -> dict[str, Any]:
     """The settings that a stage's result depends on; what files hold is looked at elsewhere."""
-    files = {"corpus.sources", "train.init_from", "teacher.source"}
+    files = {"corpus.sources", "sources", "train.init_from", "teacher.source"}
     values = flatten(to_dict(config))
-    return {name: value for name, value in values.items() if name not in files | HARMLESS}
+    return {
+        name: value
+        for name, value in values.items()
+        if re.sub(r"^tasks\.\d+\.", "", name) not in files | HARMLESS
+    }
 
 
 def _sums(written: str) -> list[str]:

@@ -129,6 +129,20 @@ def test_masks_are_the_same_in_pieces(problem):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(a).max())))
 
 
+def test_a_word_that_is_hidden_hides_its_letters(problem):
+    *_, batch = problem
+    config = dataclasses.replace(SMALL, ngrams=5)
+    fresh = models.initialise(config, VOCAB, jax.random.key(0), token_head=True)
+    graphdef = models.structure(config, VOCAB, token_head=True)
+    letters = np.random.default_rng(0).integers(1, 6, (*batch.tokens.shape, 4))
+    batch = batch._replace(ngrams=jnp.array(letters, jnp.int32))
+    seen = combine.mask(OBJECTIVES, models.merge(graphdef, fresh), batch, jax.random.key(3))
+    is_changed = np.array(seen.tokens != batch.tokens)
+    assert is_changed.any(axis=(0, 2)).all()
+    assert not np.array(seen.ngrams)[is_changed].any()
+    np.testing.assert_array_equal(np.array(seen.ngrams)[~is_changed], letters[~is_changed])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -72,7 +72,7 @@ SMALL = {"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "max_length": 
 
 
 def pivot_problem():
-    config = dataclasses.replace(load("light").model, **SMALL)
+    config = dataclasses.replace(load("light").model, **SMALL, ngrams=7)
     graphdef = models.structure(config, 30, token_head=False)
     params = models.initialise(config, 30, jax.random.key(0), token_head=False)
     rng = np.random.default_rng(0)
@@ -81,6 +81,7 @@ def pivot_problem():
         jnp.zeros(6, jnp.int32),
         teacher=jnp.array(rng.normal(size=(6, 2, 16)), jnp.float32),
         pivot=jnp.array([0, 0, 1, 0, 1, 1]),
+        ngrams=jnp.array(rng.integers(0, 8, (6, 2, 5, 3)), jnp.int32),
     )
     return graphdef, params, batch
 
@@ -94,8 +95,8 @@ def test_one_side_meets_the_teacher_s_vectors_of_the_other(kind):
     loss, _ = combine.loss(terms, graphdef, params, batch, key)
     trained, pivots = [], []
     for i, side in enumerate(np.array(batch.pivot)):
-        tokens = batch.tokens[i, 1 - side][None]
-        trained.append(np.array(models.encode(graphdef, params, tokens)[0], np.float64))
+        tokens, ngrams = batch.tokens[i, 1 - side][None], batch.ngrams[i, 1 - side][None]
+        trained.append(np.array(models.encode(graphdef, params, tokens, ngrams)[0], np.float64))
         pivots.append(np.array(batch.teacher[i, side], np.float64))
     a, b = unit(np.array(trained)), unit(np.array(pivots))
     if kind != "contrastive":
@@ -262,6 +263,23 @@ def test_evaluation_takes_the_encoder_of_each_side(built, world, tmp_path):
     retrieval.run(encoder)
     assert asked[4:] == [("aa", True), ("bb", True)]
     assert of_sides(len, ("aa", "bb")) == (len, len)
+
+
+def test_batches_of_paraphrases_and_of_parallel_sentences_take_turns(built, world, tmp_path):
+    workdir, _ = built
+    run = workdir / "bb" / "align"
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["main/steps"], last["parallel/steps"]) == (2, 2)
+    assert 0 < last["parallel/pivot"] < 2  # a cosine distance
+    (task,) = bundles.read_run(run).config.tasks
+    assert task.sources == plan(world, "bb").sources
+    said, moved = [], shutil.copy(world / "made.aa-bb.tsv", tmp_path / "moved.tsv")
+    same = dataclasses.replace(plan(world, "bb"), sources=(f"aa-bb={moved}",))
+    build(world / "base", workdir, same, progress=said.append)
+    assert all(line.endswith("is done") for line in said)
+    for align in ("paraphrases", "parallel"):
+        with pytest.raises(UserError, match="align was made with other settings"):
+            build(world / "base", workdir, plan(world, "bb", align=align))
 
 
 def test_finished_parts_are_not_made_again_and_others_go_on(built, world, tmp_path):
