@@ -159,7 +159,7 @@ def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> I
 
     wanted, found = set(languages), set()
     for text in sources:
-        source = Source.parse(text, 1)
+        source = Source.parse(text, "sentences")
         found |= set(source.languages)
         sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
         if sides:
