@@ -72,6 +72,7 @@ RUN = {
     "parameters": {"encoder": 1000, "training": 1500},
     "store": {"path": "stores/x", "tokenizer": "abc"},
     "teacher": {"width": 8, "sha256": "0"},
+    "miners": {"main": "1"},
 }
 METRICS = [
     {"step": step, "pairs": 16 * step, "pairs_per_second": 5.0, "peak_memory": 9, "dev_p@1": 1.0}
@@ -104,7 +105,8 @@ class AnyStore:
 @example(DEEP)
 def test_any_description_of_a_run_to_be_resumed(tmp_path, data):
     (tmp_path / "config.json").write_bytes(data)
-    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), "0")
+    frozen = {"teacher": "0", "miners": {"main": "1"}}
+    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), frozen)
     assert not said or str(tmp_path) in said or "setting" in said or "should be" in said
 
 

@@ -336,7 +336,7 @@ def test_masked_language_modelling_is_a_task_on_sentences_of_one_language(severa
     file.write_text("".join(f"Line{i} of {'xyz'[i % 3] * 4} alone.\n" for i in range(40)))
     mlm = only(mlm=MlmConfig(weight=1.0))
     task = TaskConfig("masked", 1.0, (f"cc={file}",), 8, mlm)
-    config = change(several, tasks=(task,), train__pairs=16 * 4)
+    config = change(several, train__pairs=16 * 4, tasks=(task,))
     train(config, tmp_path / "run")
     last = records(tmp_path / "run")[-1]
     assert (last["main/steps"], last["masked/steps"]) == (4, 2)
