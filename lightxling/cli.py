@@ -309,6 +309,29 @@ def export(args: list[str]) -> None:
     print(parse(run, args, name="export", help=export, markers=(tyro.conf.PositionalRequiredArgs,)))
 
 
+def serve(args: list[str]) -> None:
+    """Answer over HTTP, in the OpenAI embeddings format (needs the extra `serve`).
+
+    Example: lightxling serve runs/mine --port 8000
+    """
+    from lightxling import serve as serving
+
+    def run(
+        model: Model,
+        checkpoint: str | None = None,
+        settings: Annotated[serving.Settings, Unprefixed] = serving.Settings(),  # noqa: B008
+    ) -> None:
+        """Parsed by tyro.
+
+        Args:
+          model: a run directory or an exported one.
+          checkpoint: of a run: best (the default), last or a step.
+        """
+        serving.serve(model, settings, checkpoint=checkpoint, say=note)
+
+    parse(run, args, name="serve", help=serve)
+
+
 def compare(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     format: Literal["table", "markdown", "csv"] = "table",
@@ -348,7 +371,7 @@ def note(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-PARSE_THEMSELVES = (prepare, train, evaluate, mine, export)
+PARSE_THEMSELVES = (prepare, train, evaluate, mine, export, serve)
 """Their flags are those of dataclasses that are imported only when the command is given."""
 
 COMMANDS: dict[str, Callable] = {
@@ -362,6 +385,7 @@ COMMANDS: dict[str, Callable] = {
         search,
         mine,
         export,
+        serve,
         compare,
     )
 }
