@@ -51,6 +51,9 @@ class Settings:
     """Milliseconds that a text may wait for others to be encoded with."""
     timeout: float = 30.0
     """Seconds from the head of a request to its answer."""
+    threads: int = 1
+    """Threads that multiply matrices. More are of use to large encoders on idle cores; on busy ones
+    they wait for each other."""
 
     def validate(self) -> None:
         """Refuses what cannot work.
@@ -58,7 +61,7 @@ class Settings:
         Raises:
           UserError: names the value and the rule.
         """
-        for field in ("max_body", "max_inputs", "max_characters", "batch", "timeout"):
+        for field in ("max_body", "max_inputs", "max_characters", "batch", "timeout", "threads"):
             if not 0 < getattr(self, field) < math.inf:
                 raise UserError(f"{_flag(field)}={getattr(self, field)} should be greater than 0")
         if not 0 <= self.port < 1 << 16:
@@ -98,6 +101,9 @@ def serve(
     try:
         import uvicorn
 
+        # read when numpy is imported
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
         from lightxling.serve.app import Service
     except ImportError as error:
         raise UserError(
