@@ -7,8 +7,8 @@ Starts the server, lets that many connections ask one request after another (kep
 next request as soon as the answer is there), and prints a line for every combination. Lost are
 requests without an answer of status 200 with as many vectors as texts were sent. Latency is that
 seen by the client, which shares the processors with the server; processor time is the server's, and
-other work on the machine disturbs it less. Without MODEL, the encoder has random parameters and the layers of `light`
-(2 x 256), over the 340 pieces of the tests.
+other work on the machine disturbs it less. Without MODEL, the encoder has random parameters and the
+layers of `light` (2 x 256), over the 340 pieces of the tests. Other flags go to the server.
 """
 
 import argparse
@@ -165,11 +165,9 @@ def main(argv: list[str] | None = None) -> None:
                     p50, p99 = 1000 * np.percentile(load.latencies, [50, 99])
                     used = 1000 * (processor_seconds(port) - used) / len(load.latencies)
                     rate = len(load.latencies) / load.seconds
-                    print(
-                        f"| {connections} | {texts} | {rate:,.0f} | {rate * texts:,.0f} | "
-                        f"{p50:.1f} | {p99:.1f} | {used:.1f} | {len(load.latencies):,} | {load.lost} |",
-                        flush=True,
-                    )
+                    numbers = [f"{rate:,.0f}", f"{rate * texts:,.0f}", f"{p50:.1f}", f"{p99:.1f}"]
+                    numbers += [f"{used:.1f}", f"{len(load.latencies):,}", str(load.lost)]
+                    print(f"| {connections} | {texts} |", " | ".join(numbers), "|", flush=True)
 
 
 if __name__ == "__main__":
