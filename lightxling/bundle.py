@@ -52,6 +52,8 @@ class Bundle:
       tokenizer: the bytes of a sentencepiece model.
       languages: codes that the encoder was trained on.
       scores: what was measured, under any names; ends up in model cards.
+      leading: whether the first numbers of a vector may stand alone, because it was trained so
+        (objectives.ese) or they are principal components.
     """
 
     config: ModelConfig
@@ -59,6 +61,7 @@ class Bundle:
     tokenizer: bytes
     languages: tuple[str, ...] = ()
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    leading: bool = False
 
     @property
     def vocab_size(self) -> int:
@@ -310,6 +313,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
         params,
         _read_tokenizer(path / TOKENIZER),
         run.languages,
+        leading=run.config.objectives.ese.weight > 0,
     )
 
 
@@ -338,6 +342,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _read_tokenizer(path / TOKENIZER),
         _languages(description),
         description.get("scores") or {},
+        description.get("leading") is True,
     )
 
 

@@ -392,6 +392,29 @@ def modular(args: list[str]) -> None:
     parse(run, args, name="modular", help=modular)
 
 
+def serve(args: list[str]) -> None:
+    """Answer over HTTP, in the OpenAI embeddings format (needs the extra `serve`).
+
+    Example: lightxling serve runs/mine --port 8000
+    """
+    from lightxling import serve as serving
+
+    def run(
+        model: Model,
+        checkpoint: str | None = None,
+        settings: Annotated[serving.Settings, Unprefixed] = serving.Settings(),  # noqa: B008
+    ) -> None:
+        """Parsed by tyro.
+
+        Args:
+          model: a run directory or an exported one.
+          checkpoint: of a run: best (the default), last or a step.
+        """
+        serving.serve(model, settings, checkpoint=checkpoint, say=note)
+
+    parse(run, args, name="serve", help=serve)
+
+
 def compare(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     format: Literal["table", "markdown", "csv"] = "table",
@@ -431,7 +454,7 @@ def note(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-PARSE_THEMSELVES = (prepare, train, evaluate, mine, export, modular)
+PARSE_THEMSELVES = (prepare, train, evaluate, mine, export, modular, serve)
 """Their flags are those of dataclasses that are imported only when the command is given."""
 
 COMMANDS: dict[str, Callable] = {
@@ -448,6 +471,7 @@ COMMANDS: dict[str, Callable] = {
         specialise,
         paraphrases,
         modular,
+        serve,
         compare,
     )
 }

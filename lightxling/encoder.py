@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from lightxling import bundle as bundles
 from lightxling.adapters import with_adapters
@@ -136,6 +136,16 @@ class Encoder:
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
+        return self.encode_counted(sentences, batch_size, normalize, show_progress)[0]
+
+    def encode_counted(
+        self,
+        sentences: Sequence[str],
+        batch_size: int = 256,
+        normalize: bool = True,
+        show_progress: bool = False,
+    ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
+        """`encode` of a list, and how many tokens were read of each sentence."""
         sentences = list(sentences)
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
@@ -145,14 +155,16 @@ class Encoder:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} should be at least 1")
         vectors = np.zeros((len(sentences), self.dimension), np.float32)
+        counts = np.zeros(len(sentences), np.int64)
         with _progress(len(sentences) if show_progress else 0) as (advance, say):
             for start in range(0, len(sentences), SLAB):
                 ids, offsets, words = self._tokenize(sentences[start : start + SLAB])
                 part = vectors[start : start + SLAB]
+                counts[start : start + SLAB] = np.diff(offsets)
                 for rows, found in self._run(ids, offsets, batch_size, say, words):
                     part[rows] = found
                     advance(len(rows))
-        return unit(vectors) if normalize else vectors
+        return unit(vectors) if normalize else vectors, counts
 
     def similarity(
         self, a: Real[np.ndarray, "*A D"], b: Real[np.ndarray, "*B D"]
@@ -180,7 +192,7 @@ class Encoder:
                 warnings.warn(
                     f"a sentence is longer than {self.max_length} tokens and was cut off; "
                     "Encoder.truncated counts them",
-                    stacklevel=3,
+                    stacklevel=4,  # the caller of `encode`
                 )
         words = None
         if lexicon is not None:

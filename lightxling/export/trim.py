@@ -122,7 +122,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
     if "projection" in bundle.params:
         projection = array(bundle.params, "projection") @ projection
     params = {name: bundle.params[name] for name in bundle.params if name != "projection.scales"}
-    return dataclasses.replace(bundle, params={**params, "projection": projection})
+    return dataclasses.replace(bundle, params={**params, "projection": projection}, leading=True)
 
 
 def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
