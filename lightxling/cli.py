@@ -438,6 +438,26 @@ def compare(
         print(table)
 
 
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+) -> None:
+    """Write a run, or several side by side, as one page: data, curves, scores, sentences.
+
+    Example: lightxling report runs/mine -o report.html
+
+    Args:
+      runs: run directories.
+      output: a file that any browser opens, without a network.
+    """
+    from lightxling.encoder import keep_compiled
+    from lightxling.report import report as run
+
+    keep_compiled()
+    run(runs, output, note)
+    note(str(output))
+
+
 def parse(function: Callable, args: list[str], *, name: str, help: Callable, markers=()):
     """Calls `function` with typed flags; the help text is that of the command."""
     return tyro.cli(
@@ -473,6 +493,7 @@ COMMANDS: dict[str, Callable] = {
         modular,
         serve,
         compare,
+        report,
     )
 }
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from lightxling.config import UserError
 from lightxling.evaluate.run import load_results, mean_scores
 from lightxling.files import parse_json
+from lightxling.train.progress import read_metrics
 
 Format = Literal["table", "markdown", "csv"]
 Values = dict[str, int | float]
@@ -34,8 +35,12 @@ class Run:
     """Column to number; columns in the order in which they are shown."""
 
 
-def read_run(path: Path) -> Run:
-    """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty."""
+def read_run(path: Path, *, units: bool = True) -> Run:
+    """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty.
+
+    Args:
+      units: the scores of single languages too, not only their means.
+    """
     try:
         config = parse_json((path / "config.json").read_bytes())
     except OSError:
@@ -48,7 +53,7 @@ def read_run(path: Path) -> Run:
     if not isinstance(config, dict):
         raise UserError(f"{path}/config.json is damaged; copy or train the run again")
     try:
-        values = {**_size(path, config), **_cost(path), **_scores(path)}
+        values = {**_size(path, config), **_cost(path), **_scores(path, units)}
         numbers = {name: float(value) for name, value in values.items()}
         return Run(path.absolute().name, _without_seed(path, config), numbers)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -58,7 +63,7 @@ def read_run(path: Path) -> Run:
         ) from None
 
 
-def compare(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, Any]]]:
+def compare(paths: Sequence[Path], *, units: bool = True) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the table, in the order of the runs.
 
     A row has `run` (the names of its runs), `runs` (how many) and, per column, (mean, sample
@@ -67,7 +72,7 @@ def compare(paths: Sequence[Path]) -> tuple[list[str], list[dict[str, Any]]]:
     """
     groups: dict[str, list[Run]] = {}
     for path in paths:
-        run = read_run(path)
+        run = read_run(path, units=units)
         groups.setdefault(run.group, []).append(run)
     columns = list(dict.fromkeys(c for runs in groups.values() for r in runs for c in r.values))
     rows = []
@@ -87,7 +92,7 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str 
         return _csv(columns, rows)
     # runs stand side by side: there are more scores than runs
     names = [f"{row['run']} ({row['runs']})" if row["runs"] > 1 else row["run"] for row in rows]
-    lines = [[column, *(_cell(column, row[column]) for row in rows)] for column in columns]
+    lines = [[column, *(as_text(column, row[column]) for row in rows)] for column in columns]
     if form == "markdown":
         lines = [["", *names], ["---", *["---:"] * len(rows)], *lines]
         return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
@@ -131,17 +136,8 @@ def _exported_parameters(path: Path) -> Values:
 
 def _cost(path: Path) -> Values:
     """Pairs trained on, time and memory, from metrics.jsonl."""
-    records = []
-    try:
-        lines = (path / "metrics.jsonl").read_bytes().splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        try:
-            records.append(parse_json(line))
-        except ValueError:
-            continue  # half a line of a run that was killed
-    records = [r for r in records if isinstance(r, dict) and r.get("pairs_per_second")]
+    records, _ = read_metrics(path / "metrics.jsonl")
+    records = [r for r in records if r.get("pairs_per_second", 0) > 0 and r.get("pairs", -1) >= 0]
     if not records:
         return {}
     seconds, before = 0.0, 0
@@ -158,13 +154,13 @@ def _cost(path: Path) -> Values:
     ]
     if memory:
         values["peak memory"] = max(memory)
-    dev = [record["dev_p@1"] for record in records if record.get("dev_p@1") is not None]
+    dev = [r["dev_p@1"] for r in records if not math.isnan(r.get("dev_p@1", math.nan))]
     if dev:
         values["best dev P@1"] = max(dev)
     return values
 
 
-def _scores(path: Path) -> Values:
+def _scores(path: Path, with_units: bool) -> Values:
     """Mean of every score of every benchmark; the scores of single units follow."""
     values: Values = {}
     single: Values = {}
@@ -175,7 +171,7 @@ def _scores(path: Path) -> Values:
         name = file.name.removesuffix(".json")
         units = results["results"]
         values |= {f"{name} {score}": mean for score, mean in mean_scores(results).items()}
-        if len(units) > 1:
+        if with_units and len(units) > 1:
             for unit, result in units.items():
                 single |= {f"{name} {unit} {k}": v for k, v in result["scores"].items()}
     return {**values, **single}
@@ -194,7 +190,8 @@ def _without_seed(path: Path, config: dict[str, Any]) -> str:
     return json.dumps([settings, config.get("store", {}).get("tokenizer")], sort_keys=True)
 
 
-def _cell(column: str, value: tuple[float, float | None] | None) -> str:
+def as_text(column: str, value: tuple[float, float | None] | None) -> str:
+    """A number of the table as text."""
     if value is None:
         return ""
     mean, spread = value

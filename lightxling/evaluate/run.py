@@ -165,14 +165,18 @@ def unit_key(fingerprint: str, unit: Unit, settings: dict[str, Any]) -> str:
 
 
 def load_results(path: Path) -> Results:
-    """What an evaluation file holds; nothing when it is missing or damaged."""
+    """What an evaluation file holds; nothing of what is missing or damaged."""
     try:
         whole = parse_json(path.read_bytes())
         units = whole["results"].items()
-        scored = {name: unit for name, unit in units if isinstance(unit["scores"], dict)}
+        scored = {name: unit for name, unit in units if _are_numbers(unit["scores"])}
         return {**whole, "results": scored}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"results": {}}
+
+
+def _are_numbers(scores: Any) -> bool:
+    return isinstance(scores, dict) and all(type(v) in (int, float) for v in scores.values())
 
 
 def save_results(path: Path, results: Results) -> None:

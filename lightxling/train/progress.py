@@ -41,6 +41,31 @@ def forget_after(path: Path, step: int) -> None:
         temporary.write_bytes(b"".join(kept))
 
 
+def read_metrics(path: Path) -> tuple[list[dict[str, int | float]], int]:
+    """The records of a metrics.jsonl in the order of their steps, and how many lines are damaged.
+
+    A killed run leaves half a line. Of a record, what is a number is kept; what was not finite
+    (null) becomes NaN. A missing file has no records.
+    """
+    records, damaged = [], 0
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            record = parse_json(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            damaged += bool(line.strip())
+            continue
+        records.append(
+            {
+                key: math.nan if value is None else value
+                for key, value in record.items()
+                if value is None or type(value) in (int, float)
+            }
+        )
+    return sorted(records, key=lambda record: record["step"]), damaged
+
+
 class Progress:
     """Writes one object per logged step, and keeps the live line of a terminal.
 

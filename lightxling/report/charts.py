@@ -1,0 +1,447 @@
+"""Curves, similarity matrices and maps of sentences as inline SVG with a text and a table.
+
+Drawn on a canvas of 400 units, so that text is readable on a phone; style.css has the colours.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, Real
+
+from lightxling.report.markup import Markup, h, join
+
+WIDTH, HEIGHT = 400, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 194
+"""Edges of the area in which curves are drawn."""
+LABELS = 36
+"""Room for the names at the ends of curves."""
+STYLES, DASHES = 6, 4
+"""Colours, and then dash patterns, of style.css."""
+POINTS = 300
+"""Points drawn of a curve; a screen has hardly more columns."""
+LOGARITHMIC = 20
+"""Largest over smallest value from which a scale is logarithmic."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Maps low..high to the places start..end."""
+
+    low: int | float
+    high: int | float
+    start: int | float
+    end: int | float
+    log: bool = False
+    step: float = 0.0
+    """Between ticks; 0: chosen."""
+
+    def __call__(self, value: int | float) -> float:
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round numbers within the scale, about as many as asked for."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            found = [m * 10.0**k for k in decades for m in (1, 2, 5)]
+            found = [value for value in found if self.low <= value <= self.high]
+            return found[:: max(1, round(len(found) / about))]
+        step = self.step or round_step(self.high - self.low, about)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def round_step(span: float, about: int) -> float:
+    """1, 2 or 5 times a power of ten, of which about so many fit into the span."""
+    rough = span / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+
+
+def scale_for(
+    values: Real[np.ndarray, " N"], start: int | float, end: int | float, *, zero: bool = False
+) -> Scale:
+    """A scale that has room for finite values, and ends at round numbers or is logarithmic.
+
+    Args:
+      zero: let it begin at 0.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    if not zero and low > 0 and high / low >= LOGARITHMIC:
+        return Scale(low / 1.05, high * 1.05, start, end, log=True)
+    if zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    if high - low <= 1e-9 * max(abs(high), abs(low)):  # one value only
+        low, high = low - (abs(low) or 1) / 10, high + (abs(high) or 1) / 10
+    step = round_step(high - low, 5)
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return Scale(low, high, start, end, step=step)
+
+
+def thin(values: Real[np.ndarray, " N"], limit: int = POINTS) -> Int[np.ndarray, " M"]:
+    """Positions of a long curve that are drawn: the first, the last, and of every stretch the
+    lowest, the highest and, where there are any, one that is not finite."""
+    count = len(values)
+    if count <= limit:
+        return np.arange(count)
+    kept = {0, count - 1}
+    for stretch in np.array_split(np.arange(count), max(limit // 2, 1)):
+        part = values[stretch]
+        finite = np.isfinite(part)
+        if finite.any():
+            kept |= {
+                int(stretch[np.argmin(np.where(finite, part, np.inf))]),
+                int(stretch[np.argmax(np.where(finite, part, -np.inf))]),
+            }
+        if not finite.all():
+            kept.add(int(stretch[np.argmin(finite)]))
+    return np.array(sorted(kept))
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A curve: x ascending, y with NaN where there is a gap."""
+
+    name: str
+    label: str
+    """Short, for the end of the curve."""
+    x: Real[np.ndarray, " N"]
+    y: Real[np.ndarray, " N"]
+    style: int = 0
+    faint: bool = False
+    """In the background: thin, grey and without a name."""
+
+    def finite(self) -> tuple[Real[np.ndarray, " M"], Real[np.ndarray, " M"]]:
+        keep = np.isfinite(self.y)
+        return self.x[keep], self.y[keep]
+
+
+def style_classes(style: int) -> str:
+    """Colour and dash pattern of the n-th curve; 24 differ."""
+    return f"s{style % STYLES} d{style // STYLES % DASHES}"
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    name: str,
+    x_label: str,
+    form: Callable[[float], str],
+    x_form: Callable[[float], str],
+    zero: bool = False,
+    dots: bool = False,
+) -> Markup:
+    """A figure of curves over one x axis, with its main numbers as a table.
+
+    Args:
+      name: of the figure within the page, for ids.
+      form: a value as text.
+      x_form: a place on the x axis as text.
+      zero: let the y axis begin at 0.
+      dots: mark every point; for few measurements.
+    """
+    series = [one for one in series if len(one.finite()[0])]
+    if not series:
+        return h("p", f"{title}: nothing was logged.", class_="missing")
+    named = [one for one in series if not one.faint]
+    right = RIGHT - (LABELS if len(series) > 1 else 0)
+    xs, ys = (np.concatenate([one.finite()[i] for one in series]) for i in (0, 1))
+    across = Scale(0, max(float(xs.max()), 1), LEFT, right)
+    up = scale_for(ys, BOTTOM, TOP, zero=zero)
+    marks = [_axes(across, up, x_label)]
+    marks += [_curve(one, across, up, form, x_form, dots) for one in series if one.faint]
+    marks += [_curve(one, across, up, form, x_form, dots) for one in named]
+    if len(series) > 1:
+        ends = [up(one.finite()[1][-1]) for one in named]
+        for one, place in zip(named, spread(ends, 11, TOP, BOTTOM), strict=True):
+            classes = f"end {style_classes(one.style)}"
+            marks.append(h("text", one.label, x=right + 5, y=_n(place + 4), class_=classes))
+    rows = [(one.name, _summary(one, form, x_form)) for one in series]
+    told = "; ".join(
+        f"{one} from {cells[0]} to {cells[3]}, lowest {cells[1]}, highest {cells[2]}"
+        for one, cells in rows[:12]
+    )
+    scale = ", logarithmic scale" if up.log else ""
+    table = _numbers(
+        f"{title}: main numbers, each with {x_label}",
+        ["", "first", "lowest", "highest", "last"],
+        rows,
+    )
+    return h(
+        "figure",
+        h("figcaption", title + scale),
+        _svg(name, f"{title}{scale}", f"Curves over {x_label}. {told}.", HEIGHT, marks),
+        table,
+    )
+
+
+def spread(
+    places: Sequence[int | float], gap: int | float, low: int | float, high: int | float
+) -> list[float]:
+    """Moves places apart to at least `gap`, keeping their order, within low..high as far as it
+    goes."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    moved = [0.0] * len(places)
+    below = float(low - gap)
+    for i in order:
+        moved[i] = below = max(float(places[i]), below + gap)
+    above = float(high + gap)
+    for i in reversed(order):
+        moved[i] = above = min(moved[i], above - gap)
+    return moved
+
+
+def matrix_chart(
+    cosines: Float[np.ndarray, "N N"], *, title: str, name: str, languages: tuple[str, str]
+) -> Markup:
+    """Cosine of every sentence (rows) with every translation (columns), as shades.
+
+    The diagonal has frames: there the pairs are. Every row's nearest column has a dot if it is the
+    pair, a cross if not.
+    """
+    count = len(cosines)
+    edge, top = 24, 38
+    cell = (RIGHT - edge) / count
+    low, high = float(cosines.min()), float(cosines.max())
+    shade = Scale(low, high if high > low else low + 1, 0.0, 1.0)
+    nearest = np.argmax(cosines, axis=1)
+    right = int(np.sum(nearest == np.arange(count)))
+    marks = [h("text", f"rows {languages[0]}, columns {languages[1]}", x=edge, y=12)]
+    for i in range(count):
+        x, y = edge + i * cell, top + i * cell
+        middle = cell / 2
+        marks.append(h("text", i + 1, x=_n(x + middle), y=top - 5, class_="mid small"))
+        marks.append(h("text", i + 1, x=edge - 5, y=_n(y + middle + 4), class_="right small"))
+        for j in range(count):
+            tip = f"{i + 1} {languages[0]}, {j + 1} {languages[1]}: cosine {cosines[i, j]:.2f}"
+            marks.append(
+                h(
+                    "rect",
+                    h("title", tip),
+                    x=_n(edge + j * cell),
+                    y=_n(y),
+                    width=_n(cell),
+                    height=_n(cell),
+                    class_="shade",
+                    fill_opacity=f"{shade(float(cosines[i, j])):.2f}",
+                )
+            )
+    for i, j in enumerate(nearest.tolist()):
+        x, y, size = edge + j * cell + cell / 2, top + i * cell + cell / 2, cell / 5
+        if i == j:
+            marks.append(h("circle", cx=_n(x), cy=_n(y), r=_n(size), class_="mark"))
+        else:
+            cross = f"M{_n(x - size)} {_n(y - size)}l{_n(2 * size)} {_n(2 * size)}"
+            cross += f"m0 {_n(-2 * size)}l{_n(-2 * size)} {_n(2 * size)}"
+            marks.append(h("path", d=cross, class_="cross"))
+        frame = {"x": _n(edge + i * cell + 1), "y": _n(top + i * cell + 1)}
+        frame |= {"width": _n(cell - 2), "height": _n(cell - 2)}
+        marks.append(h("rect", **frame, class_="frame"))
+    bottom = top + count * cell
+    marks += [
+        h("text", f"{low:.2f}", x=edge, y=_n(bottom + 20)),
+        h("text", f"cosine {high:.2f}", x=RIGHT, y=_n(bottom + 20), class_="right"),
+    ]
+    for step in range(12):
+        box = {"x": _n(edge + 34 + step * 20), "y": _n(bottom + 10), "width": 20, "height": 11}
+        marks.append(h("rect", **box, class_="shade", fill_opacity=f"{step / 11:.2f}"))
+    told = (
+        f"Cosines of {count} {languages[0]} sentences with their {count} {languages[1]} "
+        f"translations, from {low:.2f} to {high:.2f}; darker is nearer in the light scheme and "
+        f"brighter in the dark one. The nearest is the translation in {right} of {count} rows."
+    )
+    return h(
+        "figure",
+        h("figcaption", f"{title}: nearest is right in {right} of {count} rows"),
+        _svg(name, title, told, math.ceil(bottom + 28), marks),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Two translations on a map."""
+
+    label: str
+    languages: tuple[str, str]
+    texts: tuple[str, str]
+
+
+def map_chart(
+    points: Real[np.ndarray, "N 2 2"], pairs: Sequence[Placed], *, title: str, name: str, note: str
+) -> Markup:
+    """Sentences as dots, their translations as squares, and a line between; [pair, side, x or y].
+
+    Args:
+      note: what the two directions are.
+    """
+    flat = points.reshape(-1, 2)
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    span = float(max((high - low).max(), 1e-9))  # the same scale in both directions
+    middle = (low + high) / 2
+    across = Scale(float(middle[0]) - span / 2, float(middle[0]) + span / 2, 24, WIDTH - 24)
+    up = Scale(float(middle[1]) - span / 2, float(middle[1]) + span / 2, WIDTH - 24, 24)
+    places = np.array([[across(x), up(y)] for x, y in flat.tolist()]).reshape(points.shape)
+    marks, taken = [], [tuple(place) for place in places.reshape(-1, 2).tolist()]
+    lines, lengths = [], np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
+    for (one, other), pair in zip(places.tolist(), pairs, strict=True):
+        tip = " | ".join(f"{a}: {b}" for a, b in zip(pair.languages, pair.texts, strict=True))
+        line = f"M{_n(one[0])} {_n(one[1])}L{_n(other[0])} {_n(other[1])}"
+        lines.append(h("path", d=line, class_="tie"))
+        square = {"x": _n(other[0] - 4), "y": _n(other[1] - 4), "width": 8, "height": 8}
+        x, y = _free_place(one, 3.2 * len(pair.label), taken)
+        taken += [(x, y), (x - 3 * len(pair.label), y), (x + 3 * len(pair.label), y)]
+        marks.append(
+            h(
+                "g",
+                h("title", f"{pair.label}. {tip}"),
+                h("circle", cx=_n(one[0]), cy=_n(one[1]), r=4.5, class_="dot"),
+                h("rect", **square, class_="square"),
+                h("text", pair.label, x=_n(x), y=_n(y + 4), class_="mid label"),
+            )
+        )
+    told = (
+        f"{len(pairs)} sentences as dots, each joined by a line to its translation, a square. "
+        f"The lines are {lengths.mean():.2f} long on average, the map is {span:.2f} wide. {note}."
+    )
+    return h(
+        "figure",
+        h("figcaption", title),
+        _svg(name, title, told, WIDTH, [*lines, *marks]),
+        h("p", f"{note}.", class_="note"),
+    )
+
+
+def spark(y: Real[np.ndarray, " N"], low: float, high: float) -> Markup:
+    """A curve the size of a word, for a table that has its numbers: hidden from screen readers."""
+    keep = np.flatnonzero(np.isfinite(y))
+    if len(keep) < 2:
+        return join()
+    scale = Scale(low, high if high > low else low + 1, 20, 2)
+    step = 86 / (len(y) - 1)
+    d = "L".join(f"{_n(2 + i * step)} {_n(scale(float(y[i])))}" for i in keep[thin(y[keep], 80)])
+    return h(
+        "svg",
+        h("path", d="M" + d, class_="line s0 d0"),
+        viewBox="0 0 90 22",
+        class_="spark",
+        aria_hidden="true",
+        focusable="false",
+    )
+
+
+def _free_place(
+    point: Sequence[float], half: float, taken: Sequence[tuple[float, float]]
+) -> tuple[float, float]:
+    """Middle of a label of half such a width, beside a point and far from everything else."""
+    across, up = half + 7, 12
+    spots = [(point[0] + a * across, point[1] + b * up) for a, b in _AROUND]
+    spots = [s for s in spots if half < s[0] < WIDTH - half and 6 < s[1] < WIDTH - 6] or spots
+    others = [place for place in taken if math.dist(place, point) > 1e-9]
+
+    def room(spot: tuple[float, float]) -> float:
+        ends = [(spot[0] + shift, spot[1]) for shift in (-half, 0, half)]
+        return min((math.dist(end, place) for end in ends for place in others), default=0)
+
+    return max(spots, key=room)
+
+
+_AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
+
+
+def _axes(across: Scale, up: Scale, x_label: str) -> list[Markup]:
+    marks = []
+    for value in up.ticks():
+        y = _n(up(value))
+        marks.append(h("path", d=f"M{LEFT} {y}H{_n(across.end)}", class_="grid"))
+        marks.append(h("text", short(value), x=LEFT - 6, y=_n(up(value) + 4), class_="right y"))
+    for value in across.ticks(4):
+        x = _n(across(value))
+        marks.append(h("path", d=f"M{x} {BOTTOM}v4", class_="axis"))
+        marks.append(h("text", short(value), x=x, y=BOTTOM + 16, class_="mid x"))
+    marks.append(h("path", d=f"M{LEFT} {BOTTOM}H{_n(across.end)}", class_="axis"))
+    marks.append(h("text", x_label, x=_n((LEFT + across.end) / 2), y=HEIGHT - 4, class_="mid"))
+    return marks
+
+
+def _curve(
+    one: Series,
+    across: Scale,
+    up: Scale,
+    form: Callable[[float], str],
+    x_form: Callable[[float], str],
+    dots: bool,
+) -> list[Markup]:
+    keep = thin(one.y)
+    x, y = one.x[keep], one.y[keep]
+    classes = "faint" if one.faint else style_classes(one.style)
+    marks, d, alone = [], "", []
+    for part in np.split(np.arange(len(y)), np.flatnonzero(~np.isfinite(y))):
+        part = part[np.isfinite(y[part])]
+        places = [(_n(across(float(x[i]))), _n(up(float(y[i])))) for i in part]
+        if len(places) == 1:
+            alone.append(part[0])
+        elif places:
+            d += "M" + "L".join(f"{a} {b}" for a, b in places)
+    if d:
+        marks.append(h("path", d=d, class_=f"line {classes}"))
+    marked = np.flatnonzero(np.isfinite(y)) if dots and not one.faint and len(y) <= 60 else alone
+    for i in marked:
+        tip = f"{one.name}, {x_form(float(x[i]))}: {form(float(y[i]))}"
+        place = {"cx": _n(across(float(x[i]))), "cy": _n(up(float(y[i])))}
+        marks.append(h("circle", h("title", tip), **place, r=2.6, class_=f"point {classes}"))
+    return marks
+
+
+def _summary(
+    one: Series, form: Callable[[float], str], x_form: Callable[[float], str]
+) -> list[str]:
+    """First, lowest, highest and last value, each with its place."""
+    x, y = one.finite()
+    return [
+        f"{form(float(y[i]))} ({x_form(float(x[i]))})"
+        for i in (0, int(np.argmin(y)), int(np.argmax(y)), len(y) - 1)
+    ]
+
+
+def _numbers(
+    caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
+) -> Markup:
+    cells = [
+        h("tr", h("th", name, scope="row"), [h("td", value, class_="n") for value in values])
+        for name, values in rows
+    ]
+    top = [h("th", name, scope="col") if name else h("td") for name in head]
+    table = h("table", h("caption", caption), h("thead", h("tr", top)), h("tbody", cells))
+    wrapped = h("div", table, class_="wide", role="region", aria_label=caption, tabindex=0)
+    return h("details", h("summary", "Numbers"), wrapped, class_="numbers")
+
+
+def _svg(name: str, title: str, told: str, height: int, marks: object) -> Markup:
+    return h(
+        "svg",
+        h("title", title, id=f"{name}-title"),
+        h("desc", told, id=f"{name}-desc"),
+        marks,
+        viewBox=f"0 0 {WIDTH} {height}",
+        role="img",
+        aria_labelledby=f"{name}-title {name}-desc",
+    )
+
+
+def short(value: int | float) -> str:
+    """A tick: 0, 0.05, 250, 12.5k, 3M."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            size = 1e3 if letter == "k" else limit
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _n(value: int | float) -> str:
+    """A place, to a twentieth of a unit."""
+    return f"{value:.1f}".removesuffix(".0")

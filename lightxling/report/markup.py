@@ -1,0 +1,50 @@
+"""HTML and SVG from nested calls, in which every text is escaped unless it is markup already."""
+
+import html
+import re
+from collections.abc import Iterable
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+class Markup(str):
+    """Finished HTML: not escaped again."""
+
+
+def escape(text: object) -> Markup:
+    """Text as HTML, in elements and in quoted attributes; what no page may hold becomes U+FFFD."""
+    if isinstance(text, Markup):
+        return text
+    return Markup(html.escape(_UNPRINTABLE.sub("\ufffd", str(text))))
+
+
+def h(name: str, /, *children: object, **attributes: object) -> Markup:
+    """An element: `h("td", "a < b", class_="n")`.
+
+    Children are texts, numbers, markup, None (nothing), or lists of these. In the names of
+    attributes an underscore stands for a hyphen and one at the end for nothing; None and False
+    leave an attribute out.
+    """
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape("" if value is True else value)}"'
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if name in ("br", "wbr"):
+        return Markup(f"<{name}/>")
+    return Markup(f"<{name}{given}>{join(*children)}</{name}>")
+
+
+def join(*children: object) -> Markup:
+    """Children of an element without the element."""
+    return Markup("".join(_parts(children)))
+
+
+def _parts(children: Iterable[object]) -> Iterable[str]:
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, Iterable) and not isinstance(child, str):
+            yield from _parts(child)
+        else:
+            yield escape(child)

@@ -1,0 +1,151 @@
+"""Sections of scores, of one run and side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightxling.evaluate import compare
+from lightxling.evaluate.run import DESCRIPTIONS, DETAILS, Results, mean_scores
+from lightxling.evaluate.tasks import POOLED, TASKS
+from lightxling.report import pieces
+from lightxling.report.markup import Markup, h, join
+from lightxling.report.pieces import Shown
+
+NAMES = {"accuracy": "P@1", "error": "error", "forward": "P@1 there", "backward": "P@1 back"}
+"""Of scores of the tasks that look for translations."""
+
+
+def _score_name(results: Results, score: str) -> str:
+    looks = any("forward" in unit["scores"] for unit in results["results"].values())
+    return (NAMES.get(score) if looks else None) or score.replace("_", " ")
+
+
+def all_of(one: Shown, level: int) -> Markup:
+    if not one.run.results:
+        return h(
+            "p",
+            "Nothing is in the folder evaluation yet: ",
+            h("code", f"lightxling evaluate {one.run.path} --task retrieval --data FILE"),
+            class_="missing",
+        )
+    return join([_benchmark(results, level) for results in one.run.results])
+
+
+def _benchmark(results: Results, level: int) -> Markup:
+    """A table: languages, scores (with their deviation beside them), candidates."""
+    units = results["results"]
+    known = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
+    scores = [n for n in known if n not in DETAILS and not (n.endswith("_sd") and n[:-3] in known)]
+    about = [n for n in DESCRIPTIONS if any(n in unit for unit in units.values())]
+    first = _headline(results, scores)
+    rows = []
+    for name, unit in units.items():
+        cells: list[Any] = [_score(unit["scores"], score, score == first) for score in scores]
+        cells += [_described(unit.get(key)) for key in about]
+        rows.append((name, cells))
+    if len(units) > 1:
+        mean = mean_scores(results)
+        kept = {k: v for k, v in mean.items() if not k.endswith("_sd")}
+        cells = [_score(kept, score, score == first) for score in scores] + [""] * len(about)
+        rows.append((f"mean of {len(units.keys() - {POOLED})}", cells))
+    head = ["", *(_score_name(results, score) for score in scores), *about]
+    caption = f"{_benchmark_name(results)}, in per cent"
+    table = pieces.table(caption, head, rows, mean=len(units) > 1, strong=1 + scores.index(first))
+    return join(
+        h(f"h{level}", f"{results['task']}: {results['dataset']}"),
+        pieces.fold(table, f"The {len(units)} languages", len(units)),
+    )
+
+
+def _benchmark_name(results: Results) -> str:
+    settings = results["settings"] if isinstance(results["settings"], dict) else {}
+    told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in settings.items() if v)
+    return f"{results['task']} on {results['dataset']}" + (f" ({told})" if told else "")
+
+
+def _headline(results: Results, scores: Sequence[str]) -> str:
+    task = TASKS.get(results["task"])
+    return task.headline if task and task.headline in scores else scores[0]
+
+
+def _score(scores: Mapping[str, int | float], name: str, is_first: bool) -> Markup | str:
+    if name not in scores:
+        return ""
+    deviation = f" ± {scores[f'{name}_sd']:.1f}" if f"{name}_sd" in scores else ""
+    text = f"{scores[name]:.1f}{deviation}"
+    return pieces.bar(scores[name], text) if is_first else text
+
+
+def _described(value: Any) -> str:
+    """A number of candidates, queries, pairs or documents."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_described(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " x ".join(_described(item) for item in value)
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def headlines(shown: Sequence[Shown]) -> Markup:
+    """The main score of every benchmark and language, runs side by side."""
+    found: dict[str, dict[int, Results]] = {}
+    for i, one in enumerate(shown):
+        for results in one.run.results:
+            found.setdefault(_benchmark_name(results), {})[i] = results
+    if not found:
+        return h("p", "No run has been evaluated yet.", class_="missing")
+    tables = []
+    for name, by_run in found.items():
+        some = next(iter(by_run.values()))
+        score = _headline(some, list(next(iter(some["results"].values()))["scores"]))
+        units = dict.fromkeys(unit for results in by_run.values() for unit in results["results"])
+        rows = []
+        for unit in units:
+            cells: list[Any] = []
+            told = []
+            for i in range(len(shown)):
+                result = by_run[i]["results"].get(unit, {}) if i in by_run else {}
+                cells.append(_score(result.get("scores", {}), score, True))
+                for key in DESCRIPTIONS:
+                    if key in result:
+                        told.append(f"{_described(result[key])} {key}")
+            rows.append((unit, [*cells, "; ".join(dict.fromkeys(told))]))
+        if len(units) > 1:
+            means = [mean_scores(by_run[i]) if i in by_run else {} for i in range(len(shown))]
+            cells = [pieces.bar(mean[score]) if score in mean else "" for mean in means]
+            rows.append(("mean", [*cells, ""]))
+        head = ["", *(f"{one.label} {one.run.name}" for one in shown), "among"]
+        caption = f"{name}: {_score_name(some, score)} in per cent"
+        table = pieces.table(caption, head, rows, mean=len(units) > 1)
+        tables.append(h("h3", f"{some['task']}: {some['dataset']}"))
+        tables.append(pieces.fold(table, f"The {len(units)} languages", len(units)))
+    return join(tables)
+
+
+def side_by_side(shown: Sequence[Shown]) -> Markup:
+    """The table of `lightxling compare`, without single languages; seeds are one column."""
+    paths = [one.run.path for one in shown]
+    columns, compared = compare.compare(paths, units=False)
+    groups: dict[str, list[Shown]] = {}
+    for one in shown:
+        groups.setdefault(compare.read_run(one.run.path, units=False).group, []).append(one)
+    head = [""]
+    for members in groups.values():
+        letters = ", ".join(f"{one.label} {one.run.name}" for one in members)
+        more = f" ({len(members)} seeds, mean ± standard deviation)" if len(members) > 1 else ""
+        head.append(letters + more)
+    dev = [n for one in shown for n in one.run.dev_candidates.values()]
+    rows = []
+    for column in columns:
+        if column.endswith(DETAILS):
+            continue
+        name = column.replace("_", " ")
+        if column == "best dev P@1" and dev:
+            name = f"{column} (among {pieces.bounds(dev)})"
+        for one in shown:
+            for results in one.run.results:
+                counts = [unit.get("candidates") for unit in results["results"].values()]
+                counts = [count for count in counts if isinstance(count, int)]
+                if counts and column == f"{results['task']}.{results['dataset']} accuracy":
+                    name = f"{column}: P@1 (among {pieces.bounds(counts)})"
+        rows.append((name, [compare.as_text(column, row[column]) for row in compared]))
+    caption = "Cost, and mean scores in per cent; candidates of P@1 in brackets"
+    return pieces.table(caption, head, rows)
