@@ -5,18 +5,19 @@ Parameters are a flat dict of numpy arrays under dotted names (`blocks.0.qkv.ker
 number format of the file. An int8 array has its scales beside it, in `NAME.scales`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lightxling import __version__
-from lightxling.config import Config, ModelConfig, UserError, from_dict, validate
+from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict, validate
 from lightxling.files import parse_json
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
@@ -29,9 +30,13 @@ _LARGEST = {
     "max_length": 1 << 20,
     "ngrams": 1 << 28,
 }
+_MOST_ADAPTERS, _LARGEST_RANK = 1000, 1 << 20
 
 TABLES = ("words", "ngrams", "positions")
 """Parameters of which single rows are looked up."""
+
+FREE = ("dropout", "init", "identical_layers", "compute_dtype")
+"""Settings of the model that are no part of the function that was learnt."""
 
 Params = dict[str, np.ndarray]
 
@@ -47,6 +52,8 @@ class Bundle:
       tokenizer: the bytes of a sentencepiece model.
       languages: codes that the encoder was trained on.
       scores: what was measured, under any names; ends up in model cards.
+      leading: whether the first numbers of a vector may stand alone, because it was trained so
+        (objectives.ese) or they are principal components.
     """
 
     config: ModelConfig
@@ -54,6 +61,7 @@ class Bundle:
     tokenizer: bytes
     languages: tuple[str, ...] = ()
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    leading: bool = False
 
     @property
     def vocab_size(self) -> int:
@@ -77,9 +85,10 @@ class Bundle:
 
     def fingerprint(self) -> str:
         """sha256 of everything that a vector depends on."""
-        digest = hashlib.sha256(
-            json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode()
-        )
+        settings = dataclasses.asdict(self.config)
+        if not self.config.adapters:
+            del settings["adapters"]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
         for name in sorted(self.params):
             array = self.params[name]
@@ -115,6 +124,19 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
         linear(f"blocks.{i}.up", width, feedforward)
         linear(f"blocks.{i}.down", feedforward, width)
         norm(f"blocks.{i}.output_norm")
+    for adapter in config.adapters:
+        for i in range(config.layers):
+            part = f"adapters.{adapter.name}.blocks.{i}"
+            if adapter.kind == "parallel":
+                narrow = width // adapter.reduction
+                linear(f"{part}.down", width, narrow)
+                linear(f"{part}.up", narrow, width)
+                continue
+            for target in adapter.targets:
+                fan_in = feedforward if target == "down" else width
+                fan_out = feedforward if target == "up" else width
+                expected[f"{part}.{target}.a"] = (fan_in, adapter.rank)
+                expected[f"{part}.{target}.b"] = (adapter.rank, fan_out)
     if dimension != width:
         expected["projection"] = (width, dimension)
     return expected
@@ -291,6 +313,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
         params,
         _read_tokenizer(path / TOKENIZER),
         run.languages,
+        leading=run.config.objectives.ese.weight > 0,
     )
 
 
@@ -307,6 +330,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
     for field, largest in _LARGEST.items():
         if getattr(config, field) > largest:
             raise UserError(f"model.{field}={getattr(config, field)} should be at most {largest}")
+    _check_sizes(config.adapters)
     vocab_size, dimension = description.get("vocab_size"), description.get("dimension")
     for name, value in {"vocab_size": vocab_size, "dimension": dimension}.items():
         if type(value) is not int or value < 1:
@@ -318,7 +342,15 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _read_tokenizer(path / TOKENIZER),
         _languages(description),
         description.get("scores") or {},
+        description.get("leading") is True,
     )
+
+
+def _check_sizes(adapters: Sequence[AdapterConfig]) -> None:
+    if len(adapters) > _MOST_ADAPTERS or any(a.rank > _LARGEST_RANK for a in adapters):
+        raise UserError(
+            f"model.adapters should be at most {_MOST_ADAPTERS}, of rank {_LARGEST_RANK} or less"
+        )
 
 
 def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
@@ -338,12 +370,29 @@ def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
       UserError: the file is missing, damaged, or holds other arrays.
     """
     import ml_dtypes  # noqa: F401, a part of jax: tells numpy what bfloat16 is
+
+    with _open(path) as file:
+        _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    with _open(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot read {path}: {reason}") from None

@@ -128,6 +128,7 @@ def evaluate(args: list[str]) -> None:
         settings: Annotated[Settings, Unprefixed] = Settings(),  # noqa: B008, it is frozen
         languages: tuple[str, ...] = (),
         checkpoint: str | None = None,
+        adapters: tuple[str, ...] | None = None,
         output: Path | None = None,
         again: bool = False,
         plot: bool = False,
@@ -135,11 +136,12 @@ def evaluate(args: list[str]) -> None:
         """Parsed by tyro.
 
         Args:
-          model: a run directory or an exported one.
+          model: a run directory, an exported one, or the folder of `lightxling modular`.
           task: one or several tasks.
           data: files, folders, or `en-fr=PATH`.
           languages: languages to score; by default those the encoder was trained on.
           checkpoint: of a run: best (the default), last or a step.
+          adapters: names and files of the adapters in use; by default all that the encoder has.
           output: folder for the results; by default MODEL/evaluation.
           again: compute even what is kept from before.
           plot: also draw pictures (needs the extra `plot`).
@@ -148,9 +150,17 @@ def evaluate(args: list[str]) -> None:
         from lightxling.evaluate.run import evaluate
 
         keep_compiled()
-        encoder = Encoder.load(model, checkpoint=checkpoint)
+        if (model / "modular.json").is_file():
+            from lightxling.modular import ModularEncoder
+
+            if checkpoint or adapters is not None:
+                raise UserError("--checkpoint and --adapters are for single runs; leave them out")
+            encode = encoder = ModularEncoder.load(model)
+        else:
+            encoder = Encoder.load(model, checkpoint=checkpoint, adapters=adapters)
+            encode = functools.partial(encoder.encode, normalize=False)
         evaluate(
-            functools.partial(encoder.encode, normalize=False),
+            encode,
             encoder.fingerprint,
             tasks=task,
             data=data,
@@ -309,6 +319,102 @@ def export(args: list[str]) -> None:
     print(parse(run, args, name="export", help=export, markers=(tyro.conf.PositionalRequiredArgs,)))
 
 
+def specialise(
+    model: Model,
+    text: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    language: str,
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    vocab_size: int = 0,
+) -> None:
+    """Give an encoder a tokenizer and embeddings for one language, to start a run from.
+
+    Example: lightxling specialise runs/many de.txt --language de -o runs/de/start
+
+    Args:
+      model: a run directory or an exported one.
+      text: files with a sentence a line (.gz too).
+      language: its code.
+      output: folder of the new export.
+      vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
+    """
+    from lightxling import bundle
+    from lightxling.specialise import read_sentences, specialise_to
+
+    if output.exists():
+        raise UserError(f"{output} exists; give another --output")
+    encoder = bundle.load(model)
+    specialise_to(encoder, read_sentences(text), language, vocab_size, output, note)
+    print(output)
+
+
+def paraphrases(
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional],
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("paraphrases"),
+    limit: int = 4,
+) -> None:
+    """Find paraphrases in parallel text: sentences that have a translation in common.
+
+    Example: lightxling paraphrases "en-de=data/tatoeba.en-de.tsv.gz" -o paraphrases
+
+    Args:
+      sources: parallel text, `en-de=PATH` each.
+      output: folder that receives paraphrases.de-de.tsv and so on.
+      limit: translations of one sentence that are paired with each other, at most.
+    """
+    from lightxling.corpus.paraphrases import write_paraphrases
+
+    if limit < 2:
+        raise UserError(f"--limit {limit} should be at least 2")
+    for languages, count in write_paraphrases(sources, output, limit=limit).items():
+        print(f"{count:>10,}  {output}/paraphrases.{'-'.join(languages)}.tsv")
+
+
+def modular(args: list[str]) -> None:
+    """Make a module for every language out of a multilingual encoder, in stages.
+
+    Example: lightxling modular runs/many --workdir runs/modular --sources "en-de=*.en-de.tsv.gz"
+    """
+    from lightxling.modular import Plan
+
+    def run(model: Model, workdir: Path, plan: Annotated[Plan, Unprefixed]) -> None:
+        """Parsed by tyro.
+
+        Args:
+          model: the multilingual encoder: a run directory or an exported one.
+          workdir: folder that receives the modules; what is there already is not made again.
+        """
+        from lightxling.encoder import keep_compiled
+        from lightxling.modular import build
+
+        keep_compiled()
+        build(model, workdir, plan)
+
+    parse(run, args, name="modular", help=modular)
+
+
+def serve(args: list[str]) -> None:
+    """Answer over HTTP, in the OpenAI embeddings format (needs the extra `serve`).
+
+    Example: lightxling serve runs/mine --port 8000
+    """
+    from lightxling import serve as serving
+
+    def run(
+        model: Model,
+        checkpoint: str | None = None,
+        settings: Annotated[serving.Settings, Unprefixed] = serving.Settings(),  # noqa: B008
+    ) -> None:
+        """Parsed by tyro.
+
+        Args:
+          model: a run directory or an exported one.
+          checkpoint: of a run: best (the default), last or a step.
+        """
+        serving.serve(model, settings, checkpoint=checkpoint, say=note)
+
+    parse(run, args, name="serve", help=serve)
+
+
 def compare(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     format: Literal["table", "markdown", "csv"] = "table",
@@ -368,7 +474,7 @@ def note(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-PARSE_THEMSELVES = (prepare, train, evaluate, mine, export)
+PARSE_THEMSELVES = (prepare, train, evaluate, mine, export, modular, serve)
 """Their flags are those of dataclasses that are imported only when the command is given."""
 
 COMMANDS: dict[str, Callable] = {
@@ -382,6 +488,10 @@ COMMANDS: dict[str, Callable] = {
         search,
         mine,
         export,
+        specialise,
+        paraphrases,
+        modular,
+        serve,
         compare,
         report,
     )

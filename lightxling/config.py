@@ -30,7 +30,7 @@ class CorpusConfig:
     sources: tuple[str, ...] = ()
     """`en-fr=PATH` each: a TSV (.gz too) or TMX file or a glob of them, a Moses stem (`corpus` for
     corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH` draws each of its pairs twice
-    an epoch."""
+    an epoch. For objectives.mlm alone, `fr=PATH` is text of one language, a sentence a line."""
     dev: tuple[str, ...] = ()
     """Development pairs, written as `sources`; empty: split off from the sources by content
     hash."""
@@ -77,6 +77,28 @@ class TokenizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """A small addition to a trained encoder that starts as nothing and can be switched off."""
+
+    name: str = ""
+    """Lower-case; also its place among the parameters: encoder.adapters.NAME."""
+    kind: Literal["parallel", "lora"] = "parallel"
+    """parallel: a bottleneck beside the feed-forward layer; lora: low-rank changes of single
+    projections, which can be merged into them."""
+    reduction: int = 2
+    """parallel: the bottleneck is the model's width divided by this."""
+    scale: float = 4.0
+    """parallel: its output is multiplied by this."""
+    rank: int = 16
+    """lora."""
+    alpha: float = 32.0
+    """lora: its output is multiplied by alpha / rank."""
+    targets: tuple[Literal["q", "k", "v", "out", "up", "down"], ...] = ("q", "v")
+    """lora: the projections that it changes, of the attention (q, k, v, out) and of the
+    feed-forward layer (up, down)."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The shared transformer encoder (recipes: ACL 2021) and its token head."""
 
@@ -107,6 +129,8 @@ class ModelConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the transformer's matrix products; sentence vectors, losses and norms are
     float32."""
+    adapters: tuple[AdapterConfig, ...] = ()
+    """Set in a recipe; the command line can change what stands there (model.adapters.0.rank)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +163,28 @@ class TokensConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MlmConfig:
+    """Masked language modelling, position by position (BERT): for one language's text, from which
+    the other objectives learn nothing. Its head is the token head."""
+
+    weight: float = 0.0
+    share: float = 0.15
+    """Of a sentence's pieces that are predicted: rounded, at least one."""
+    mask: float = 0.8
+    """Share of those that the encoder sees as <MASK>."""
+    random: float = 0.1
+    """Share of those that it sees as any other piece; the rest stay as they are."""
+    vocab_block: int = 8192
+    """Vocabulary rows per block of logits: bounds memory, changes nothing else. 0: all at once."""
+
+
+@dataclasses.dataclass(frozen=True)
 class AlignConfig:
     """Contrastive task: a sentence finds its translation among the batch."""
 
     weight: float = 2.0
+    directions: Literal["both", "forward"] = "both"
+    """forward: only the first side looks for its translation (half the loss)."""
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = 1.0
     margin: float = 0.0
@@ -198,6 +240,20 @@ class RegressionConfig:
     map stands between where the widths differ."""
 
     weight: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PivotConfig:
+    """One language of a pair comes to the other, whose vectors the frozen encoder
+    `teacher.source` gives (modular encoders). Only the former is encoded in training; the dev P@1
+    is between the two encoders."""
+
+    weight: float = 0.0
+    loss: Literal["contrastive", "cosine", "cosine-squared"] = "contrastive"
+    """contrastive: a sentence finds its pair among the batch, from a side drawn at random; cosine:
+    1 - cos of the pair; cosine-squared: its square."""
+    temperature: float = 0.05
+    """contrastive: of the cosines."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,10 +334,12 @@ class ObjectivesConfig:
     """The loss is the weighted sum; weight 0 leaves a term (and its head) out."""
 
     tokens: TokensConfig = TokensConfig()
+    mlm: MlmConfig = MlmConfig()
     align: AlignConfig = AlignConfig()
     similarity: SimilarityConfig = SimilarityConfig()
     soft: SoftConfig = SoftConfig()
     regression: RegressionConfig = RegressionConfig()
+    pivot: PivotConfig = PivotConfig()
     ese: EseConfig = EseConfig()
     ranking: RankingConfig = RankingConfig()
     quick_thought: QuickThoughtConfig = QuickThoughtConfig()
@@ -313,8 +371,9 @@ class TaskConfig:
     """Of the steps, relative to `train.share` of the main task and the shares of the others."""
     sources: tuple[str, ...] = ()
     """Written as `corpus.sources`. quick_thought takes running text with one language,
-    `en=books/*.txt`; inference takes `label<TAB>sentence<TAB>sentence` and sts
-    `score<TAB>sentence<TAB>sentence`, both written `en-en=FILE`. Empty: the task is left out."""
+    `en=books/*.txt`, and mlm alone sentences; inference takes `label<TAB>sentence<TAB>sentence` and
+    sts `score<TAB>sentence<TAB>sentence`, both written `en-en=FILE`. Empty: the task is left
+    out."""
     batch_size: int = 0
     """Rows of its batches; 0: `train.batch_size`."""
     objectives: ObjectivesConfig = NOTHING
@@ -396,8 +455,11 @@ class TrainConfig:
     task_order: Literal["cycle", "sampled"] = "cycle"
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
-    """Folder of a trained run: start from its encoder, its tokenizer and those of its heads that
-    fit. Languages may differ."""
+    """Folder of a trained run or of a safetensors export: start from its encoder, its tokenizer and
+    those of its heads that fit. Languages may differ, and adapters may be added."""
+    trainable: tuple[str, ...] = ()
+    """Parameters that learn, such as encoder.words or encoder.adapters.align (* stands for
+    anything); the rest stays as it is, bit for bit. Empty: all of them."""
     seed: int = 0
     skip_nonfinite: int = 0
     """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the
@@ -474,12 +536,13 @@ def _alone(config: Config, task: TaskConfig) -> Config:
 
 
 ROWS = {"quick_thought": "text", "inference": "labels", "sts": "scores"}
-"""What the rows of a corpus are where they are not pairs, by the objective that reads them."""
+"""What the rows of a corpus are where they are not pairs, by the objective that reads them. Masked
+language modelling reads whatever the others do, and alone sentences of any one language."""
 
 
 def rows_of(objectives: ObjectivesConfig) -> str:
     """What the objectives read: pairs, text (three sentences in a row), labels or scores (both of
-    pairs).
+    pairs), or sentences.
 
     Raises:
       UserError: they do not read the same.
@@ -487,7 +550,7 @@ def rows_of(objectives: ObjectivesConfig) -> str:
     kinds = {
         field.name: ROWS.get(field.name, "pairs")
         for field in dataclasses.fields(objectives)
-        if getattr(objectives, field.name).weight
+        if field.name != "mlm" and getattr(objectives, field.name).weight
     }
     if len(set(kinds.values())) > 1:
         odd = next(name for name in kinds if name in ROWS)
@@ -496,7 +559,7 @@ def rows_of(objectives: ObjectivesConfig) -> str:
             f"objectives.{odd} and objectives.{other} read different data; give one of them a task "
             "of its own in `tasks`"
         )
-    return next(iter(kinds.values()), "pairs")
+    return next(iter(kinds.values()), "sentences" if objectives.mlm.weight else "pairs")
 
 
 def recipes() -> dict[str, Path]:
@@ -586,7 +649,7 @@ def validate(config: Config) -> None:
       UserError: names the value, the rule and a value that works.
     """
     _validate_one(dataclasses.replace(config, tasks=()))
-    if rows_of(config.objectives) != "pairs":
+    if rows_of(config.objectives) not in ("pairs", "sentences"):
         odd = next(name for name in ROWS if getattr(config.objectives, name).weight)
         raise UserError(
             f"objectives.{odd} does not read translations, which the dev score needs; make it one "
@@ -707,6 +770,7 @@ def _validate_one(config: Config) -> None:
             "given together; a run that starts from another has that one's tokenizer, so leave "
             "tokenizer.file out"
         )
+    _validate_modules(config)
     _validate_teaching(config)
     _validate_ranking(config.objectives.ranking)
     rows_of(config.objectives)
@@ -723,6 +787,63 @@ def _validate_ranking(ranking: RankingConfig) -> None:
             f"objectives.ranking.mined_by={ranking.mined_by} finds hard negatives, and none are "
             "asked for; set objectives.ranking.negatives=5, or leave it out"
         )
+
+
+def _validate_modules(config: Config) -> None:
+    mlm, pivot, tokens = (getattr(config.objectives, n) for n in ("mlm", "pivot", "tokens"))
+    names = [adapter.name for adapter in config.model.adapters]
+    if names and not config.model.layers:
+        raise UserError("model.layers=0 has no layers for model.adapters; leave them out")
+    for adapter in config.model.adapters:
+        where = f"model.adapters: {adapter.name!r}"
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", adapter.name) or names.count(adapter.name) > 1:
+            raise UserError(
+                f"{where} should be a name of its own, of a to z, 0 to 9, - and _, and start with "
+                "a letter"
+            )
+        for key in ("reduction", "scale", "rank", "alpha"):
+            if not getattr(adapter, key) > 0:
+                raise UserError(f"{where}: {key}={getattr(adapter, key)} should be above 0")
+        if adapter.reduction > config.model.width:
+            raise UserError(
+                f"{where}: reduction={adapter.reduction} of model.width={config.model.width} "
+                "leaves nothing; try 2"
+            )
+        if not adapter.targets or len(set(adapter.targets)) < len(adapter.targets):
+            raise UserError(
+                f"{where}: targets={adapter.targets} should be some of q, k, v, out, up and down, "
+                "each once"
+            )
+    if mlm.weight and tokens.weight:
+        raise UserError(
+            "objectives.mlm and objectives.tokens both ask for the token head; set the weight of "
+            "one of them to 0"
+        )
+    if mlm.weight and (tokens.language_width or tokens.decoder != "tied"):
+        raise UserError(
+            "objectives.mlm predicts with the encoder's own table and knows no languages; leave "
+            "objectives.tokens.language_width=0 and objectives.tokens.decoder=tied"
+        )
+    if not (0 < mlm.share < 1 and mlm.mask >= 0 and mlm.random >= 0 and mlm.mask + mlm.random <= 1):
+        raise UserError(
+            f"objectives.mlm: share={mlm.share} should be between 0 and 1, and mask={mlm.mask} and "
+            f"random={mlm.random} shares that leave 0 or more; try 0.15, 0.8 and 0.1"
+        )
+    if not pivot.temperature > 0:
+        raise UserError(
+            f"objectives.pivot.temperature={pivot.temperature} should be greater than 0"
+        )
+    if pivot.weight:
+        others = [
+            part.name
+            for part in dataclasses.fields(config.objectives)
+            if part.name != "pivot" and getattr(config.objectives, part.name).weight
+        ]
+        if others:
+            raise UserError(
+                "objectives.pivot encodes one side of a pair and stands alone; set the weight of "
+                f"{', '.join(others)} to 0"
+            )
 
 
 def _validate_teaching(config: Config) -> None:
@@ -776,6 +897,7 @@ HARMLESS = {
     "teacher.source",  # the vectors themselves are compared
     "teacher.text",
     "objectives.tokens.vocab_block",
+    "objectives.mlm.vocab_block",
     "train.profile_steps",
     "train.log_every",
     "train.dev_every",

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from lightxling import bundle as bundles
+from lightxling.adapters import with_adapters
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.corpus import tokenizer as tokenizers
@@ -83,18 +84,29 @@ class Encoder:
         path: str | os.PathLike[str],
         *,
         checkpoint: str | int | None = None,
+        adapters: Sequence[str | os.PathLike[str]] | None = None,
         backend: Backend = "auto",
     ) -> "Encoder":
         """Loads a run directory, one of its checkpoints, or a `safetensors` export.
 
         Args:
           checkpoint: of a run: "best" (the default), "last" or a step.
+          adapters: names of its adapters, and adapter files, that are used; by default all that it
+            has.
           backend: auto takes jax if it is in use and has an accelerator, else numpy.
 
         Raises:
           UserError: nothing is there, or it is damaged.
         """
-        return cls(bundles.load(Path(path), checkpoint), backend=backend)
+        return cls(with_adapters(bundles.load(Path(path), checkpoint), adapters), backend=backend)
+
+    def using(self, *adapters: str | os.PathLike[str]) -> "Encoder":
+        """An encoder of the same parameters with these adapters only, by name or file; may be none.
+
+        Raises:
+          UserError: there is no such adapter, or it belongs to another encoder.
+        """
+        return type(self)(with_adapters(self.bundle, adapters), backend=self.backend)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -124,6 +136,16 @@ class Encoder:
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
+        return self.encode_counted(sentences, batch_size, normalize, show_progress)[0]
+
+    def encode_counted(
+        self,
+        sentences: Sequence[str],
+        batch_size: int = 256,
+        normalize: bool = True,
+        show_progress: bool = False,
+    ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
+        """`encode` of a list, and how many tokens were read of each sentence."""
         sentences = list(sentences)
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
@@ -133,14 +155,16 @@ class Encoder:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} should be at least 1")
         vectors = np.zeros((len(sentences), self.dimension), np.float32)
+        counts = np.zeros(len(sentences), np.int64)
         with _progress(len(sentences) if show_progress else 0) as (advance, say):
             for start in range(0, len(sentences), SLAB):
                 ids, offsets, words = self._tokenize(sentences[start : start + SLAB])
                 part = vectors[start : start + SLAB]
+                counts[start : start + SLAB] = np.diff(offsets)
                 for rows, found in self._run(ids, offsets, batch_size, say, words):
                     part[rows] = found
                     advance(len(rows))
-        return unit(vectors) if normalize else vectors
+        return unit(vectors) if normalize else vectors, counts
 
     def similarity(
         self, a: Real[np.ndarray, "*A D"], b: Real[np.ndarray, "*B D"]
@@ -168,7 +192,7 @@ class Encoder:
                 warnings.warn(
                     f"a sentence is longer than {self.max_length} tokens and was cut off; "
                     "Encoder.truncated counts them",
-                    stacklevel=3,
+                    stacklevel=4,  # the caller of `encode`
                 )
         words = None
         if lexicon is not None:

@@ -11,8 +11,10 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from lightxling import bundle as bundles
 from lightxling.config import Config, ObjectivesConfig, UserError
@@ -32,18 +34,27 @@ class Teacher:
       sha256: of all that its vectors depend on.
       languages: codes that it knows; empty: not said.
       load: gives the function from n sentences to vectors [n, T].
+      width: of its vectors, T; 0: not known before it is loaded.
     """
 
     sha256: str
     languages: tuple[str, ...]
     load: Callable[[], Encode]
+    width: int = 0
+
+
+class Pivots(NamedTuple):
+    """The teacher's vectors of the development pairs' pivots."""
+
+    side: Int[np.ndarray, " N"]
+    vectors: Float[np.ndarray, "N T"]
 
 
 def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
     """The sides of a pair whose teacher vectors the objectives read, given the pair's pivot."""
     labels = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
     sides = labels[objectives.soft.labels] if objectives.soft.weight else set()
-    return sides | ({pivot} if objectives.regression.weight else set())
+    return sides | ({pivot} if objectives.regression.weight or objectives.pivot.weight else set())
 
 
 def is_needed(objectives: ObjectivesConfig) -> bool:
@@ -74,6 +85,11 @@ def find(config: Config) -> Teacher | None:
             f"and is asked for {', '.join(unknown)}; change teacher.priority or "
             "objectives.soft.labels"
         )
+    if config.objectives.pivot.weight and teacher.width not in (0, config.model.width):
+        raise UserError(
+            f"objectives.pivot compares vectors of width model.width={config.model.width} with "
+            f"those of {config.teacher.source}, which have {teacher.width}; they must be as wide"
+        )
     return teacher
 
 
@@ -96,6 +112,7 @@ def _sides(config: Config, languages: Sequence[str]) -> tuple[int, set[int]]:
     """The pivot of a language pair (0 where none counts), and the sides that are read."""
     soft, regression = config.objectives.soft, config.objectives.regression
     counts = regression.weight or (soft.weight and soft.labels == "priority")
+    counts = counts or config.objectives.pivot.weight
     side = pivot(languages, config.teacher.priority) if counts else 0
     return side, read_sides(config.objectives, side)
 
@@ -132,6 +149,15 @@ def sentence_vectors(
     )
 
 
+def dev_pivots(config: Config, store: Store, teacher: Teacher) -> Pivots:
+    """The teacher's vectors of one side of every development pair; the other is ranked with it."""
+    sides = np.array([_sides(config, group["languages"])[0] for group in store.groups])
+    side = sides[store.dev.group]
+    texts = [row[i] for row, i in zip(store.dev.texts(), side, strict=True)]
+    encode = _prefixed(teacher.load, config.teacher.prefix)
+    return Pivots(side, np.asarray(encode(texts), np.float32))
+
+
 def _prefixed(load: Callable[[], Encode], prefix: str) -> Encode:
     encode = load()
     return lambda sentences: encode([prefix + text for text in sentences])
@@ -143,8 +169,7 @@ def _find(config: Config) -> Teacher:
     kinds = "a folder of sentence-transformers, a run or export of lightxling, or a matrix .npy"
     if not settings.source:
         raise UserError(
-            "objectives.soft and objectives.regression need a teacher; set teacher.source to "
-            f"{kinds}"
+            f"objectives.soft, regression and pivot need a teacher; set teacher.source to {kinds}"
         )
     if not source.exists():
         raise UserError(
@@ -155,7 +180,7 @@ def _find(config: Config) -> Teacher:
         matrix, text = _open_matrix(source, Path(settings.text)), Path(settings.text)
         digest = hashlib.sha256(f"{file_sha256(source)} {file_sha256(text)}".encode())
         load = functools.partial(_matrix, matrix, text, config.corpus.unescape)
-        return Teacher(digest.hexdigest(), (), load)
+        return Teacher(digest.hexdigest(), (), load, matrix.shape[1])
     if (source / "modules.json").is_file():
         digest = hashlib.sha256()
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -175,7 +200,7 @@ def _find(config: Config) -> Teacher:
     def load() -> Encode:
         return functools.partial(Encoder(bundle).encode, normalize=False)
 
-    return Teacher(bundle.fingerprint(), bundle.languages, load)
+    return Teacher(bundle.fingerprint(), bundle.languages, load, bundle.dimension)
 
 
 def _has_computed(teacher: Teacher, stores: Path) -> bool:

@@ -7,9 +7,11 @@ Settings = TypeVar("Settings")
 
 
 def change(settings: Settings, **changes) -> Settings:
-    """change(config, train__pairs=3): a dataclass with fields of its parts replaced."""
+    """change(config, train__pairs=3, tasks=()): a dataclass with fields, also of its parts,
+    replaced."""
     for key, value in changes.items():
-        part, field = key.split("__")
-        replaced = dataclasses.replace(getattr(settings, part), **{field: value})
-        settings = dataclasses.replace(settings, **{part: replaced})
+        part, _, field = key.partition("__")
+        if field:
+            value = dataclasses.replace(getattr(settings, part), **{field: value})
+        settings = dataclasses.replace(settings, **{part: value})
     return settings

@@ -33,7 +33,11 @@ class Server:
     """Processes that are forked from one that has imported everything (`fault_server.py`)."""
 
     def __init__(self):
-        flags = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+        flags = {
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # half of the time is compilation
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("fault_server.py"))],
             env={**os.environ, **flags},

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lightxling.bundle import read_run
-from lightxling.config import Config, UserError, from_dict, to_dict, validate
+from lightxling.config import Config, UserError, from_dict, load, to_dict, validate
 from lightxling.encoder import Encoder
 from lightxling.evaluate.compare import compare, render
 from lightxling.evaluate.run import evaluate
@@ -72,7 +72,9 @@ RUN = {
     "parameters": {"encoder": 1000, "training": 1500},
     "store": {"path": "stores/x", "tokenizer": "abc"},
     "teacher": {"width": 8, "sha256": "0"},
+    "miners": {"nli": "0"},
 }
+FROZEN = {"teacher": "0", "miners": {"nli": "0"}}
 METRICS = [
     {"step": step, "pairs": 16 * step, "pairs_per_second": 5.0, "peak_memory": 9, "dev_p@1": 1.0}
     for step in (1, 2)
@@ -104,12 +106,12 @@ class AnyStore:
 @example(DEEP)
 def test_any_description_of_a_run_to_be_resumed(tmp_path, data):
     (tmp_path / "config.json").write_bytes(data)
-    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), "0")
+    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), FROZEN)
     assert not said or str(tmp_path) in said or "setting" in said or "should be" in said
 
 
 @FUZZ
-@given(spoiled(to_dict(Config())))
+@given(spoiled(to_dict(load("dual-encoder-light"))))
 def test_any_settings(data):
     try:
         values = json.loads(data)

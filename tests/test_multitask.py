@@ -17,6 +17,7 @@ from lightxling.config import (
     Config,
     InferenceConfig,
     MeshConfig,
+    MlmConfig,
     QuickThoughtConfig,
     RankingConfig,
     StsConfig,
@@ -38,6 +39,7 @@ from lightxling.model import build as models
 from lightxling.model import parts
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
+from lightxling.train.freeze import check_trainable
 from lightxling.train.loop import initial_state, make_train_step, train
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
@@ -177,7 +179,7 @@ def stepped(config, name, devices):
         np.zeros(8, np.int32),
         labels=(np.arange(8) % 3).astype(np.float32) if name == "nli" else None,
     )
-    step = make_train_step(gradient, optimizer, 0, name)
+    step = make_train_step(gradient, optimizer, 0, name, config.train.trainable)
     state, metrics = step(state, put_batch(batch, mesh, 8))
     return before, jax.device_get(state), jax.device_get(metrics)
 
@@ -219,6 +221,29 @@ def test_a_step_moves_the_encoder_and_its_own_heads_only(several):
     assert not any(value.any() for value in moments.values())
 
 
+def test_a_step_moves_what_its_task_trains(several):
+    """Frozen parameters of the encoder and of a head, with decay and L2."""
+    patterns = ("encoder.blocks", "tasks.nli.inference.out", "tasks.thought")
+    config = change(quick(several), train__trainable=patterns)
+    before, after, _ = stepped(config, "nli", 8)
+    old, new = paths(before.params), paths(after.params)
+    moved = {name for name, value in new.items() if (value != old[name]).any()}
+    learns = ("['encoder']['blocks']", "['tasks']['nli']['inference']['out']")
+    assert moved == {name for name in new if name.startswith(learns)}
+    trained = [leaf for n, leaf in new.items() if n.startswith((*learns, "['tasks']['thought']"))]
+    moments = [leaf for leaf in jax.tree.leaves(after.opt_state) if leaf.ndim]
+    assert sum(m.size for m in moments) == 2 * sum(leaf.size for leaf in trained)
+
+
+def test_a_task_without_anything_to_learn_is_named(several):
+    for pattern, task in (("tasks.nli", "main"), ("tasks.*.inference", "main")):
+        with pytest.raises(UserError, match=f"leaves the task {task} nothing to learn"):
+            check_trainable(change(several, train__trainable=(pattern,)))
+    with pytest.raises(UserError, match=r"no parameter is called 'inference'; near it"):
+        check_trainable(change(several, train__trainable=("encoder", "inference")))
+    check_trainable(change(several, train__trainable=("encoder.words", "tasks.nli.inference")))
+
+
 @pytest.mark.parametrize("name", ["nli", "thought"])
 def test_one_device_equals_eight(several, name):
     config = quick(several, name="sgd")
@@ -232,10 +257,10 @@ def test_one_device_equals_eight(several, name):
 
 def test_parts_come_back_whole():
     params = {"encoder": {"w": 1}, "token_head": {"b": 2}, "tasks": {"x": {"head": {"k": 3}}}}
-    tree = ({"mu": params}, 5, params)
+    tree = ((params,), 5, params)
     assert parts.own(params, "main") == {"encoder": {"w": 1}, "token_head": {"b": 2}}
     assert parts.own(tree, "x") == (
-        {"mu": {"encoder": {"w": 1}, "head": {"k": 3}}},
+        ({"encoder": {"w": 1}, "head": {"k": 3}},),
         5,
         {"encoder": {"w": 1}, "head": {"k": 3}},
     )
@@ -304,6 +329,28 @@ def test_running_text_becomes_three_sentences_in_a_row(several):
     document, numbers = {found[0] for found in ends}, [int(found[1]) for found in ends]
     assert len(document) == 1  # a row stays within its document
     assert numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2]
+
+
+def test_masked_language_modelling_is_a_task_on_sentences_of_one_language(several, tmp_path):
+    file = tmp_path / "lines.txt"
+    file.write_text("".join(f"Line{i} of {'xyz'[i % 3] * 4} alone.\n" for i in range(40)))
+    mlm = only(mlm=MlmConfig(weight=1.0))
+    task = TaskConfig("masked", 1.0, (f"cc={file}",), 8, mlm)
+    config = change(several, train__pairs=16 * 4, tasks=(task,))
+    train(config, tmp_path / "run")
+    last = records(tmp_path / "run")[-1]
+    assert (last["main/steps"], last["masked/steps"]) == (4, 2)
+    assert 0 < last["masked/mlm"] == last["masked/loss"] < 3 * np.log(300)
+    params = read_run_params(read_run(tmp_path / "run"), "last")
+    assert params["tasks"]["masked"].keys() == {"token_head"}
+    stores = open_stores(config, print)
+    store = stores["masked"][1]
+    assert (store.train.sides, store.train.rows) == (1, 40)
+    batch = combine.Batch(*make_batches(*stores["masked"], np.ones(300, bool))[0])
+    assert batch.tokens.shape[:2] == (8, 1)
+    pairs = dataclasses.replace(mlm, ranking=RankingConfig(weight=1.0))
+    with pytest.raises(UserError, match="'cc' is no language pair"):
+        prepare_tasks(change(config, tasks=(dataclasses.replace(task, objectives=pairs),)))
 
 
 def test_the_tokenizer_knows_the_text_of_all_tasks(several):

@@ -398,7 +398,7 @@ def test_table_shows_scores_candidates_and_the_mean(data, out, capsys):
 
 
 def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
-    with pytest.raises(UserError, match="there is no task 'retreival'; there are retrieval, tato"):
+    with pytest.raises(UserError, match="no task 'retreival'; there are retrieval, ranking, tato"):
         evaluate("retreival", data, out)
     for task in TASKS:
         with pytest.raises(UserError, match=str(data)):

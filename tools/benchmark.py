@@ -289,7 +289,7 @@ def measure_encode(
     tokens = random_pairs(config, batch=batch, length=length)[0][:, 0]
     if backend == "jax":
         graphdef = models.structure(config.model, vocab_size, token_head=False)
-        encode = make_encode(graphdef, make_mesh(MeshConfig(), batch_size=batch))
+        encode = make_encode(graphdef, make_mesh(MeshConfig(), batch_size=jax.device_count()))
         run = functools.partial(encode, params, tokens)
     else:
         forward = Forward(config.model, flatten(jax.device_get(params["encoder"])))

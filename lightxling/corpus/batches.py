@@ -67,9 +67,9 @@ def draw_masked(
     its endless loop.
 
     Args:
-      tokens: int [B, 2, L]
+      tokens: int [B, S, L]
       maskable: bool [V], False for special pieces and punctuation.
-      side: int [B], 0 or 1.
+      side: int [B], below S.
       uniform: float [B] in [0, 1).
     """
     text = tokens[np.arange(len(tokens)), side]
@@ -241,9 +241,8 @@ class Batches:
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
         rng = np.random.default_rng([self.seed, step, 1])
-        side, uniform = rng.integers(0, 2, len(rows)), rng.random(len(rows))
-
         sides = self.split.sides
+        side, uniform = rng.integers(0, min(sides, 2), len(rows)), rng.random(len(rows))
         local = rows[self.local]
         segments = local[:, None] * sides + np.arange(sides)
         if self.negatives is not None:

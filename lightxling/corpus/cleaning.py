@@ -114,7 +114,7 @@ def flaw(
         return "empty side"
     if max(lengths) > config.max_chars:
         return f"longer than {config.max_chars} characters"
-    if is_translation and max(*lengths, _SHORT) > config.max_ratio * max(min(lengths), _SHORT):
+    if is_translation and max(_SHORT, *lengths) > config.max_ratio * max(min(lengths), _SHORT):
         return f"length ratio over {config.max_ratio:g}"
     if is_translation and len(set(contents)) < len(contents):
         return "identical sides"

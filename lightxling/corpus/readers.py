@@ -40,9 +40,9 @@ _DEPTH_LIMIT = 100  # elements
 _SHOWN = 5  # places remembered per reason
 
 
-Rows = Literal["pairs", "text", "labels", "scores"]
-"""What a row is: sentences of several languages, three sentences of running text, or two sentences
-with a label or a score."""
+Rows = Literal["pairs", "sentences", "text", "labels", "scores"]
+"""What a row is: sentences of several languages, of one language or more, three sentences of
+running text, or two sentences with a label or a score."""
 
 LABELS = ("entailment", "neutral", "contradiction")
 """Of natural language inference, in the order of their numbers."""
@@ -71,7 +71,7 @@ class Source:
 
     @classmethod
     def parse(cls, text: str, rows: Rows = "pairs") -> "Source":
-        """Reads `en-fr=PATH` or `en-fr@2=PATH`; for running text, `en=PATH`."""
+        """Reads `en-fr=PATH` or `en-fr@2=PATH`; for running text and for sentences, `en=PATH`."""
         left, equals, path = text.partition("=")
         codes, at, weight_text = left.partition("@")
         languages = tuple(codes.split("-"))
@@ -85,7 +85,8 @@ class Source:
                 f"source {text!r}: running text has one language; write it like en=books/*.txt, or"
                 " en-en-en=FILE.tsv for a sentence before, a sentence and one after it in each line"
             )
-        if len(languages) < 2 or not all(_CODE.fullmatch(code) for code in languages):
+        fewest = 1 if rows == "sentences" else 2
+        if len(languages) < fewest or not all(_CODE.fullmatch(code) for code in languages):
             raise UserError(
                 f"source {text!r}: {codes!r} is no language pair; write two codes, such as en-fr"
                 " or en-zh_Hans"

@@ -3,6 +3,7 @@
 Vocabularies of words (`words.py`) are trained and read through the same functions.
 """
 
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -19,6 +20,7 @@ from lightxling.config import TokenizerConfig, UserError
 
 PAD, UNK, MASK = 0, 1, 2
 SPECIAL = ("<pad>", "<unk>", "<MASK>")
+_LARGEST = re.compile(r"value <= (\d+)")  # what sentencepiece says of too large a vocabulary
 _PUNCTUATION = frozenset(".?!,\":;<>-+=_'%&#@*()~`") | {"", " "}
 
 
@@ -46,8 +48,15 @@ def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict
     return rates
 
 
-def train(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None:
-    """Trains a model and writes it to `path`; the same sentences give the same bytes."""
+def train(
+    sentences: Iterable[str], config: TokenizerConfig, path: Path, *, is_limit: bool = False
+) -> None:
+    """Trains a model and writes it to `path`; the same sentences give the same bytes.
+
+    Args:
+      sentences: read twice with `is_limit`.
+      is_limit: where the text does not support `vocab_size` pieces, take as many as it does.
+    """
     if config.model == "words":
         from lightxling.corpus import words
 
@@ -75,13 +84,17 @@ def train(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None
             minloglevel=2,
         )
     except RuntimeError as error:
+        largest = _LARGEST.search(str(error))
+        if largest and is_limit:
+            fewer = dataclasses.replace(config, vocab_size=int(largest[1]))
+            return train(sentences, fewer, path)
         raise UserError(_training_error(str(error), config)) from None
     Path(path).write_bytes(model.getvalue())
 
 
 def _training_error(message: str, config: TokenizerConfig) -> str:
     value = f"tokenizer.vocab_size={config.vocab_size}"
-    if largest := re.search(r"value <= (\d+)", message):
+    if largest := _LARGEST.search(message):
         return (
             f"{value} is more than the text supports;"
             f" try --tokenizer.vocab-size {largest[1]} or less, or add text"

@@ -12,7 +12,7 @@ from jaxtyping import Float, Real
 
 from lightxling.config import UserError
 from lightxling.evaluate.retrieval import normalize
-from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Unit
+from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Unit, of_sides
 
 SENTENCES = 60
 """Pairs in a similarity matrix: few enough to see a single cell."""
@@ -42,7 +42,8 @@ def all_pictures(
         src, tgt = (side[:SENTENCES] for side in unit.pairs())
         name = f"similarity.{unit.dataset}.{unit.name}"
         labels = (f"{unit.languages[0]} sentence", f"{unit.languages[1]} sentence")
-        yield similarity_matrix(encode(src), encode(tgt), labels, folder / f"{name}.png")
+        one, other = of_sides(encode, unit.languages)
+        yield similarity_matrix(one(src), other(tgt), labels, folder / f"{name}.png")
     languages, texts = shared_sentences(parallel)
     if texts:
         vectors = np.stack([encode(list(row)) for row in texts])

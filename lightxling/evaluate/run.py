@@ -5,6 +5,7 @@ unit carries a key made of the encoder, the bytes of its files and the settings.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import tempfile
@@ -112,10 +113,19 @@ class Stopwatch:
     def __init__(self, encode: Encode):
         self._encode = encode
         self.seconds, self.sentences = 0.0, 0
+        if hasattr(encode, "choose"):  # see `tasks.of_sides`
+            self.choose = functools.cache(
+                lambda language, is_cross: functools.partial(
+                    self._timed, encode.choose(language, is_cross)
+                )
+            )
 
     def __call__(self, sentences: list[str]) -> np.ndarray:
+        return self._timed(self._encode, sentences)
+
+    def _timed(self, encode: Encode, sentences: list[str]) -> np.ndarray:
         start = time.perf_counter()
-        vectors = np.asarray(self._encode(sentences))
+        vectors = np.asarray(encode(sentences))
         self.seconds += time.perf_counter() - start
         self.sentences += len(sentences)
         return vectors

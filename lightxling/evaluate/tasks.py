@@ -102,6 +102,19 @@ class Task:
     """The score that is plotted and averaged first."""
 
 
+def of_sides(encode: Encode, languages: Sequence[str]) -> tuple[Encode, ...]:
+    """The encoder of each side of a unit.
+
+    They are one, but for encoders with a module per language: those have a method
+    `choose(language, is_cross)`, in which is_cross says whether the unit compares languages.
+    """
+    choose = getattr(encode, "choose", None)
+    if choose is None:
+        return (encode,) * len(languages)
+    codes = [_code(language) for language in languages]
+    return tuple(choose(code, len(set(codes)) > 1) for code in codes)
+
+
 # Parallel text
 
 
@@ -219,15 +232,15 @@ def find_ranking(data: Sequence[str], settings: Settings) -> list[Unit]:
     units = []
     for dataset, source in parallel(data):
         pairs = functools.partial(read_pairs, source)
-        run = functools.partial(_run_ranking, pairs, settings)
+        run = functools.partial(_run_ranking, source.languages, pairs, settings)
         files = functools.partial(readers.files, source)
         name = "-".join(source.languages)
         units.append(Unit(dataset, name, source.languages, files, run, pairs))
     return units
 
 
-def _run_ranking(pairs, settings: Settings, encode: Encode) -> dict[str, Any]:
-    src, tgt = map(encode, pairs())
+def _run_ranking(languages, pairs, settings: Settings, encode: Encode) -> dict[str, Any]:
+    src, tgt = (one(side) for one, side in zip(of_sides(encode, languages), pairs(), strict=True))
     places = [
         retrieval.ranks_among(x, y, settings.among, product=settings.product)
         for x, y in ((src, tgt), (tgt, src))
@@ -248,7 +261,8 @@ def _retrieval_unit(dataset: str, source: Source, settings: Settings) -> Unit:
 
     def run(encode: Encode) -> dict[str, Any]:
         src, tgt = pairs()
-        return retrieval_scores(encode(src), encode(tgt), src, tgt, settings.scoring)
+        one, other = of_sides(encode, source.languages)
+        return retrieval_scores(one(src), other(tgt), src, tgt, settings.scoring)
 
     files = functools.partial(readers.files, source)
     return Unit(dataset, "-".join(source.languages), source.languages, files, run, pairs)
@@ -265,10 +279,11 @@ def find_europarl(data: Sequence[str], settings: Settings) -> list[Unit]:
             random = np.random.RandomState(1234)
             rows = random.choice(total, min(settings.queries, total), replace=False)
             scores = {}
-            for name, one, other in (("forward", src, tgt), ("backward", tgt, src)):
+            sides = list(zip((src, tgt), of_sides(encode, source.languages), strict=True))
+            for name, one, other in (("forward", *sides), ("backward", *sides[::-1])):
                 places = retrieval.ranks(
-                    encode([one[row] for row in rows]),
-                    encode(other[:total]),
+                    one[1]([one[0][row] for row in rows]),
+                    other[1](other[0][:total]),
                     rows,
                     scoring=settings.scoring,
                 )
@@ -352,12 +367,13 @@ def _run_bucc(pair, splits, settings: Settings, encode: Encode) -> dict[str, Any
     """Fits the threshold on the training split and measures F1 on the others."""
     result: dict[str, Any] = {"scores": {}, "candidates": {}, "gold": {}, "dropped_gold": {}}
     threshold = None
+    of_src, of_tgt = of_sides(encode, pair)
     for name in sorted(splits, key=lambda split: (not split.startswith("train"), split)):
         columns = [_rows(splits[name][side], 2) for side in (*pair, "gold")]
         split = mining.bucc_split(*columns)
         mined = mining.mine(
-            encode(split.src),
-            encode(split.tgt),
+            of_src(split.src),
+            of_tgt(split.tgt),
             margin=settings.margin,
             retrieval=settings.direction,
             k=settings.neighbours,
@@ -477,14 +493,15 @@ def _labelled_units(labelled: _Labelled, settings: Settings, columns: int, vecto
             trained[encode] = examples, _fit_heads(examples, columns, settings)
         return trained[encode]
 
-    def run(path: Path, more: Path | None, is_home: bool, encode: Encode) -> dict[str, Any]:
+    def run(path: Path, more: Path | None, language: str, encode: Encode) -> dict[str, Any]:
         from lightxling.evaluate import classification  # jax
 
-        examples, fitted = heads(encode)
+        at_home, encode = of_sides(encode, (home, language))
+        examples, fitted = heads(at_home)
         classes, count, scores, about = examples.classes, len(examples.labels), {}, {}
         labels, texts = _labelled_rows(path, columns)
         gold = _numbered(labels, classes, path, train)
-        few = bool(settings.few_shot) and not is_home
+        few = bool(settings.few_shot) and language != home
         if few:
             pool, pool_gold = texts, gold
             if more:
@@ -528,7 +545,7 @@ def _labelled_units(labelled: _Labelled, settings: Settings, columns: int, vecto
         if settings.few_shot:
             more = labelled.files.get(("train", language))
         files = _constant(file for file in (train, dev, path, more) if file)
-        unit_run = functools.partial(run, path, more, language == home)
+        unit_run = functools.partial(run, path, more, language)
         units.append(Unit(labelled.name, language, (language,), files, unit_run))
     return units
 
@@ -684,7 +701,7 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
                 continue
             dataset = match[1] or file.absolute().parent.name
             languages = match[2], match[3]
-            run = functools.partial(_run_sts, file, settings)
+            run = functools.partial(_run_sts, file, languages, settings)
             units.append(
                 Unit(
                     dataset,
@@ -704,8 +721,8 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
     return units
 
 
-def _run_sts(path: Path, settings: Settings, encode: Encode) -> dict[str, Any]:
-    predicted, gold = _sts_similarities(path, settings, encode)
+def _run_sts(path: Path, languages, settings: Settings, encode: Encode) -> dict[str, Any]:
+    predicted, gold = _sts_similarities(path, languages, settings, encode)
     return {
         "scores": {
             "spearman": 100 * similarity.spearman(predicted, gold),
@@ -715,7 +732,7 @@ def _run_sts(path: Path, settings: Settings, encode: Encode) -> dict[str, Any]:
     }
 
 
-def _sts_similarities(path: Path, settings: Settings, encode: Encode):
+def _sts_similarities(path: Path, languages, settings: Settings, encode: Encode):
     """Similarities of the encoder, and human scores."""
     rows = _rows(path, 3)
     gold = np.empty(len(rows))
@@ -727,7 +744,8 @@ def _sts_similarities(path: Path, settings: Settings, encode: Encode):
                 f"{path}: {score!r} in row {i + 1} is no number; the columns are score, sentence, "
                 "sentence"
             ) from None
-    first, second = encode([row[1] for row in rows]), encode([row[2] for row in rows])
+    one, other = of_sides(encode, languages)
+    first, second = one([row[1] for row in rows]), other([row[2] for row in rows])
     return similarity.pair_similarity(first, second, settings.similarity), gold
 
 
@@ -741,7 +759,7 @@ class _BiasUnit(Unit):
     @classmethod
     def of(cls, dataset: str, found, settings: Settings) -> "_BiasUnit":
         def run(encode: Encode) -> dict[str, Any]:
-            results = [_sts_similarities(file, settings, encode) for _, file in found]
+            results = [_sts_similarities(file, pair, settings, encode) for pair, file in found]
             bias = similarity.language_bias(*zip(*results, strict=True))
             return {
                 "scores": {

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 from lightxling import bundle as bundles
+from lightxling.adapters import FORMAT as ADAPTER_FORMAT
+from lightxling.adapters import SUFFIX, merged, with_adapters
+from lightxling.adapters import write as write_adapter
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.export.quantize import Dtype, quantize
-from lightxling.files import atomic_folder
+from lightxling.files import atomic_folder, write_json
 
-Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo"]
+Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo", "adapter"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ def export(
     format: Format = "safetensors",
     dtype: Dtype = "float32",
     checkpoint: str | None = None,
+    adapters: Sequence[str] | None = None,
     languages: Sequence[str] = (),
     trim: bool = False,
     pieces: int | None = None,
@@ -68,9 +72,11 @@ def export(
       model: a run or a `safetensors` export.
       output: folder to write; by default MODEL-FORMAT-DTYPE beside the model.
       format: safetensors (for lightxling), sentence-transformers, onnx (transformers.js too),
-        stablehlo.
+        stablehlo; adapter: the encoder's adapters alone, a file each, for `Encoder.load`.
       dtype: number format of the weights.
       checkpoint: best, last or a step of a run.
+      adapters: names and files of the adapters that go along; by default all that the encoder has.
+        Low-rank ones are merged into its matrices.
       languages: keep only the pieces that these languages use in the text.
       trim: keep only the pieces that the text uses.
       pieces: keep at most this many pieces, those that the text uses most.
@@ -89,14 +95,24 @@ def export(
     model = Path(model)
     output = output or model.with_name(f"{model.name}-{format}-{dtype}")
     _check_output(output, overwrite)
-    original = small = bundles.load(model, checkpoint)
+    original = with_adapters(bundles.load(model, checkpoint), adapters)
     _check_languages(original, languages)
+    if format == "adapter":
+        if languages or trim or pieces or min_count > 1 or dimensions or dev or dtype != "float32":
+            raise UserError(
+                "--format adapter writes adapters as they are; leave out --dtype, --dev and what "
+                "makes an encoder smaller"
+            )
+        if layers is not None or leading is not None:
+            raise UserError("--format adapter keeps all layers; leave out --layers and --leading")
+        return _write_adapters(original, output)
     fewer = languages or trim or pieces or min_count > 1
     if original.tokenizer.startswith(b"{") and (format != "safetensors" or fewer):
         raise UserError(
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
             "safetensors, without --trim, --languages and --pieces"
         )
+    small = merged(original)
     if layers is not None or leading is not None:
         from lightxling.export.trim import cut
 
@@ -124,9 +140,25 @@ def export(
     return Report(
         output,
         before=original.nbytes + len(original.tokenizer),
-        after=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
+        after=_bytes(output),
         scores=scores,
     )
+
+
+def _write_adapters(bundle: Bundle, output: Path) -> Report:
+    names = [adapter.name for adapter in bundle.config.adapters]
+    if not names:
+        raise UserError("the encoder has no adapters to export")
+    with atomic_folder(output) as folder:
+        for name in names:
+            write_adapter(bundle, name, folder / f"{name}{SUFFIX}")
+        description = {"format": ADAPTER_FORMAT, "adapters": names}
+        write_json(folder / bundles.DESCRIPTION, description)
+    return Report(output, bundle.nbytes + len(bundle.tokenizer), _bytes(output), {})
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def write(bundle: Bundle, folder: Path, format: Format) -> None:

@@ -165,6 +165,11 @@ def graph(bundle: Bundle):
         else:
             active = b.add("Mul", hidden, b.add("Sigmoid", hidden))
         hidden = b.linear(active, f"{name}.down")
+        for adapter in config.adapters:  # parallel ones: the others are merged
+            part = f"adapters.{adapter.name}.{name}"
+            change = b.linear(b.add("Relu", b.linear(x, f"{part}.down")), f"{part}.up")
+            change = b.add("Mul", change, b.weight(np.float32(adapter.scale)))
+            hidden = b.add("Add", hidden, change)
         is_last = i == config.layers - 1
         x = b.norm(b.add("Add", x, hidden), f"{name}.output_norm", last if is_last else None)
 

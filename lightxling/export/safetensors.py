@@ -18,6 +18,7 @@ def write(bundle: Bundle, folder: Path) -> None:
         "lightxling": __version__,
         "dtype": bundle.dtype,
         "dimension": bundle.dimension,
+        "leading": bundle.leading,
         "vocab_size": bundle.vocab_size,
         "languages": list(bundle.languages),
         "model": dataclasses.asdict(bundle.config),

@@ -31,6 +31,12 @@ def write(bundle: Bundle, folder: Path) -> None:
         raise UserError(
             "sentence-transformers has no int8 weights; use float16, or --format onnx for int8"
         )
+    if config.adapters:
+        names = ", ".join(adapter.name for adapter in config.adapters)
+        raise UserError(
+            f"a BertModel has no place for the parallel adapters {names}; use --format onnx, or "
+            "leave them out with --adapters"
+        )
     if config.pooling not in POOLING:
         raise UserError(f"sentence-transformers has no {config.pooling} pooling; use --format onnx")
     params = bert_params(bundle)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -121,7 +122,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
     if "projection" in bundle.params:
         projection = array(bundle.params, "projection") @ projection
     params = {name: bundle.params[name] for name in bundle.params if name != "projection.scales"}
-    return dataclasses.replace(bundle, params={**params, "projection": projection})
+    return dataclasses.replace(bundle, params={**params, "projection": projection}, leading=True)
 
 
 def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
@@ -135,9 +136,11 @@ def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None
     if layers is not None:
         if not 0 <= layers <= config.layers:
             raise UserError(f"--layers {layers} should be from 0 to the encoder's {config.layers}")
-        dropped = tuple(f"blocks.{i}." for i in range(layers, config.layers))
-        params = {name: values for name, values in params.items() if not name.startswith(dropped)}
-        config = dataclasses.replace(config, layers=layers)
+        dropped = "|".join(str(i) for i in range(layers, config.layers))
+        is_dropped = re.compile(rf"(adapters\.[^.]+\.)?blocks\.({dropped})\.")
+        params = {name: values for name, values in params.items() if not is_dropped.match(name)}
+        adapters = config.adapters if layers else ()
+        config = dataclasses.replace(config, layers=layers, adapters=adapters)
     if leading is not None:
         if not 1 <= leading < bundle.dimension:
             raise UserError(
@@ -156,7 +159,7 @@ def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> I
 
     wanted, found = set(languages), set()
     for text in sources:
-        source = Source.parse(text)
+        source = Source.parse(text, "sentences")
         found |= set(source.languages)
         sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
         if sides:

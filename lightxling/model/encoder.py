@@ -5,9 +5,11 @@ shapes: B sentences, L tokens, D width, E embedding width, H heads, K = D/H, F f
 vocabulary.
 
 Source: Lightweight Cross-Lingual Sentence Representation Learning (ACL 2021), section 3, and its
-released
-code: post-norm blocks, SiLU feed-forward, learned absolute positions counted from 1, mean pooling.
+released code: post-norm blocks, SiLU feed-forward, learned absolute positions counted from 1, mean
+pooling.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
+from lightxling.model.adapters import Adapter, beside, project
 from lightxling.model.forward import sinusoids
 
 PAD = 0
@@ -115,23 +118,32 @@ class Block(nnx.Module):
         self.output_norm = layer_norm(width, rngs)
 
     def attend(
-        self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key
+        self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key, parts: Sequence[nnx.Module]
     ) -> Float[Array, "BL D"]:
         B, L = real.shape
         K = x.shape[1] // self.heads
-        q, k, v = jnp.split(self.qkv(x).reshape(B, L, 3 * self.heads, K), 3, axis=2)
+        qkv = project(self.qkv(x), x, "qkv", parts)
+        q, k, v = jnp.split(qkv.reshape(B, L, 3 * self.heads, K), 3, axis=2)
         scores = jnp.einsum("blhk,bmhk->bhlm", q, k, preferred_element_type=jnp.float32)
         scores = jnp.where(real[:, None, None, :], scores * K**-0.5, -1e6)
         weights = dropout(jax.nn.softmax(scores, axis=-1), self.rate, key).astype(self.dtype)
-        return self.out(jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(B * L, -1))
+        mixed = jnp.einsum("bhlm,bmhk->blhk", weights, v).reshape(B * L, -1)
+        return project(self.out(mixed), mixed, "out", parts)
 
     def __call__(
-        self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key: PRNGKeyArray | None
+        self,
+        x: Float[Array, "BL D"],
+        real: Bool[Array, "B L"],
+        key: PRNGKeyArray | None,
+        parts: Sequence[nnx.Module] = (),
     ) -> Float[Array, "BL D"]:
+        """The block with the parts that adapters have for it."""
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
-        x = self.attention_norm(x + dropout(self.attend(x, real, keys[0]), self.rate, keys[1]))
-        hidden = self.down(self.activation(self.up(x)))
-        return self.output_norm(x + dropout(hidden, self.rate, keys[2]))
+        attended = self.attend(x, real, keys[0], parts)
+        x = self.attention_norm(x + dropout(attended, self.rate, keys[1]))
+        inner = self.activation(project(self.up(x), x, "up", parts))
+        hidden = dropout(project(self.down(inner), inner, "down", parts), self.rate, keys[2])
+        return self.output_norm(x + beside(hidden, x, parts))
 
 
 class Encoder(nnx.Module):
@@ -164,24 +176,17 @@ class Encoder(nnx.Module):
             for block in blocks[1:]:
                 nnx.update(block, nnx.state(blocks[0]))
         self.blocks = nnx.List(blocks)
+        adapters = {adapter.name: Adapter(adapter, config, rngs) for adapter in config.adapters}
+        self.adapters = nnx.Dict(adapters) if adapters else None
 
-    def __call__(
+    def states(
         self,
         tokens: Int[Array, "B L"],
         key: PRNGKeyArray | None = None,
         *,
         ngrams: Int[Array, "B L G"] | None = None,
-        every_layer: bool = False,
-    ) -> Float[Array, "B D"] | Float[Array, "N B D"]:
-        """Sentence vectors, float32 and not normalised.
-
-        Args:
-          tokens: padded with 0 at the end.
-          key: for dropout; None means evaluation.
-          ngrams: rows of the words' n-grams in their table, 0 beyond them; for encoders with one.
-          every_layer: pool the embeddings and the output of every layer too; the last is what
-            stands alone otherwise.
-        """
+    ) -> list[Float[Array, "B L D"]]:
+        """The embeddings and the output of every layer, token by token; see `__call__`."""
         real = tokens != PAD
         keys: list[PRNGKeyArray | None] = [None] * (len(self.blocks) + 1)
         if key is not None:
@@ -200,9 +205,30 @@ class Encoder(nnx.Module):
         x = dropout(self.embedding_norm(x), self.rate, keys.pop())
         x = x.reshape(tokens.size, -1)  # [BL, D]: XLA's gradients of 3-D products are slow on CPUs
         states = [x]
-        for block, block_key in zip(self.blocks, keys, strict=True):
-            x = block(x, real, block_key)
+        adapters = () if self.adapters is None else list(self.adapters.values())
+        for i, (block, block_key) in enumerate(zip(self.blocks, keys, strict=True)):
+            x = block(x, real, block_key, [adapter.blocks[i] for adapter in adapters])
             states.append(x)
+        return [state.reshape(*tokens.shape, -1) for state in states]
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B L"],
+        key: PRNGKeyArray | None = None,
+        *,
+        ngrams: Int[Array, "B L G"] | None = None,
+        every_layer: bool = False,
+    ) -> Float[Array, "B D"] | Float[Array, "N B D"]:
+        """Sentence vectors, float32 and not normalised.
+
+        Args:
+          tokens: padded with 0 at the end.
+          key: for dropout; None means evaluation.
+          ngrams: rows of the words' n-grams in their table, 0 beyond them; for encoders with one.
+          every_layer: pool the embeddings and the output of every layer too; the last is what
+            stands alone otherwise.
+        """
+        real, states = tokens != PAD, self.states(tokens, key, ngrams=ngrams)
         if every_layer:
-            return jnp.stack([self.pool(h.reshape(*tokens.shape, -1), real) for h in states])
-        return self.pool(x.reshape(*tokens.shape, -1), real)
+            return jnp.stack([self.pool(state, real) for state in states])
+        return self.pool(states[-1], real)

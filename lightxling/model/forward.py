@@ -2,10 +2,8 @@
 
 The same function as `model.encoder.Encoder` in evaluation mode (a test holds them together),
 without padding: sentences of equal length are stacked, so attention needs no mask, and everything
-but
-  attention
-runs over all tokens of a batch at once. On a CPU this is faster than compiled code over padded
-batches, and importing it takes no time.
+but attention runs over all tokens of a batch at once. On a CPU this is faster than compiled code
+over padded batches, and importing it takes no time.
 """
 
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
+from lightxling.adapters import merge_lora
 from lightxling.bundle import TABLES, Params, array, scale_axis
 from lightxling.config import ModelConfig
 from lightxling.corpus.words import WordTable
@@ -40,7 +39,9 @@ class Forward:
     """Parameters in float32; the two tables stay in their own format until looked up."""
 
     def __init__(self, config: ModelConfig, params: Params):
+        config, params = merge_lora(config, params)
         self.config = config
+        self.beside = config.adapters
         tables = set(TABLES)
         self.params = {
             name: array(params, name)
@@ -78,7 +79,12 @@ class Forward:
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
             self.norm(x, f"{name}.attention_norm")
-            x += self.linear(activate(self.linear(x, f"{name}.up")), f"{name}.down")
+            hidden = self.linear(activate(self.linear(x, f"{name}.up")), f"{name}.down")
+            for adapter in self.beside:
+                part = f"adapters.{adapter.name}.{name}"
+                narrow = relu(self.linear(x, f"{part}.down"))
+                hidden += np.float32(adapter.scale) * self.linear(narrow, f"{part}.up")
+            x += hidden
             self.norm(x, f"{name}.output_norm")
         pool, start, pooled = POOLING[config.pooling], 0, []
         for group in groups:

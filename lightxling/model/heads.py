@@ -59,7 +59,7 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
         quick_thought=objectives.quick_thought.hidden if objectives.quick_thought.weight else 0,
         inference=objectives.inference.hidden if objectives.inference.weight else 0,
     )
-    return {"token_head": bool(tokens.weight), "heads": heads}
+    return {"token_head": bool(tokens.weight or objectives.mlm.weight), "heads": heads}
 
 
 class TokenHead(nnx.Module):

@@ -42,14 +42,15 @@ def initialise_tasks(
 
 def own(tree: Any, name: str) -> Any:
     """What a task trains: its part of the parameters, or of an optimizer's state, in which trees of
-    the same form stand for moments."""
+    the same form stand for moments. Leaves may be missing: those that do not learn."""
 
     def of(node):
         if not _is_params(node):
             return node
         if name == MAIN:
             return {key: value for key, value in node.items() if key != TASKS}
-        return {ENCODER: node[ENCODER], **node.get(TASKS, {}).get(name, {})}
+        encoder = {key: value for key, value in node.items() if key == ENCODER}
+        return encoder | node.get(TASKS, {}).get(name, {})
 
     return jax.tree.map(of, tree, is_leaf=_is_params)
 
@@ -62,9 +63,10 @@ def put(tree: Any, changed: Any, name: str) -> Any:
             return new
         if name == MAIN:
             return {**node, **new}
+        encoder = {key: value for key, value in new.items() if key == ENCODER}
         heads = {key: value for key, value in new.items() if key != ENCODER}
         tasks = node.get(TASKS, {}) | ({name: heads} if heads else {})
-        return {**node, ENCODER: new[ENCODER], **({TASKS: tasks} if tasks else {})}
+        return node | encoder | ({TASKS: tasks} if tasks else {})
 
     return jax.tree.map(into, tree, changed, is_leaf=_is_params)
 
@@ -89,4 +91,4 @@ def nest(flat: dict[tuple[str, ...], Any]) -> Params:
 
 
 def _is_params(node: Any) -> bool:
-    return isinstance(node, dict) and ENCODER in node
+    return isinstance(node, dict)  # the states of optax are tuples

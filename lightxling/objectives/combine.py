@@ -14,7 +14,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ObjectivesConfig
 from lightxling.model.build import Model, Params, merge
-from lightxling.objectives import contrast, distillation, inference, ranking, similarity, tokens
+from lightxling.objectives import (
+    contrast,
+    distillation,
+    inference,
+    masked,
+    ranking,
+    similarity,
+    tokens,
+)
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -23,7 +31,7 @@ class Batch(NamedTuple):
     """B rows of one padded length; ids are 0 beyond the sentence."""
 
     tokens: Int[Array, "B S L"]
-    """S sentences a row: a pair and its hard negatives, or three in a row of a text."""
+    """S sentences a row: a pair and its hard negatives, three in a row of a text, or one."""
     masked: Int[Array, " B"]
     """side * L + position of the one piece to mask."""
     languages: Int[Array, "B _"] | None = None
@@ -36,11 +44,15 @@ class Batch(NamedTuple):
     """The number of the row's class, or its score."""
     ngrams: Int[Array, "B S L G"] | None = None
     """Rows of the words' n-grams in their table, 0 beyond them."""
+    slots: Int[Array, "B S K"] | None = None
+    """Positions that masked language modelling predicts, see `mask`."""
+    answers: Int[Array, "B S K"] | None = None
+    """The pieces that stood there."""
 
 
-HEADS = 1 << 20
-"""Folded into the step's key for the dropout of the heads: beyond the keys that the encoder splits
-off."""
+HEADS, MASKS, ORDER = 1 << 20, 1 << 21, 1 << 22
+"""Folded into the step's key for the dropout of the heads, for masked positions and for the order
+of pairs: beyond the keys that the encoder splits off."""
 
 
 def token_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
@@ -74,13 +86,23 @@ def token_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B 
     return loss / B
 
 
+def mlm_term(settings, model: Model, batch: Batch, slots: Float[Array, "K S B D"], key):
+    """Of the token states at the masked slots instead of sentence vectors."""
+    answers = batch.answers.transpose(2, 1, 0)  # [K, S, B]
+    hidden, table, bias = model.prediction(slots.reshape(answers.size, -1))
+    return masked.masked_loss(hidden, table, bias, answers.reshape(-1), chunk=settings.vocab_block)
+
+
 def align_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
     if settings.projection:
         vectors = model.projection(vectors)
     if settings.similarity == "dot":
-        return contrast.dot_alignment(*vectors)
+        return contrast.dot_alignment(*vectors, settings.directions)
     return contrast.cosine_alignment(
-        *vectors, temperature=settings.temperature, margin=settings.margin
+        *vectors,
+        temperature=settings.temperature,
+        margin=settings.margin,
+        directions=settings.directions,
     )
 
 
@@ -163,6 +185,22 @@ def sts_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"
     return inference.score_regression(*vectors, batch.labels / settings.highest)
 
 
+def pivot_term(settings, model: Model, batch: Batch, vectors: Float[Array, "1 B D"], key):
+    """The trained side against the teacher's vectors of the pivot, which are constants."""
+    (trained,) = vectors
+    pivot = batch.teacher[jnp.arange(len(trained)), batch.pivot]
+    if settings.loss != "contrastive":
+        is_squared = settings.loss == "cosine-squared"
+        return contrast.cosine_distance(trained, pivot, is_squared=is_squared)
+    swapped = jnp.zeros(len(trained), bool)
+    if key is not None:
+        swapped = jax.random.bernoulli(jax.random.fold_in(key, ORDER), shape=swapped.shape)
+    anchors, positives = contrast.swap_rows(trained, pivot, swapped)
+    return contrast.cosine_alignment(
+        anchors, positives, temperature=settings.temperature, directions="forward"
+    )
+
+
 def ese_loss(
     objectives: ObjectivesConfig, model: Model, batch: Batch, layers: Float[Array, "N 2 B D"]
 ) -> Float[Array, ""]:
@@ -197,16 +235,18 @@ def ese_loss(
 
 TERMS: dict[str, Callable] = {
     "tokens": token_term,
+    "mlm": mlm_term,
     "align": align_term,
     "similarity": similarity_term,
     "soft": soft_term,
     "regression": regression_term,
+    "pivot": pivot_term,
     "ranking": ranking_term,
     "quick_thought": quick_thought_term,
     "inference": inference_term,
     "sts": sts_term,
 }
-ALL_SENTENCES = ("ranking", "quick_thought")
+ALL_SENTENCES = ("mlm", "ranking", "quick_thought")
 """Terms that read all sentences of a row; the others read the pair, the first two."""
 ANY_WIDTH = ("align", "similarity", "soft")
 """Terms that take the leading dimensions of vectors as well as all of them."""
@@ -218,25 +258,71 @@ def active(objectives: ObjectivesConfig) -> dict[str, float]:
     return {name: weight for name, weight in weights.items() if weight}
 
 
+def mask(
+    objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
+) -> Batch:
+    """The batch as the encoder sees it, with what masked language modelling hides and asks for.
+
+    Drawn for the whole batch before it is cut into pieces. No key: the same positions every time.
+    """
+    settings = objectives.mlm
+    if not settings.weight:
+        return batch
+    base = jax.random.key(0) if key is None else jax.random.fold_in(key, MASKS)
+    slot_key, piece_key = jax.random.split(base)
+    slots = masked.choose(batch.tokens, settings.share, slot_key)
+    seen = masked.corrupt(
+        batch.tokens,
+        slots,
+        piece_key,
+        mask=settings.mask,
+        random=settings.random,
+        vocab_size=len(model.encoder.words[...]),
+    )
+    answers = masked.pick(batch.tokens, slots)
+    seen, ngrams = _seen(batch, seen)
+    return batch._replace(tokens=seen, ngrams=ngrams, slots=slots, answers=answers)
+
+
+def _seen(
+    batch: Batch, tokens: Int[Array, "B S L"]
+) -> tuple[Int[Array, "B S L"], Int[Array, "B S L G"] | None]:
+    """Tokens that stand for those of the batch, and n-grams without the letters of hidden words."""
+    if batch.ngrams is None:
+        return tokens, None
+    return tokens, jnp.where((tokens != batch.tokens)[..., None], 0, batch.ngrams)
+
+
 def encode(
     objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
 ) -> Float[Array, "N S B D"]:
     """Sentence vectors of all sides: those of the last layer, under ESE those of every layer.
 
     All sides are encoded in one call. The masked text is what all terms see, as in the paper
-    (unless `mask_inputs` is off). A row depends on its own pair alone.
+    (unless `mask_inputs` is off). A row depends on its own pair alone. Where there are `slots`, the
+    states of the last layer at the K slots follow the vectors; the objective `pivot` has one side
+    encoded only.
     """
     weights = active(objectives)
     is_masked = "tokens" in weights and objectives.tokens.mask_inputs
-    text = tokens.apply_mask(batch.tokens, batch.masked) if is_masked else batch.tokens
+    text, ngrams = batch.tokens, batch.ngrams
+    if is_masked:
+        text, ngrams = _seen(batch, tokens.apply_mask(text, batch.masked))
+    if "pivot" in weights:
+        rows, trained = jnp.arange(len(text)), 1 - batch.pivot
+        text, ngrams = jax.tree.map(lambda x: x[rows, trained][:, None], (text, ngrams))
     B, sides, L = text.shape
-    ngrams = None
-    if batch.ngrams is not None:  # a masked word hides its letters too
-        ngrams = jnp.where((text == tokens.MASK)[..., None], 0, batch.ngrams)
-        ngrams = ngrams.reshape(B * sides, L, -1)
-    encoded = model.encoder(
-        text.reshape(B * sides, L), key, ngrams=ngrams, every_layer="ese" in weights
-    )
+    text = text.reshape(B * sides, L)
+    ngrams = None if ngrams is None else ngrams.reshape(B * sides, L, -1)
+    if batch.slots is None:
+        encoded = model.encoder(text, key, ngrams=ngrams, every_layer="ese" in weights)
+        return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
+    states = model.encoder.states(text, key, ngrams=ngrams)
+    real = text != tokens.PAD
+    pooled = [model.encoder.pool(state, real) for state in states]
+    slots = jnp.maximum(batch.slots.reshape(B * sides, -1), 0)
+    at_slots = jnp.take_along_axis(states[-1], slots[..., None], axis=1).swapaxes(0, 1)
+    encoded = jnp.concatenate([jnp.stack(pooled if "ese" in weights else pooled[-1:]), at_slots])
     return encoded.reshape(-1, B, sides, encoded.shape[-1]).swapaxes(1, 2)
 
 
@@ -248,7 +334,10 @@ def score(
     key: PRNGKeyArray | None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Weighted sum of the objectives, in nats, and every term unweighted; needs the whole batch."""
-    weights = active(objectives)
+    weights, at_slots = active(objectives), None
+    if batch.slots is not None:
+        slots = batch.slots.shape[-1]
+        layers, at_slots = layers[:-slots], layers[-slots:]
     pairs, pair_layers = batch._replace(tokens=batch.tokens[:, :2]), layers[:, :2]
     terms = {}
     for name in weights:
@@ -256,7 +345,8 @@ def score(
         if name == "ese":
             terms[name] = ese_loss(objectives, model, pairs, pair_layers)
         elif name in ALL_SENTENCES:
-            terms[name] = TERMS[name](settings, model, batch, layers[-1], key)
+            inputs = at_slots if name == "mlm" else layers[-1]
+            terms[name] = TERMS[name](settings, model, batch, inputs, key)
         else:
             terms[name] = TERMS[name](settings, model, pairs, pair_layers[-1], key)
     return sum((weight * terms[name] for name, weight in weights.items()), jnp.zeros(())), terms
@@ -271,4 +361,5 @@ def loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """The loss of a batch and its terms: `score` of `encode`."""
     model = merge(graphdef, params)
+    batch = mask(objectives, model, batch, key)
     return score(objectives, model, batch, encode(objectives, model, batch, key), key)

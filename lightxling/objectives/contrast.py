@@ -3,10 +3,12 @@
 Letters in shapes: B pairs of the global batch, D width.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
@@ -19,17 +21,23 @@ def products(a: Float[Array, "B D"], b: Float[Array, "C D"]) -> Float[Array, "B 
     return jnp.einsum("bd,cd->bc", a, b, precision="highest", preferred_element_type=jnp.float32)
 
 
-def symmetric_cross_entropy(logits: Float[Array, "B B"]) -> Float[Array, ""]:
-    """Mean cross entropy of the diagonal over rows plus the same over columns, in nats."""
+Directions = Literal["both", "forward"]
+
+
+def cross_entropy(logits: Float[Array, "B B"], directions: Directions = "both") -> Float[Array, ""]:
+    """Mean cross entropy of the diagonal over rows, in nats, plus (`both`) that over columns."""
     pair = jnp.arange(len(logits))
     nll = optax.softmax_cross_entropy_with_integer_labels
-    return nll(logits, pair).mean() + nll(logits.T, pair).mean()
+    rows = nll(logits, pair).mean()
+    return rows if directions == "forward" else rows + nll(logits.T, pair).mean()
 
 
-def dot_alignment(src: Float[Array, "B D"], tgt: Float[Array, "B D"]) -> Float[Array, ""]:
+def dot_alignment(
+    src: Float[Array, "B D"], tgt: Float[Array, "B D"], directions: Directions = "both"
+) -> Float[Array, ""]:
     """Alignment by raw dot products.
 
-        Z = S1 S2',  loss = CE(Z) + CE(Z')
+        Z = S1 S2',  loss = CE(Z) + CE(Z'),  or CE(Z) (forward)
 
     Row i of `src` translates row i of `tgt`; the other B - 1 rows are the negatives.
 
@@ -38,7 +46,7 @@ def dot_alignment(src: Float[Array, "B D"], tgt: Float[Array, "B D"]) -> Float[A
 
     Source: ACL 2021, section 3.3, as released: no temperature, no normalisation.
     """
-    return symmetric_cross_entropy(products(src, tgt))
+    return cross_entropy(products(src, tgt), directions)
 
 
 def cosine_alignment(
@@ -47,10 +55,12 @@ def cosine_alignment(
     *,
     temperature: float,
     margin: float = 0.0,
+    directions: Directions = "both",
 ) -> Float[Array, ""]:
-    """Alignment by cosine (InfoNCE in both directions), with an optional additive margin.
+    """Alignment by cosine (InfoNCE), with an optional additive margin.
 
-        Z_ij = (cos(src_i, tgt_j) - margin [i = j]) / temperature,  loss = CE(Z) + CE(Z')
+        Z_ij = (cos(src_i, tgt_j) - margin [i = j]) / temperature
+        loss = CE(Z) + CE(Z'),  or CE(Z) (forward)
 
     Args:
       src, tgt: embeddings of any norm, paired row by row.
@@ -59,7 +69,32 @@ def cosine_alignment(
     Returns:
       The sum of both directions, in nats. All rows equal and no margin gives 2 log(B).
 
-    Source: EMS (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1.
+    Source: EMS (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1; forward
+    alone: modular sentence encoders (arXiv 2407.14878), released code.
     """
     cosines = products(normalize(src), normalize(tgt))
-    return symmetric_cross_entropy((cosines - margin * jnp.eye(len(cosines))) / temperature)
+    return cross_entropy((cosines - margin * jnp.eye(len(cosines))) / temperature, directions)
+
+
+def swap_rows(
+    a: Float[Array, "B D"], b: Float[Array, "B D"], swapped: Bool[Array, " B"]
+) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
+    """The pairs (a_i, b_i), those in the other order where `swapped`."""
+    swapped = swapped[:, None]
+    return jnp.where(swapped, b, a), jnp.where(swapped, a, b)
+
+
+def cosine_distance(
+    src: Float[Array, "B D"], tgt: Float[Array, "B D"], *, is_squared: bool = False
+) -> Float[Array, ""]:
+    """How far pairs are from pointing the same way, without negatives: 0 at best.
+
+        loss = 1/B sum_i (1 - cos(src_i, tgt_i)),  or the square of each term
+
+    A zero vector has cosine 0 to everything.
+
+    Source: modular sentence encoders (arXiv 2407.14878), the loss on parallel pairs; whether it is
+    squared there is not known to us.
+    """
+    distance = 1 - jnp.sum(normalize(src) * normalize(tgt), axis=-1)
+    return jnp.mean(distance**2 if is_squared else distance)

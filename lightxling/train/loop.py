@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
+from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict, validate
 from lightxling.corpus.batches import bucket_lengths
 from lightxling.corpus.tokenizer import Tokenizer
@@ -26,7 +27,7 @@ from lightxling.model import build as models
 from lightxling.model import parts
 from lightxling.model.parts import initialise_tasks
 from lightxling.objectives import combine
-from lightxling.train import checkpoint, memory, processes
+from lightxling.train import checkpoint, freeze, memory, processes
 from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
@@ -70,7 +71,8 @@ def initial_state(
     key = jax.random.key(config.train.seed)
     params = initialise_tasks(config, vocab_size, key, languages, teacher_width)
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
-    return TrainState(step, params, optimizer.init(params), best)
+    trained, _ = freeze.split(params, config.train.trainable)
+    return TrainState(step, params, optimizer.init(trained), best)
 
 
 def make_train_step(
@@ -78,11 +80,13 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     task: str = MAIN,
+    trainable: Sequence[str] = (),
 ) -> Callable:
     """Returns jitted `step(state, batch) -> (state, metrics)`; the old state is donated.
 
-    `value_and_grad(params, batch, key)` gives ((loss, terms), gradients), see `micro_batch`. A step
-    moves the encoder and the heads of its task; those of other tasks and their moments stay.
+    `value_and_grad(trained, batch, key, frozen)` gives ((loss, terms), gradients), see
+    `micro_batch`; `trainable` says which parameters are trained, see `freeze`. A step moves the
+    encoder and the heads of its task; those of other tasks and their moments stay.
     The key is folded from the step, so a resumed run draws the same dropout. A step whose loss or
     gradient is not finite leaves the parameters and the optimizer as they were and says so in
     `metrics["finite"]`.
@@ -90,8 +94,9 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: combine.Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        own = parts.own((state.params, state.opt_state), task)
-        (value, terms), grads = value_and_grad(own[0], batch, key)
+        trained, frozen = freeze.split(state.params, trainable)
+        own = parts.own((trained, state.opt_state), task)
+        (value, terms), grads = value_and_grad(own[0], batch, key, parts.own(frozen, task))
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(norm)
 
@@ -101,8 +106,9 @@ def make_train_step(
 
         # cond instead of a where on every leaf, which copies parameters and moments
         own = jax.lax.cond(finite, update, lambda *same: same, *own)
-        params, opt_state = parts.put((state.params, state.opt_state), own, task)
+        trained, opt_state = parts.put((trained, state.opt_state), own, task)
         metrics = {**terms, "loss": value, "grad_norm": norm, "finite": finite}
+        params = freeze.join(trained, frozen)
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
     options = None
@@ -219,6 +225,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
+    freeze.check_trainable(config)
     origin = read_origin(config) if config.train.init_from else None
     mesh = mesh_for(config)
     frozen = find_frozen(config)
@@ -233,6 +240,9 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     main, shares = run_tasks[0], tuple(task.config.train.share for task in run_tasks)
     turns = Turns(shares, config.train.task_order, config.train.seed)
     per_epoch, per_step = main.batches.steps_per_epoch, sum(shares) / shares[0]
+    pivots = None
+    if config.objectives.pivot.weight:
+        pivots = teachers.dev_pivots(config, main.store, frozen[MAIN].teacher)
     steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
     steps = round(steps * per_step)  # those of the other tasks come on top
 
@@ -247,10 +257,12 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         initial_state, config, vocab_size, optimizer, len(languages), teacher_width
     )
     target = on_mesh(initialise, mesh)
-    train_steps, needs = {}, []
+    train_steps, needs, trainable = {}, [], config.train.trainable
     for task in run_tasks:
         gradient = gradient_of(task, vocab_size, teacher_width)
-        train_steps[task.name] = make_train_step(gradient, optimizer, config.train.seed, task.name)
+        train_steps[task.name] = make_train_step(
+            gradient, optimizer, config.train.seed, task.name, trainable
+        )
         shapes = batch_shapes(
             mesh,
             combine.Batch(*task.batches[0]),
@@ -281,9 +293,13 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             f"--workdir {workdir} is not the folder that process 0 writes to; give one on a file "
             "system that all hosts share"
         )
+    learning = ""
+    if trainable:
+        trained, _ = freeze.split(state.params, trainable)
+        learning = f"; {models.count(trained):,} learn"
     say(
         f"{models.count(state.params):,} parameters "
-        f"({models.count(state.params['encoder']):,} in the encoder), "
+        f"({models.count(state.params['encoder']):,} in the encoder{learning}), "
         f"{store.train.rows:,} training pairs, {store.dev.rows:,} dev pairs, "
         f"{per_epoch:,} steps an epoch, {steps:,} steps"
     )
@@ -296,6 +312,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
     encode = make_encode(models.structure(config.model, vocab_size, token_head=False), mesh)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
+    has_dev = store.dev.rows and store.dev.sides > 1
     start, skipped, is_alone = int(state.step), 0, jax.process_count() == 1
     sizes = np.array([task.batches.batch_size for task in run_tasks])
     done = turns.counts(start)  # steps of each task
@@ -333,7 +350,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                 stop.is_set() if is_alone else is_log and processes.any_of_all(stop.is_set())
             )
             is_last = step == steps or is_stopped
-            is_dev = store.dev.rows and (step % config.train.dev_every == 0 or step == steps)
+            is_dev = has_dev and (step % config.train.dev_every == 0 or step == steps)
             is_save = step % config.train.checkpoint_every == 0 or is_last
             if not (is_dev or is_save or is_log):
                 continue
@@ -370,6 +387,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
                     config.model.max_length,
                     ngrams=config.model.ngrams,
                 )
+                if pivots:
+                    vectors[np.arange(store.dev.rows), pivots.side] = pivots.vectors
                 scores = dev_scores(vectors, pair)
                 record |= scores
                 if scores["dev_p@1"] > float(state.best):

@@ -10,8 +10,7 @@ Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Mem
 (arXiv 2101.06983), section 3.
 """
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from lightxling.config import ObjectivesConfig
 from lightxling.model.build import Params, merge, parameters
 from lightxling.objectives import combine
+from lightxling.train.freeze import join as join_params
+
+NOTHING: Params = {}
 
 
 def split(batch: combine.Batch, micro_batch: int) -> combine.Batch:
@@ -48,44 +50,63 @@ def separate(vectors: Float[Array, "*N S B D"], micro_batch: int) -> Float[Array
     return jnp.moveaxis(vectors.reshape(*sides, micro_batch, -1, D), -2, 0)
 
 
+def common(params: Mapping, like: Mapping) -> dict:
+    """The leaves of `params` that `like` has too."""
+    return {
+        key: common(params[key], value) if isinstance(value, dict) else params[key]
+        for key, value in like.items()
+    }
+
+
 def value_and_grad(
     objectives: ObjectivesConfig, graphdef: nnx.GraphDef, micro_batch: int = 0
 ) -> Callable[
-    [Params, combine.Batch, PRNGKeyArray | None],
+    [Params, combine.Batch, PRNGKeyArray | None, Params],
     tuple[tuple[Float[Array, ""], combine.Metrics], Params],
 ]:
-    """Returns `f(params, batch, key) -> ((loss, terms), gradients)` of `combine.loss`.
+    """Returns `f(trained, batch, key, frozen) -> ((loss, terms), gradients)` of `combine.loss`.
+
+    The gradients are those of the parameters `trained`; `frozen` are the other ones (`freeze`).
 
     Args:
       micro_batch: pairs encoded at once, a divisor of the batch and, where the batch is split over
         devices, a multiple of their number. 0: the whole batch. It changes which dropout is drawn,
         and nothing else.
     """
-    whole = jax.value_and_grad(functools.partial(combine.loss, objectives, graphdef), has_aux=True)
 
-    def cached(params: Params, batch: combine.Batch, key: PRNGKeyArray | None):
+    def cached(
+        trained: Params, batch: combine.Batch, key: PRNGKeyArray | None, frozen: Params = NOTHING
+    ):
         if micro_batch in (0, len(batch.tokens)):
-            return whole(params, batch, key)
+
+            def whole(trained):
+                return combine.loss(objectives, graphdef, join_params(trained, frozen), batch, key)
+
+            return jax.value_and_grad(whole, has_aux=True)(trained)
+        full = merge(graphdef, join_params(trained, frozen))
+        batch = combine.mask(objectives, full, batch, key)
         pieces = split(batch, micro_batch)
         numbers = jnp.arange(len(pieces.tokens))
 
-        def encode(params, number, piece):
+        def encode(trained, number, piece):
             """Vectors of a piece, and the parameters as the encoder passes them on."""
             piece_key = None if key is None else jax.random.fold_in(key, number)
-            model = merge(graphdef, params)
-            return combine.encode(objectives, model, piece, piece_key), parameters(model)
+            model = merge(graphdef, join_params(trained, frozen))
+            vectors = combine.encode(objectives, model, piece, piece_key)
+            return vectors, common(parameters(model), trained)
 
-        def score(params, vectors):
-            return combine.score(objectives, merge(graphdef, params), batch, vectors, key)
+        def score(trained, vectors):
+            model = merge(graphdef, join_params(trained, frozen))
+            return combine.score(objectives, model, batch, vectors, key)
 
-        vectors = jax.lax.map(lambda xs: encode(params, *xs)[0], (numbers, pieces))
+        vectors = jax.lax.map(lambda xs: encode(trained, *xs)[0], (numbers, pieces))
         (value, terms), (grads, vector_grads) = jax.value_and_grad(
             score, argnums=(0, 1), has_aux=True
-        )(params, join(vectors))
+        )(trained, join(vectors))
 
         def add_piece(grads, xs):
             number, piece, vector_grad = xs
-            _, backward = jax.vjp(lambda params: encode(params, number, piece), params)
+            _, backward = jax.vjp(lambda trained: encode(trained, number, piece), trained)
             # `grads` enters as the gradient of the parameters passed on: the sum is made on the
             # way, in place for the rows of the table (see `look_up`)
             return backward((vector_grad, grads))[0], None

@@ -231,7 +231,8 @@ def gradient_of(task: Task, vocab_size: int, teacher_width: int) -> Callable:
     config, objectives = task.config, task.config.objectives
     if config.mesh.model > 1:  # a split table is one block
         tokens = dataclasses.replace(objectives.tokens, vocab_block=0)
-        objectives = dataclasses.replace(objectives, tokens=tokens)
+        mlm = dataclasses.replace(objectives.mlm, vocab_block=0)
+        objectives = dataclasses.replace(objectives, tokens=tokens, mlm=mlm)
     graphdef = models.structure(
         config.model,
         vocab_size,

@@ -1,7 +1,8 @@
-"""Starting a run from the parameters of another (`train.init_from`).
+"""Starting a run from the parameters of another, or of an export (`train.init_from`).
 
-The encoder is taken whole, so its architecture and tokenizer must be the same; the languages need
-not be: it knows none. A head is taken whole where its shapes fit, and starts afresh otherwise. The
+The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
+the languages need not be: it knows none. Adapters that it lacks are added: they start as nothing. A
+head is taken whole where its shapes fit, and starts afresh otherwise. The
 rows of a language table go by the code of the language, and new languages have new rows.
 """
 
@@ -12,31 +13,61 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lightxling.bundle import Run, read_run, read_run_params
-from lightxling.config import Config, UserError
+from lightxling.bundle import (
+    DESCRIPTION,
+    FREE,
+    Run,
+    dequantize,
+    load,
+    nest,
+    read_json,
+    read_run,
+    read_run_params,
+)
+from lightxling.config import Config, ModelConfig, UserError
+from lightxling.model import parts
 from lightxling.model.build import Params
-from lightxling.model.parts import heads, nest
-
-FREE = {"dropout", "init", "identical_layers", "compute_dtype"}
-"""Settings of the model that may differ: they are not part of the function that was learnt."""
+from lightxling.train.freeze import join
 
 LANGUAGE_TABLE = "languages"
 
 
-def read_origin(config: Config) -> Run:
-    """The run that `train.init_from` names; nothing large is read.
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """An export to start from; it has no heads."""
+
+    path: Path
+    model: ModelConfig
+    languages: tuple[str, ...]
+    params: Params
+
+
+def read_origin(config: Config) -> Run | Export:
+    """The run or export that `train.init_from` names; of a run nothing large is read.
 
     Raises:
-      UserError: it is no run, or its encoder is not the one that `config.model` describes.
+      UserError: it is neither, or its encoder is not the one that `config.model` describes.
     """
     folder = config.train.init_from
-    if not (Path(folder) / "config.json").is_file():
+    if not (Path(folder) / DESCRIPTION).is_file():
         raise UserError(
-            f"train.init_from={folder} is not the folder of a run: no config.json there"
+            f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there"
         )
-    run = read_run(Path(folder))
-    theirs, ours = dataclasses.asdict(run.config.model), dataclasses.asdict(config.model)
-    differing = [key for key in ours if key not in FREE and ours[key] != theirs[key]]
+    if "config" in read_json(Path(folder) / DESCRIPTION):
+        origin = read_run(Path(folder))
+        model = origin.config.model
+    else:
+        bundle = load(folder)
+        model, params = bundle.config, dequantize(bundle.params)
+        if "projection" in params:
+            raise UserError(
+                f"the vectors of train.init_from={folder} were shortened to {bundle.dimension}; "
+                "start from an export without --dimensions"
+            )
+        origin = Export(Path(folder), model, bundle.languages, {"encoder": nest(params)})
+    theirs, ours = dataclasses.asdict(model), dataclasses.asdict(config.model)
+    may_differ = {*FREE, "adapters"}  # which are compared one by one
+    differing = [key for key in ours if key not in may_differ and ours[key] != theirs[key]]
     if differing:
         table = "\n".join(
             f"  model.{key}: {theirs[key]!r} there, {ours[key]!r} here" for key in differing
@@ -45,7 +76,15 @@ def read_origin(config: Config) -> Run:
             f"the encoder of train.init_from={folder} is another one:\n{table}\n"
             "give the settings of that run"
         )
-    return run
+    for adapter in model.adapters:
+        if adapter not in config.model.adapters:
+            names = [ours.name for ours in config.model.adapters]
+            what = "is another one here" if adapter.name in names else "is missing here"
+            raise UserError(
+                f"the adapter {adapter.name!r} of train.init_from={folder} {what}; model.adapters "
+                f"should hold {adapter}"
+            )
+    return origin
 
 
 def shapes(tree: Params) -> dict[str, tuple[int | str, ...]]:
@@ -58,7 +97,7 @@ def shapes(tree: Params) -> dict[str, tuple[int | str, ...]]:
 
 
 def warm_start(
-    origin: Run, params: Params, languages: Sequence[str], say: Callable[[str], None]
+    origin: Run | Export, params: Params, languages: Sequence[str], say: Callable[[str], None]
 ) -> Params:
     """Fresh parameters with those of `origin`'s best checkpoint in place of what fits.
 
@@ -70,8 +109,14 @@ def warm_start(
     Raises:
       UserError: the checkpoint is damaged, or the encoder has another vocabulary.
     """
-    trained, started, told = heads(read_run_params(origin, "best")), {}, []
-    for path, fresh in heads(params).items():
+    whole = origin.params if isinstance(origin, Export) else read_run_params(origin, "best")
+    new_adapters = params["encoder"].get("adapters", {}).keys()
+    new_adapters -= whole["encoder"].get("adapters", {}).keys()
+    if new_adapters:
+        fresh = {name: params["encoder"]["adapters"][name] for name in new_adapters}
+        whole["encoder"] = join(whole["encoder"], {"adapters": fresh})
+    trained, started, told = parts.heads(whole), {}, []
+    for path, fresh in parts.heads(params).items():
         part = "/".join(path)
         ours, theirs = shapes(fresh), shapes(trained.get(path, {}))
         if ours == theirs:
@@ -99,5 +144,6 @@ def warm_start(
     say(
         f"starting from {origin.path}: {', '.join(told)}"
         + (f"; new languages: {', '.join(new)}" if new else "")
+        + (f"; new adapters: {', '.join(sorted(new_adapters))}" if new_adapters else "")
     )
-    return nest(started)
+    return parts.nest(started)

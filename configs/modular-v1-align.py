@@ -1,0 +1,20 @@
+"""Third stage of modular encoders as their first released code has it: paraphrases only.
+
+lightxling train modular-v1-align --workdir runs/de/align --train.init-from runs/de/sentence \\
+    --teacher.source runs/en/sentence --corpus.sources "en-de=paraphrases.en-de.tsv"
+
+One adapter beside an encoder of which the earlier stages trained everything. Unlike in that code,
+the English encoder does not drop out while it is the target.
+"""
+
+from dataclasses import replace
+
+from lightxling.config import load
+
+modular = load("modular-align")
+config = replace(
+    modular,
+    model=replace(modular.model, adapters=modular.model.adapters[-1:]),
+    optimizer=replace(modular.optimizer, learning_rate=1e-4, warmup_steps=0),
+    tasks=(),
+)

@@ -1,0 +1,166 @@
+"""An encoder behind HTTP: `lightxling serve`, with the OpenAI embeddings format (extra `serve`).
+
+    protocol.py   what a request may say and what is answered, errors included
+    batching.py   one thread that encodes what several requests wait for, together
+    app.py        the routes, limits and metrics
+
+One process serves one encoder. An accepted request is answered: SIGTERM and Ctrl-C stop the
+listening, let what is in flight finish, and end the process with exit code 0.
+"""
+
+import dataclasses
+import ipaddress
+import math
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from lightxling.config import UserError
+
+KEY = "LIGHTXLING_API_KEY"
+"""Environment variable with the key that requests must bring."""
+KEEP_ALIVE = 30
+"""Seconds that an idle connection stays open: longer than clients keep theirs, or both ends would
+close it at the same moment and a request would meet a closed door."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where the server listens and what a request may ask for."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; by default only this machine is answered, 0.0.0.0 answers all."""
+    port: int = 8000
+    """0 takes a free one."""
+    name: str = ""
+    """What requests call the model; empty: the name of its folder."""
+    max_body: int = 4 << 20
+    """Bytes of a request."""
+    max_inputs: int = 2048
+    """Texts in a request."""
+    max_characters: int = 32_768
+    """Characters of a text. The encoder reads its first tokens only."""
+    max_waiting: int = 8192
+    """Texts that wait, of all requests together; a request beyond it is sent away with 429."""
+    batch: int = 256
+    """Texts encoded together, at most."""
+    wait: float = 2.0
+    """Milliseconds that a text may wait for others to be encoded with."""
+    timeout: float = 30.0
+    """Seconds from the head of a request to its answer."""
+    threads: int = 1
+    """Threads that multiply matrices. More are of use to large encoders on idle cores; on busy ones
+    they wait for each other."""
+
+    def validate(self) -> None:
+        """Refuses what cannot work.
+
+        Raises:
+          UserError: names the value and the rule.
+        """
+        for field in ("max_body", "max_inputs", "max_characters", "batch", "timeout", "threads"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise UserError(f"{_flag(field)}={getattr(self, field)} should be greater than 0")
+        if not 0 <= self.port < 1 << 16:
+            raise UserError(f"--port={self.port} should be from 0 (any free one) to 65535")
+        if not 0 <= self.wait < 1000 * self.timeout:
+            raise UserError(f"--wait={self.wait} ms should be from 0 to the --timeout")
+        if self.max_waiting < self.max_inputs:
+            raise UserError(
+                f"--max-waiting={self.max_waiting} should be at least "
+                f"--max-inputs={self.max_inputs}: a request that is allowed must fit"
+            )
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def serve(
+    model: Path,
+    settings: Settings,
+    *,
+    checkpoint: str | None = None,
+    say: Callable[[str], None],
+) -> None:
+    """Answers requests until SIGTERM or Ctrl-C.
+
+    Args:
+      say: receives the address, and what to know about it, as lines of text.
+
+    Raises:
+      UserError: a setting, the address or the model does not work.
+    """
+    settings.validate()
+    key = os.environ.get(KEY)
+    if key is not None and not (key.strip() and key.isascii()):
+        raise UserError(f"{KEY} should hold a key of ASCII characters; unset it to need no key")
+    try:
+        import uvicorn
+
+        # read when numpy is imported
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
+        from lightxling.serve.app import Service
+    except ImportError as error:
+        raise UserError(
+            f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
+        ) from None
+    from lightxling.encoder import Encoder, keep_compiled
+
+    with listen(settings.host, settings.port) as door:
+        encoder = Encoder.load(model, checkpoint=checkpoint)
+        if encoder.backend == "jax":
+            keep_compiled()
+        # counted in /metrics instead
+        warnings.filterwarnings("ignore", message="a sentence is longer than")
+        service = Service(encoder, settings, settings.name or model.resolve().name, key)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                service.app(),
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                # no request takes longer, but a client may never read its answer
+                timeout_graceful_shutdown=math.ceil(settings.timeout) + 5,
+            )
+        )
+        # uvicorn passes a signal on to the handlers that it found: these make that a normal end
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
+        host, port = door.getsockname()[:2]
+        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and key is None:
+            say(f"whoever reaches {host} may ask; set {KEY} to demand a key")
+        place = f"[{host}]" if ":" in host else host
+        say(
+            f"{service.name} ({encoder.dimension} dimensions) at http://{place}:{port}/v1; "
+            "Ctrl-C stops it"
+        )
+        try:
+            server.run(sockets=[door])
+        finally:
+            service.batcher.close()
+        say("stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """An open socket; who connects before the model is read waits.
+
+    Raises:
+      UserError: the address is no address of this machine, or taken.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except socket.gaierror as error:
+        raise UserError(f"--host {host}: {error.strerror}") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {host} port {port}: {os.strerror(error.errno)}; give another "
+            "--port, or 0 for a free one"
+        ) from None

@@ -1,0 +1,373 @@
+"""Modular encoders: the pivot objective, and all stages on a made-up corpus."""
+
+import dataclasses
+import itertools
+import json
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from changes import change
+from export_samples import bundle
+
+from lightxling import bundle as bundles
+from lightxling import modular
+from lightxling.config import (
+    Config,
+    MlmConfig,
+    ObjectivesConfig,
+    PivotConfig,
+    TokenizerConfig,
+    TokensConfig,
+    UserError,
+    load,
+    validate,
+)
+from lightxling.corpus import tokenizer as tokenizers
+from lightxling.encoder import Encoder
+from lightxling.evaluate.tasks import Settings, find_retrieval, find_sts, of_sides
+from lightxling.export import write
+from lightxling.export.trim import cut
+from lightxling.model import build as models
+from lightxling.modular import ModularEncoder, Plan, build
+from lightxling.objectives import combine, contrast
+from lightxling.train.loop import train
+from lightxling.train.warm_start import read_origin
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_cosine_distance_by_hand():
+    src = jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
+    tgt = jnp.array([[5.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 1.0]])
+    assert contrast.cosine_distance(src, tgt) == pytest.approx((0 + 1 + 2 + 1) / 4)
+    squared = contrast.cosine_distance(src, tgt, is_squared=True)
+    assert squared == pytest.approx((0 + 1 + 4 + 1) / 4)
+    assert np.isfinite(jax.grad(lambda x: contrast.cosine_distance(x, tgt))(src)).all()
+
+
+def test_forward_alone_is_the_cross_entropy_of_rows():
+    rng = np.random.default_rng(0)
+    src, tgt = rng.normal(size=(2, 6, 5))
+    z = 20 * unit(src) @ unit(tgt).T
+    loop = np.mean([np.log(np.exp(row).sum()) - row[i] for i, row in enumerate(z)])
+    arrays = jnp.array(src, jnp.float32), jnp.array(tgt, jnp.float32)
+    forward = contrast.cosine_alignment(*arrays, temperature=0.05, directions="forward")
+    assert forward == pytest.approx(loop, rel=1e-4)
+    back = contrast.cosine_alignment(*arrays[::-1], temperature=0.05, directions="forward")
+    both = contrast.cosine_alignment(*arrays, temperature=0.05)
+    assert both == pytest.approx(float(forward + back), rel=1e-5)
+    dots = contrast.dot_alignment(*arrays, "forward") + contrast.dot_alignment(
+        *arrays[::-1], "forward"
+    )
+    assert contrast.dot_alignment(*arrays) == pytest.approx(float(dots), rel=1e-5)
+
+
+SMALL = {"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "max_length": 32}
+
+
+def pivot_problem():
+    config = dataclasses.replace(load("light").model, **SMALL, ngrams=7)
+    graphdef = models.structure(config, 30, token_head=False)
+    params = models.initialise(config, 30, jax.random.key(0), token_head=False)
+    rng = np.random.default_rng(0)
+    batch = combine.Batch(
+        jnp.array(rng.integers(3, 30, (6, 2, 5)), jnp.int32),
+        jnp.zeros(6, jnp.int32),
+        teacher=jnp.array(rng.normal(size=(6, 2, 16)), jnp.float32),
+        pivot=jnp.array([0, 0, 1, 0, 1, 1]),
+        ngrams=jnp.array(rng.integers(0, 8, (6, 2, 5, 3)), jnp.int32),
+    )
+    return graphdef, params, batch
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "cosine", "cosine-squared"])
+def test_one_side_meets_the_teacher_s_vectors_of_the_other(kind):
+    graphdef, params, batch = pivot_problem()
+    terms = load("modular-align").objectives
+    terms = dataclasses.replace(terms, pivot=PivotConfig(weight=1.0, loss=kind))
+    key = jax.random.key(7)
+    loss, _ = combine.loss(terms, graphdef, params, batch, key)
+    trained, pivots = [], []
+    for i, side in enumerate(np.array(batch.pivot)):
+        tokens, ngrams = batch.tokens[i, 1 - side][None], batch.ngrams[i, 1 - side][None]
+        trained.append(np.array(models.encode(graphdef, params, tokens, ngrams)[0], np.float64))
+        pivots.append(np.array(batch.teacher[i, side], np.float64))
+    a, b = unit(np.array(trained)), unit(np.array(pivots))
+    if kind != "contrastive":
+        distance = 1 - (a * b).sum(1)
+        expected = np.mean(distance**2 if "squared" in kind else distance)
+    else:
+        swapped = np.array(jax.random.bernoulli(jax.random.fold_in(key, combine.ORDER), shape=(6,)))
+        assert 0 < swapped.sum() < 6
+        anchors = np.where(swapped[:, None], b, a)
+        positives = np.where(swapped[:, None], a, b)
+        z = anchors @ positives.T / 0.05
+        expected = np.mean([np.log(np.exp(row).sum()) - row[i] for i, row in enumerate(z)])
+    assert loss == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "message"),
+    [
+        (ObjectivesConfig(pivot=PivotConfig(weight=1.0)), "weight of tokens, align, similarity to"),
+        (
+            dataclasses.replace(
+                load("modular-align").objectives, pivot=PivotConfig(weight=1.0, temperature=0.0)
+            ),
+            "pivot.temperature=0.0 should be greater",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(objectives, message):
+    with pytest.raises(UserError, match=message):
+        validate(Config(objectives=objectives))
+
+
+def test_only_masked_language_modelling_reads_text_of_one_language(tmp_path):
+    from lightxling.corpus.prepare import prepare
+
+    (tmp_path / "de.txt").write_text("eins zwei\n" * 3)
+    config = change(Config(), corpus__sources=(f"de={tmp_path / 'de.txt'}",))
+    with pytest.raises(UserError, match="'de' is no language pair"):
+        prepare(config)
+    terms = ObjectivesConfig(tokens=TokensConfig(weight=0.0), mlm=MlmConfig(weight=1.0))
+    with pytest.raises(UserError, match="'de' is no language pair"):  # align is on
+        prepare(dataclasses.replace(config, objectives=terms))
+
+
+# All stages
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A base with random parameters, and parallel text in which sentences have translations twice.
+
+    Words end in the first letter of their language.
+    """
+    folder = tmp_path_factory.mktemp("world")
+    rng = random.Random(0)
+    words = ["".join(rng.choices("fgklmnprst", k=3)) for _ in range(40)]
+    everything = []
+    for code in ("bb", "cc"):
+        lines = []
+        for _ in range(60):
+            chosen = rng.choices(words, k=rng.randint(4, 6))
+            for last in (["x", ""], ["", ""], ["", "y"]):  # variants of either side
+                sides = (
+                    " ".join([w + c[0] for w in chosen] + [e] * bool(e))
+                    for c, e in zip(("aa", code), last, strict=True)
+                )
+                lines.append("\t".join(sides) + "\n")
+                everything.append(lines[-1].replace("\t", " "))
+        (folder / f"made.aa-{code}.tsv").write_text("".join(lines))
+    model = folder / "base.model"
+    tokenizers.train(everything, TokenizerConfig(model="unigram", vocab_size=120), model)
+    (folder / "base").mkdir()
+    write(bundle(model.read_bytes(), **SMALL), folder / "base", "safetensors")
+    return folder
+
+
+def plan(world, *codes, **changes) -> Plan:
+    sources = tuple(f"aa-{code}={world / f'made.aa-{code}.tsv'}" for code in codes)
+    return Plan(sources, pivot="aa", vocab_size=90, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_recipes():
+    """The recipes with batches of 16 and few of them."""
+
+    def small(name):
+        return change(load(name), train__batch_size=16, train__pairs=32, train__buckets=(32,))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modular, "load", small)
+        yield
+
+
+@pytest.fixture(scope="module")
+def built(world, tmp_path_factory):
+    """Modules of `aa` and `bb`, and what was said."""
+    workdir, said = tmp_path_factory.mktemp("modular") / "m", []
+    build(world / "base", workdir, plan(world, "bb"), progress=said.append)
+    return workdir, said
+
+
+TEXT = ["fgka lmnb", "prsb tttb", "klma", ""]
+
+
+def test_stages_are_runs_that_change_what_they_should(built):
+    workdir, _ = built
+    runs = {name: bundles.load(workdir / "bb" / name) for name in ("start", "language")}
+    runs |= {name: bundles.load(workdir / "bb" / name) for name in ("sentence", "align")}
+    names = list(runs)
+    adapters = [[a.name for a in run.config.adapters] for run in runs.values()]
+    assert adapters == [
+        [],
+        ["language"],
+        ["language", "sentence"],
+        ["language", "sentence", "align"],
+    ]
+    learns = {"language": ("words", "adapters.language."), "sentence": ("adapters.sentence.",)}
+    learns["align"] = ("adapters.align.",)
+    for before, after in itertools.pairwise(names):
+        for name, value in runs[after].params.items():
+            is_same = name in runs[before].params and np.array_equal(
+                value, runs[before].params[name]
+            )
+            assert is_same != name.startswith(learns[after]), (after, name)
+
+
+def test_the_alignment_adapter_is_off_within_a_language_and_for_the_pivot(built):
+    workdir, _ = built
+    encoder = ModularEncoder.load(workdir)
+    assert encoder.languages == ("aa", "bb")
+    alone = encoder.encode(TEXT, "bb", is_cross=False)
+    np.testing.assert_array_equal(alone, Encoder.load(workdir / "bb" / "sentence").encode(TEXT))
+    across = encoder.encode(TEXT, "bb")
+    np.testing.assert_array_equal(across, Encoder.load(workdir / "bb" / "align").encode(TEXT))
+    assert np.abs(across - alone).max() > 1e-4
+    for is_cross in (True, False):
+        np.testing.assert_array_equal(
+            encoder.encode(TEXT, "aa", is_cross=is_cross),
+            Encoder.load(workdir / "aa" / "sentence").encode(TEXT),
+        )
+    with pytest.raises(UserError, match="no module of 'cc'; there are aa, bb"):
+        encoder.encode(TEXT, "cc")
+    with pytest.raises(UserError, match="need the language of every sentence"):
+        encoder(TEXT)
+
+
+def test_evaluation_takes_the_encoder_of_each_side(built, world, tmp_path):
+    workdir, _ = built
+    asked = []
+
+    class Noted(ModularEncoder):
+        def choose(self, language, is_cross):
+            asked.append((language, is_cross))
+            return super().choose(language, is_cross)
+
+    encoder = Noted(ModularEncoder.load(workdir)._encoders, "aa")
+    for pair in ("aa-bb", "bb-bb"):
+        (tmp_path / f"made.{pair}.tsv").write_text("1\tfgka lmna\tfgkb\n3\tklma\tprsb\n")
+    for one in find_sts([str(tmp_path)], Settings()):
+        one.run(encoder)
+    assert asked == [("aa", True), ("bb", True), ("bb", False), ("bb", False)]
+    (retrieval,) = find_retrieval([f"aa-bb={world / 'made.aa-bb.tsv'}"], Settings())
+    assert asked[4:] == []
+    retrieval.run(encoder)
+    assert asked[4:] == [("aa", True), ("bb", True)]
+    assert of_sides(len, ("aa", "bb")) == (len, len)
+
+
+def test_batches_of_paraphrases_and_of_parallel_sentences_take_turns(built, world, tmp_path):
+    workdir, _ = built
+    run = workdir / "bb" / "align"
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["main/steps"], last["parallel/steps"]) == (2, 2)
+    assert 0 < last["parallel/pivot"] < 2  # a cosine distance
+    (task,) = bundles.read_run(run).config.tasks
+    assert task.sources == plan(world, "bb").sources
+    said, moved = [], shutil.copy(world / "made.aa-bb.tsv", tmp_path / "moved.tsv")
+    same = dataclasses.replace(plan(world, "bb"), sources=(f"aa-bb={moved}",))
+    build(world / "base", workdir, same, progress=said.append)
+    assert all(line.endswith("is done") for line in said)
+    for align in ("paraphrases", "parallel"):
+        with pytest.raises(UserError, match="align was made with other settings"):
+            build(world / "base", workdir, plan(world, "bb", align=align))
+
+
+def test_finished_parts_are_not_made_again_and_others_go_on(built, world, tmp_path):
+    """As after a kill in the last stage: the run is there, unfinished and not noted."""
+    workdir = tmp_path / "m"
+    shutil.copytree(built[0], workdir)
+    expected = Encoder.load(workdir / "bb" / "align").encode(TEXT)
+    description = json.loads((workdir / "modular.json").read_text())
+    del description["done"]["bb/align"]
+    (workdir / "modular.json").write_text(json.dumps(description))
+    shutil.rmtree(workdir / "bb" / "align")
+    with pytest.raises(UserError, match="align is not finished"):
+        ModularEncoder.load(workdir)
+    said = []
+    build(world / "base", workdir, plan(world, "bb"), progress=said.append)
+    assert [line.endswith("is done") for line in said] == [True] * 8 + [False]
+    np.testing.assert_array_equal(Encoder.load(workdir / "bb" / "align").encode(TEXT), expected)
+    with pytest.raises(UserError, match="start was made with other settings"):
+        build(world / "base", workdir, dataclasses.replace(plan(world, "bb"), vocab_size=80))
+
+
+def test_an_added_language_leaves_the_others_bit_for_bit(built, world, tmp_path):
+    workdir = tmp_path / "m"
+    shutil.copytree(built[0], workdir)
+    before = {code: ModularEncoder.load(workdir).encode(TEXT, code) for code in ("aa", "bb")}
+    build(world / "base", workdir, plan(world, "bb", "cc"), progress=lambda line: None)
+    after = ModularEncoder.load(workdir)
+    assert after.languages == ("aa", "bb", "cc")
+    for code, vectors in before.items():
+        np.testing.assert_array_equal(after.encode(TEXT, code), vectors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"languages": ("dd",)}, "--languages dd: the sources have aa, bb"),
+        ({"sources": ()}, "name the parallel text"),
+        ({"pivot": "zz"}, "should be of zz and another language"),
+        ({"epochs": (1.0,)}, "should be three numbers above 0"),
+        ({"recipe": "modulr"}, "no recipe 'modulr-language'"),
+    ],
+)
+def test_mistakes_in_a_plan_are_named(world, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        build(world / "base", tmp_path / "m", dataclasses.replace(plan(world, "bb"), **changes))
+    assert not (tmp_path / "m").exists()
+
+
+def test_adapters_left_behind_or_changed_are_named(built):
+    start = change(load("modular-align"), train__init_from=str(built[0] / "bb" / "sentence"))
+    theirs = bundles.read_run(built[0] / "bb" / "sentence").config.model
+    for adapters, message in (
+        (theirs.adapters[1:], "the adapter 'language' of .* is missing here"),
+        (
+            (dataclasses.replace(theirs.adapters[0], rank=3), *theirs.adapters[1:]),
+            "the adapter 'language' of .* is another one here; model.adapters should hold Adapter",
+        ),
+    ):
+        model = dataclasses.replace(theirs, adapters=adapters)
+        with pytest.raises(UserError, match=message):
+            read_origin(dataclasses.replace(start, model=model))
+
+
+def test_a_shortened_export_is_nothing_to_start_from(world, tmp_path):
+    base = bundles.load(world / "base")
+    (tmp_path / "short").mkdir()
+    write(cut(base, leading=4), tmp_path / "short", "safetensors")
+    config = Config(model=base.config)
+    with pytest.raises(UserError, match="were shortened to 4"):
+        read_origin(change(config, train__init_from=str(tmp_path / "short")))
+
+
+def test_a_stopped_run_with_frozen_parameters_resumes_to_the_same_bits(built, tmp_path):
+    straight = built[0] / "bb" / "align"
+    config = bundles.read_run(straight).config
+    train(change(config, train__pairs=16), tmp_path / "stopped")
+    train(config, tmp_path / "stopped")
+    runs = [bundles.read_run(path) for path in (straight, tmp_path / "stopped")]
+    jax.tree.map(
+        np.testing.assert_array_equal, *(bundles.read_run_params(run, "last") for run in runs)
+    )
+
+
+def test_the_teacher_must_be_as_wide(built, world, tmp_path):
+    config = bundles.read_run(built[0] / "bb" / "align").config
+    (tmp_path / "wide").mkdir()
+    model = (world / "base.model").read_bytes()
+    wide = dataclasses.replace(bundle(model, **{**SMALL, "width": 32}), languages=("aa",))
+    write(wide, tmp_path / "wide", "safetensors")
+    with pytest.raises(UserError, match=r"width model.width=16 with .* which have 32"):
+        train(change(config, teacher__source=str(tmp_path / "wide")), tmp_path / "run")
