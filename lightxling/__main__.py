@@ -2,6 +2,6 @@
 
 import sys
 
-from lightxling.cli import main
+from lightxling.cli import script
 
-sys.exit(main())
+sys.exit(script())

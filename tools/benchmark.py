@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from lightxling import allocator
 from lightxling.config import Config, MeshConfig, ModelConfig, load, validate
 from lightxling.train.progress import number, peak_memory
 
@@ -199,8 +201,11 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     compiled = step.lower(target, shapes).compile()
     compile_seconds = time.perf_counter() - start
     need = memory.estimate(compiled, target)
+    del compiled
+    allocator.trim()
     layout = jax.tree.map(lambda leaf: leaf.sharding, target)
-    state = [jax.jit(initialise, out_shardings=layout)()]
+    state = [jax.block_until_ready(jax.jit(initialise, out_shardings=layout)())]
+    allocator.trim()
 
     def run():
         state[0], metrics = step(state[0], data)
@@ -340,7 +345,8 @@ def in_fresh_process(command: str, settings: dict, runs: int) -> dict[str, float
     results = []
     for _ in range(runs):
         arguments = [sys.executable, __file__, "--measure", command, json.dumps(settings)]
-        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True)
+        env = allocator.environment(os.environ)
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, env=env)
         if done.returncode:
             raise SystemExit(f"{command} {settings} failed, see above")
         results.append(json.loads(done.stdout.splitlines()[-1]))

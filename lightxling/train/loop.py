@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
+from lightxling import allocator
 from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict, validate
 from lightxling.corpus.batches import bucket_lengths
@@ -274,9 +275,12 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         needs.append(memory.estimate(compiled, target))
     if needs[0] is not None:
         say(memory.check(max(needs, key=lambda need: need.total), memory.available(), config))
+    del compiled
+    allocator.trim()
     state = start_or_resume(initialise, target, workdir / "checkpoints", say)
     if origin and not int(state.step):
         state = state._replace(params=warm_start(origin, state.params, languages, say))
+    allocator.trim()
 
     if processes.is_first():
         (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
