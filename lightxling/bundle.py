@@ -22,6 +22,8 @@ from lightxling.files import parse_json
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 FORMAT = "lightxling"
+BOXED = Path(__file__).parent / "boxed"
+"""The encoder that comes with the package; its card is the README.md in it."""
 _JSON_LIMIT = 16 << 20  # bytes
 _LARGEST = {
     "layers": 1000,

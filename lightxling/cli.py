@@ -8,12 +8,13 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from lightxling import allocator
 from lightxling.config import Config, UserError, load, validate
 
 Model = Annotated[Path, tyro.conf.Positional]
@@ -175,9 +176,12 @@ def evaluate(args: list[str]) -> None:
     parse(run, args, name="evaluate", help=evaluate)
 
 
+Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
+"""An encoder, where one is given, and texts."""
+
+
 def encode(
-    model: Model,
-    files: tyro.conf.Positional[tuple[str, ...]] = ("-",),
+    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] [FILE ...]")] = (),
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("vectors.npy"),
     checkpoint: str | None = None,
     batch_size: int = 256,
@@ -193,8 +197,8 @@ def encode(
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
 
     Args:
-      model: a run directory or an exported one.
-      files: a text file (.gz too); - is standard input. With --engine ray, one or many files.
+      inputs: a run directory or an exported one, by default the encoder in the box; a text file
+        (.gz too), by default standard input, which is also called -. With --engine ray, many files.
       output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
         a new folder of Parquet files.
       checkpoint: of a run: best (the default), last or a step.
@@ -206,6 +210,8 @@ def encode(
       worker_gpus: accelerators of each; 0: encoding on its cores.
       dtype: of the vectors in Parquet files.
     """
+    model, files = _model_first(inputs, rest=None)
+    files = files or ["-"]
     if engine == "here" and len(files) != 1:
         raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
     if engine == "here" and dtype != "float32":
@@ -218,7 +224,7 @@ def encode(
         from lightxling import jobs
 
         pool = jobs.Workers(workers, worker_cpus, worker_gpus)
-        count = jobs.encode_files(encoder, list(files), output, workers=pool, dtype=dtype, **how)
+        count = jobs.encode_files(encoder, files, output, workers=pool, dtype=dtype, **how)
     else:
         if encoder.backend == "jax":
             keep_compiled()
@@ -227,8 +233,7 @@ def encode(
 
 
 def search(
-    model: Model,
-    corpus: tyro.conf.Positional[Path],
+    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] FILE")],
     query: tuple[str, ...] = (),
     k: int = 5,
     index: Path | None = None,
@@ -238,8 +243,8 @@ def search(
     Example: lightxling search runs/mine sentences.txt --query "Where is the station?"
 
     Args:
-      model: a run directory or an exported one.
-      corpus: a text file with one sentence a line, in any languages; `fr<TAB>sentence` names one.
+      inputs: a run directory or an exported one, by default the encoder in the box; and a text file
+        with one sentence a line, in any languages; `fr<TAB>sentence` names one.
       query: what to look for; without it, questions are read from the keyboard.
       k: sentences shown.
       index: where the vectors are kept; by default beside the corpus.
@@ -247,7 +252,8 @@ def search(
     from lightxling import search as searching
     from lightxling.encoder import Encoder
 
-    opened = searching.Index.open(Encoder.load(model), corpus, index=index, progress=note)
+    model, (corpus,) = _model_first(inputs, rest=1)
+    opened = searching.Index.open(Encoder.load(model), Path(corpus), index=index, progress=note)
     asked = list(query) or searching.prompt()
     for text, hits in searching.answers(opened, asked, k):
         if query:
@@ -263,9 +269,7 @@ def mine(args: list[str]) -> None:
     from lightxling.evaluate.run import MineSettings
 
     def run(
-        model: Model,
-        src: tyro.conf.Positional[Path],
-        tgt: tyro.conf.Positional[Path],
+        inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")],
         output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mined.tsv"),
         engine: Literal["here", "ray"] = "here",
         workers: int = 0,
@@ -275,9 +279,9 @@ def mine(args: list[str]) -> None:
         """Parsed by tyro.
 
         Args:
-          model: a run directory or an exported one.
-          src: one sentence a line; with --engine ray, a folder that encode --engine ray wrote.
-          tgt: likewise.
+          inputs: a run directory or an exported one, by default the encoder in the box; and two
+            texts with one sentence a line, or with --engine ray two folders that encode --engine
+            ray wrote.
           output: score, source and target, separated by tabs, best first.
           engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra
             `ray`).
@@ -287,6 +291,7 @@ def mine(args: list[str]) -> None:
         from lightxling.encoder import Encoder
         from lightxling.evaluate.run import mine_files
 
+        model, (src, tgt) = _model_first(inputs, rest=2)
         encoder = Encoder.load(model)
         if engine == "ray":
             from lightxling import jobs
@@ -294,8 +299,8 @@ def mine(args: list[str]) -> None:
             pool = jobs.Workers(workers, worker_cpus)
             count = jobs.mine_folders(
                 encoder.fingerprint,
-                src,
-                tgt,
+                Path(src),
+                Path(tgt),
                 output,
                 settings=settings,
                 workers=pool,
@@ -304,7 +309,7 @@ def mine(args: list[str]) -> None:
             note(f"{count:,} pairs in {output}")
             return
         encode = functools.partial(encoder.encode, normalize=False)
-        mine_files(encode, src, tgt, output, settings)
+        mine_files(encode, Path(src), Path(tgt), output, settings)
 
     parse(run, args, name="mine", help=mine)
 
@@ -469,6 +474,30 @@ def parse(function: Callable, args: list[str], *, name: str, help: Callable, mar
     )
 
 
+def _model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:
+    """Splits `[MODEL] [TEXT ...]`; None stands for the encoder in the box.
+
+    Args:
+      rest: how many texts the command takes; None: any number, and a model is what is no file.
+
+    Raises:
+      UserError: their number is wrong, or a single one is nothing that exists.
+    """
+    if rest is None:
+        first = inputs[0] if inputs else "-"
+        has_model = first != "-" and not Path(first).is_file()
+        if has_model and len(inputs) == 1 and not Path(first).exists():
+            raise UserError(f"{first} is neither a text nor the folder of a run or of an export")
+    elif len(inputs) - rest in (0, 1):
+        has_model = len(inputs) > rest
+    else:
+        raise UserError(
+            f"{len(inputs)} paths are given; give {rest}, after the folder of an encoder if it is "
+            "not to be the one in the box"
+        )
+    return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
+
+
 def note(line: str) -> None:
     """A line about the progress, on standard error."""
     print(line, file=sys.stderr)
@@ -534,5 +563,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def script() -> int:
+    """What the command line starts: `main`, in a process whose allocator suits training."""
+    if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):
+        allocator.restart()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

@@ -81,7 +81,7 @@ class Encoder:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
         *,
         checkpoint: str | int | None = None,
         adapters: Sequence[str | os.PathLike[str]] | None = None,
@@ -90,6 +90,7 @@ class Encoder:
         """Loads a run directory, one of its checkpoints, or a `safetensors` export.
 
         Args:
+          path: by default the encoder that comes with the package (its card: boxed/README.md).
           checkpoint: of a run: "best" (the default), "last" or a step.
           adapters: names of its adapters, and adapter files, that are used; by default all that it
             has.
@@ -98,7 +99,10 @@ class Encoder:
         Raises:
           UserError: nothing is there, or it is damaged.
         """
-        return cls(with_adapters(bundles.load(Path(path), checkpoint), adapters), backend=backend)
+        return cls(
+            with_adapters(bundles.load(path or bundles.BOXED, checkpoint), adapters),
+            backend=backend,
+        )
 
     def using(self, *adapters: str | os.PathLike[str]) -> "Encoder":
         """An encoder of the same parameters with these adapters only, by name or file; may be none.

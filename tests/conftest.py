@@ -8,6 +8,9 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=8",
         # on a busy machine eight threads may wait long for each other; the default is 40 s
         "--xla_cpu_collective_call_terminate_timeout_seconds=600",
+        # most of the time is compilation: the programs are many and their arrays tiny
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
     ]
 )
 os.environ["JAX_PLATFORMS"] = "cpu"

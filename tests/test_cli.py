@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from export_samples import bundle
 
-from lightxling.cli import COMMANDS, main
+from lightxling.cli import COMMANDS, _model_first, main
+from lightxling.config import UserError
 from lightxling.export import write
 
 
@@ -110,3 +112,20 @@ def test_encode_reads_an_export_and_says_what_belongs_to_a_job(capsys, tmp_path)
     assert (code, "2 files are given; give one, or --engine ray" in said) == (2, True), said
     code, said = run(capsys, "encode", model, text, "--dtype", "float16")
     assert (code, "--engine ray" in said) == (2, True), said
+
+
+def test_a_model_is_what_comes_before_the_texts():
+    text, folder = str(Path(__file__)), str(Path(__file__).parent)
+    assert _model_first([], None) == (None, [])
+    assert _model_first(["-"], None) == (None, ["-"])
+    assert _model_first([text], None) == (None, [text])
+    assert _model_first([text, text], None) == (None, [text, text])
+    assert _model_first([folder], None) == (folder, [])
+    assert _model_first(["missing", text, text], None) == ("missing", [text, text])
+    assert _model_first(["a"], 1) == (None, ["a"])
+    assert _model_first(["a", "b"], 1) == ("a", ["b"])
+    assert _model_first(["a", "b"], 2) == (None, ["a", "b"])
+    assert _model_first(["a", "b", "c"], 2) == ("a", ["b", "c"])
+    for inputs, rest in ((["missing"], None), ([], 1), (["a", "b", "c"], 1), (["a"], 2)):
+        with pytest.raises(UserError, match=r"missing is neither|paths are given"):
+            _model_first(inputs, rest)
