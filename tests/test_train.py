@@ -260,6 +260,30 @@ def test_a_checkpoint_of_another_model_is_refused(tiny, tmp_path):
         checkpoint.restore(tmp_path / "1", {"a": jax.ShapeDtypeStruct((4,), jnp.float32)})
 
 
+def test_the_best_so_far_survives_a_kill_between_the_two_renamings(tmp_path, monkeypatch):
+    best = tmp_path / "best"
+    checkpoint.save(best, {"a": jnp.zeros(3)})
+    rename = Path.rename
+
+    def killed(self, target):
+        if self.name.endswith(".writing"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(best, {"a": jnp.ones(3)})
+    monkeypatch.undo()
+    assert not best.exists()
+    checkpoint.recover(best)
+    assert checkpoint.is_whole(best)
+    target = {"a": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    np.testing.assert_array_equal(checkpoint.restore(best, target)["a"], np.zeros(3))
+    checkpoint.save(best, {"a": jnp.ones(3)})
+    checkpoint.recover(best)  # there is nothing to bring back
+    np.testing.assert_array_equal(checkpoint.restore(best, target)["a"], np.ones(3))
+
+
 def test_mesh_and_batch_must_fit_the_devices():
     with pytest.raises(UserError, match="does not fit 8 cpu"):
         make_mesh(MeshConfig(data=3, model=1), batch_size=6)

@@ -74,6 +74,13 @@ def save(path: Path, tree: Any) -> None:
     processes.wait(f"saved {path.name}")
 
 
+def recover(path: Path) -> None:
+    """Brings back what `save` had put aside when it was killed between its two renamings."""
+    old = path.with_name(path.name + ".old")
+    if processes.is_first() and old.exists() and not path.exists():
+        old.rename(path)
+
+
 def is_whole(path: Path) -> bool:
     """Whether every file of a checkpoint has the content that was written."""
     try:

@@ -277,6 +277,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         say(memory.check(max(needs, key=lambda need: need.total), memory.available(), config))
     del compiled
     allocator.trim()
+    checkpoint.recover(workdir / "best")
     state = start_or_resume(initialise, target, workdir / "checkpoints", say)
     if origin and not int(state.step):
         state = state._replace(params=warm_start(origin, state.params, languages, say))
