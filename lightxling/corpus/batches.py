@@ -270,15 +270,16 @@ class Batches:
 
 
 class _Runs:
-    """Batches in runs of a few: handing over an element costs grain as much as making a batch."""
+    """Batches in runs: handing over an element costs grain as much as making a batch of 128."""
 
-    SIZE = 4
+    PAIRS = 2048
 
     def __init__(self, batches: Batches, steps: range):
         self.batches, self.steps = batches, steps
+        self.size = max(self.PAIRS // batches.batch_size, 1)
 
     def __len__(self) -> int:
-        return -(-len(self.steps) // self.SIZE)
+        return -(-len(self.steps) // self.size)
 
     def __getitem__(self, run: int) -> list[tuple[np.ndarray | None, ...]]:
-        return [self.batches[step] for step in self.steps[run * self.SIZE :][: self.SIZE]]
+        return [self.batches[step] for step in self.steps[run * self.size :][: self.size]]

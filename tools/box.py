@@ -1,0 +1,213 @@
+"""Puts a trained encoder into the package: its int8 export, and the card with its scores.
+
+    python tools/box.py runs/boxed --dev "en-de=dev.en-de.tsv.gz" "en-fr=dev.en-fr.tsv.gz"
+
+Every dev set is retrieved from in both directions, with the run's float32 parameters and with what
+is shipped. Nothing is replaced if the export is larger than 10 MB.
+"""
+
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from lightxling.bundle import BOXED
+from lightxling.corpus.readers import Problems, Source, read
+from lightxling.encoder import Encoder
+from lightxling.evaluate.retrieval import precision_at_1
+from lightxling.export import export
+from lightxling.files import atomic
+
+LARGEST = 10_000_000
+"""Bytes."""
+
+CORPORA = {
+    "tatoeba-anki": ("CC BY 2.0 FR", "tatoeba.org, as packed by manythings.org/anki"),
+    "tatoeba": ("CC BY 2.0 FR", "tatoeba.org, the test sets of the Tatoeba Challenge"),
+    "tatoeba-pivot": ("CC BY 2.0 FR", "the same, joined to English through a third language"),
+    "xed": ("CC BY 4.0", "github.com/Helsinki-NLP/XED, film subtitles"),
+    "tldr": ("CC BY 4.0", "github.com/tldr-pages/tldr, descriptions of commands"),
+    "homeassistant": ("Apache-2.0", "home-assistant.io, translations of the interface"),
+    "tico19": ("CC0 1.0", "TICO-19, texts about COVID-19"),
+}
+"""What the box may be made from: licence and origin, by the first part of the file's name."""
+
+CARD = """\
+# The encoder in the box
+
+`Encoder.load()` without a path, and `lightxling encode`, `search` and `mine` without a MODEL, use
+this encoder: {languages} languages, {parameters:.1f} million parameters, {layers} layers of width
+{width}, {pieces:,} pieces, vectors of {dimension} dimensions, {megabytes:.1f} MB in int8.
+
+## Scores
+
+P@1 in per cent of retrieving a translation among all of a development set, English to the language
+and back, with the float32 parameters of the run and with the int8 ones that are shipped. The
+sentences were set aside by content; they are from the same sources as the training text, and of
+others that it had none of (interfaces, manuals, games). Mean: {mean_run:.1f} before, **{mean:.1f}**
+in the box. It encodes {rate:,.0f} sentences a second on two CPU cores (median of {passes} passes
+over {count:,} dev sentences).
+
+| language | training pairs | candidates | float32 en→xx | xx→en | int8 en→xx | xx→en |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: |
+{scores}
+
+## What it is bad at
+
+- It has read sentences of seven words on average: everyday phrases, commands, settings. Paragraphs,
+  literature, law and medicine are foreign to it; more than {max_length} tokens are cut off.
+- Languages with few training pairs (see the table) are weak, and languages that are not in the
+  table are guesses.
+- A high cosine means "may be a translation". Negation, names and numbers weigh little in it.
+- The subtitles contain slang, swearing and the prejudices of films.
+
+## Data
+
+| corpus | pairs | licence | origin |
+| --- | ---: | --- | --- |
+{corpora}
+
+Attribution-only or freer corpora and nothing else; no other model's vectors or weights. The
+Tatoeba Challenge's test sets are in the training data: do not report that benchmark for it.
+
+## How it was made
+
+{pairs:,} pairs were seen in {steps:,} steps of {batch} with seed {seed}, in {hours:.1f} hours on
+CPU cores. The recipe is `configs/boxed.py`:
+
+```
+lightxling train boxed --workdir runs/boxed \\
+    --corpus.sources "en-de=data/tatoeba.en-de.tsv.gz" ... --corpus.dev "en-de=dev.en-de.tsv.gz" ...
+python tools/box.py runs/boxed --dev "en-de=dev.en-de.tsv.gz" ...
+```
+
+## Licence
+
+Apache-2.0, as the program. Who redistributes the encoder credits the corpora above.
+"""
+
+
+def read_dev(text: str) -> tuple[str, list[list[str]]]:
+    """Name of the language beside English, and the two sides."""
+    source = Source.parse(text)
+    sides = list(zip(*(row[:2] for row in read(source, Problems())), strict=True))
+    return source.languages[1], [list(side) for side in sides]
+
+
+def accuracy(encoder: Encoder, sides: list[list[str]]) -> tuple[float, float]:
+    """P@1 in per cent, forward and backward."""
+    found = precision_at_1(*(encoder.encode(side) for side in sides))
+    return 100 * found.forward, 100 * found.backward
+
+
+def rate(encoder: Encoder, sentences: list[str], passes: int) -> float:
+    """Sentences a second, the median of several passes."""
+    times = []
+    for _ in range(passes):
+        start = time.perf_counter()
+        encoder.encode(sentences)
+        times.append(time.perf_counter() - start)
+    return len(sentences) / float(np.median(times))
+
+
+def count_pairs(sources: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Training pairs by corpus and by language.
+
+    Raises:
+      SystemExit: a source is none of `CORPORA`.
+    """
+    by_corpus, by_language = dict.fromkeys(CORPORA, 0), {}
+    for text in sources:
+        source = Source.parse(text)
+        corpus = Path(source.path).name.split(".")[0]
+        if corpus not in CORPORA:
+            raise SystemExit(f"{text}: the box is made from {', '.join(CORPORA)} only")
+        count = sum(1 for _ in read(source, Problems()))
+        by_corpus[corpus] += count
+        by_language[source.languages[1]] = by_language.get(source.languages[1], 0) + count
+    return by_corpus, by_language
+
+
+def main(
+    run: Annotated[Path, tyro.conf.Positional],
+    dev: tuple[str, ...],
+    passes: int = 5,
+) -> None:
+    """Parsed by tyro.
+
+    Args:
+      run: the trained run.
+      dev: one development set a language, `en-de=PATH`.
+      passes: over a sample of the dev sentences, to measure the speed.
+    """
+    about = json.loads((run / "config.json").read_text())
+    config = about["config"]
+    by_corpus, by_language = count_pairs(config["corpus"]["sources"])
+    with tempfile.TemporaryDirectory() as folder:
+        made = export(run, Path(folder) / "boxed", dtype="int8")
+        if made.after > LARGEST:
+            raise SystemExit(
+                f"{made.after:,} bytes are more than {LARGEST:,}; nothing was replaced"
+            )
+        sets = dict(map(read_dev, dev))
+        parent, boxed = Encoder.load(run), Encoder.load(made.folder)
+        scores = {
+            name: (*accuracy(parent, sides), *accuracy(boxed, sides))
+            for name, sides in sets.items()
+        }
+        sentences = [text for sides in sets.values() for side in sides for text in side[:100]]
+        speed = rate(boxed, sentences, passes)
+        shutil.rmtree(BOXED, ignore_errors=True)
+        shutil.copytree(made.folder, BOXED)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    pairs = records[-1]["pairs"]
+    means = np.mean(list(scores.values()), axis=0)
+    rows = [
+        f"| {name} | {by_language[name]:,} | {len(sets[name][0]):,} | "
+        + " | ".join(f"{value:.1f}" for value in values)
+        + " |"
+        for name, values in sorted(scores.items(), key=lambda item: -by_language[item[0]])
+    ]
+    card = CARD.format(
+        parameters=sum(array.size for array in parent.bundle.params.values()) / 1e6,
+        layers=config["model"]["layers"],
+        width=config["model"]["width"],
+        pieces=parent.tokenizer.vocab_size,
+        dimension=parent.dimension,
+        languages=1 + len(scores),
+        megabytes=made.after / 1e6,
+        mean_run=means[:2].mean(),
+        mean=means[2:].mean(),
+        rate=speed,
+        passes=passes,
+        count=len(sentences),
+        scores="\n".join(rows),
+        max_length=parent.max_length,
+        corpora="\n".join(
+            f"| {name} | {by_corpus[name]:,} | {licence} | {origin} |"
+            for name, (licence, origin) in CORPORA.items()
+        ),
+        pairs=pairs,
+        steps=records[-1]["step"],
+        batch=config["train"]["batch_size"],
+        seed=config["train"]["seed"],
+        hours=sum(
+            (record["pairs"] - before["pairs"]) / record["pairs_per_second"]
+            for before, record in itertools.pairwise([{"pairs": 0}, *records])
+            if "pairs_per_second" in record
+        )
+        / 3600,
+    )
+    with atomic(BOXED / "README.md") as path:
+        path.write_text(card)
+    print(card)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
