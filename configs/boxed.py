@@ -1,0 +1,34 @@
+"""The encoder in the box: 42 languages and English in 10 MB.
+
+    lightxling train boxed --workdir runs/boxed \
+        --corpus.sources "en-de=data/tatoeba.en-de.tsv.gz" "en-de=data/xed.en-de.tsv.gz" ... \
+        --corpus.dev "en-de=dev.en-de.tsv.gz" ...
+
+The body and the table are those of `ems-small`, with 48,000 pieces, and only translations are
+compared. What was measured, on the corpora of the box (1,190,275 training pairs, 42 languages with
+English, seed 0, warm-up of 100 steps): mean dev P@1 in per cent, at most 300 candidates a language.
+
+    steps of 128 pairs                                 200     400
+    `ems-small`: XTR and a projection head            22.0    30.6
+    ... in batches of one language pair               15.9
+    ... without XTR                                   22.3    32.3   a third faster, too
+    ... and without the head, temperature 0.05        29.2           this recipe
+
+Single seeds and short runs: they chose a recipe for a budget of hours, and no more is claimed.
+"""
+
+from dataclasses import replace
+
+from lightxling.config import load, only
+
+small, light = load("ems-small"), load("light")
+config = replace(
+    small,
+    tokenizer=replace(small.tokenizer, vocab_size=48_000, sample=500_000),
+    objectives=only(align=light.objectives.align),
+    train=replace(
+        small.train,
+        pairs=832_000,
+        buckets=(8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 64, 96, 120),
+    ),
+)
