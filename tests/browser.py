@@ -136,6 +136,7 @@ class Browser:
             awaitPromise=True,
             returnByValue=True,
             userGesture=True,
+            allowUnsafeEvalBlockedByCSP=False,  # the page's policy is part of what is tested
         )
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]["exception"].get("description")))

@@ -20,9 +20,7 @@ VERSION = "1.30.0"
 ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
 """What `npm pack onnxruntime-web@VERSION` writes."""
 URL = f"https://registry.npmjs.org/onnxruntime-web/-/{ARCHIVE}"
-INTEGRITY = (
-    "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-)
+INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 TIMEOUT = 60  # seconds without a byte
 _BY_HAND = (
     f"where there is a network, run `npm pack onnxruntime-web@{VERSION}` or fetch {URL}, and give "

@@ -15,13 +15,16 @@ let ranked = []; // { language, text, score }, best first
 let shown = SHOWN;
 let indexing = 0; // how often the list was read; an older reading stops
 let asking = 0;
+let asked = "";
 
 element("unstarted").hidden = true;
 start();
 
 async function start() {
   element("list").addEventListener("input", afterTyping(index));
-  element("query").addEventListener("input", afterTyping(ask));
+  element("query").addEventListener("input", afterTyping(() => {
+    if (element("query").value !== asked) ask(); // Enter may have come first
+  }));
   element("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     ask();
@@ -116,6 +119,7 @@ async function ask() {
   if (!encoder) return;
   const turn = ++asking;
   const text = element("query").value;
+  asked = text;
   if (!text.trim()) {
     ranked = [];
     show();

@@ -13,7 +13,8 @@ const TOKENS = { least: 64, first: 256, most: 4096 }; // of a batch, padding too
 export async function fetchFile(name, size, advance = () => {}) {
   let response;
   try {
-    response = await fetch(new URL(name, import.meta.url));
+    // asks the server whether a kept copy is still right: an export may have been written anew
+    response = await fetch(new URL(name, import.meta.url), { cache: "no-cache" });
   } catch {
     throw new Error(`${name} cannot be fetched: the server does not answer.`);
   }
