@@ -56,10 +56,13 @@ class Browser:
         self._session = None
         targets = self.call("Target.getTargets")["targetInfos"]
         target = next(info["targetId"] for info in targets if info["type"] == "page")
+        rights = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        self.call("Browser.grantPermissions", permissions=rights)
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # the clipboard asks for it
 
     def close(self) -> None:
         with contextlib.suppress(OSError, EOFError):
@@ -150,10 +153,11 @@ class Browser:
                 raise TimeoutError(f"{condition} is not true; the console says {self.console}")
             time.sleep(0.02)
 
-    def write(self, field: str, text: str) -> None:
-        """Types a text into a field, in place of what is there."""
+    def paste(self, field: str, text: str) -> None:
+        """Pastes a text into a field, in place of what is there."""
+        self.run(f"navigator.clipboard.writeText({json.dumps(text)})")
         self.run(f"document.querySelector({json.dumps(field)}).select()")
-        self.call("Input.insertText", text=text)
+        self.call("Input.dispatchKeyEvent", type="keyDown", key="v", commands=["paste"])
 
     def press(self, key: str, code: int) -> None:
         text = "\r" if key == "Enter" else ""

@@ -1,7 +1,7 @@
 """onnxruntime-web, which runs the model in a browser: fetched once from npm's registry, pinned.
 
 The package is on no Python index. Its archive is kept in the user's cache folder, or given as a
-file, and in either case must be the very one that `INTEGRITY` names.
+file, and in either case must be the very one that `SHA512` names.
 """
 
 import base64
@@ -20,7 +20,8 @@ VERSION = "1.30.0"
 ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
 """What `npm pack onnxruntime-web@VERSION` writes."""
 URL = f"https://registry.npmjs.org/onnxruntime-web/-/{ARCHIVE}"
-INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+"""As npm writes hashes, in base64."""
 TIMEOUT = 60  # seconds without a byte
 _BY_HAND = (
     f"where there is a network, run `npm pack onnxruntime-web@{VERSION}` or fetch {URL}, and give "
@@ -70,15 +71,14 @@ def _fetch() -> bytes:
         with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer:
             return answer.read()
     except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(f"cannot fetch onnxruntime-web ({reason}); {_BY_HAND}") from None
+        raise UserError(f"cannot fetch onnxruntime-web ({error}); {_BY_HAND}") from None
 
 
 def _is_pinned(path: Path) -> bool:
-    """Whether a file is there and has the hash, in the form that npm writes it."""
+    """Whether a file is there and has the hash."""
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha512").digest()
     except OSError:
         return False
-    return f"sha512-{base64.b64encode(digest).decode()}" == INTEGRITY
+    return base64.b64encode(digest).decode() == SHA512
