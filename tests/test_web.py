@@ -407,7 +407,7 @@ def test_a_page_opened_as_a_file_says_what_to_type(browser, site):
         ("tokenizer.model", b"short", "tokenizer.model has 5 bytes instead of"),
         ("runtime/ort.js", None, "runtime/ort.js cannot be loaded"),
         ("config.json", None, "config.json cannot be fetched: the server answers 404"),
-        ("model.onnx", ..., "The model does not run: "),
+        ("model.onnx", ..., "The model does not run. "),
     ],
     ids=str,
 )

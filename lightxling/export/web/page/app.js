@@ -34,13 +34,11 @@ async function start() {
     show(true);
   });
   try {
-    if (typeof WebAssembly !== "object") throw new Error("It has no WebAssembly.");
+    say("state", "Loading the model …");
+    element("progress").hidden = false;
     const config = JSON.parse(new TextDecoder().decode(await fetchFile("config.json")));
     prepare(config);
-    encoder = await Encoder.load(config, (share) => {
-      say("state", share < 1 ? "Loading the model …" : "Starting the model …");
-      element("progress").value = share;
-    });
+    encoder = await Encoder.load(config, (share) => (element("progress").value = share));
   } catch (error) {
     fail(error);
     return;
@@ -177,17 +175,13 @@ function piece(name, kind, text) {
   return made;
 }
 
-/** Says what went wrong, and what to do. */
+/** Says what went wrong. */
 function fail(error) {
   console.error(error);
   element("progress").hidden = true;
   say("state", "");
-  const problem = element("problem");
-  problem.replaceChildren(
-    piece("p", "", `The model does not run: ${error.message || error}`),
-    piece("p", "", "Current versions of Firefox, Chrome, Edge and Safari can run it."),
-  );
-  problem.hidden = false;
+  element("problem").textContent = `The model does not run. ${error.message || error}`;
+  element("problem").hidden = false;
 }
 
 /** Changes a live region only where its text changes, so that it is read out once. */

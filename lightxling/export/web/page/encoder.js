@@ -59,10 +59,7 @@ export class Encoder {
       }),
       ...fetched,
     ]);
-    ort.env.logLevel = "error";
-    ort.env.wasm.numThreads = 1; // more need response headers that a plain server does not send
-    ort.env.wasm.wasmBinary = binary.buffer;
-    const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+    const session = await start(ort, binary, model);
     return new Encoder(config, new Tokenizer(tokenizer), session, ort.Tensor);
   }
 
@@ -163,6 +160,19 @@ export class Encoder {
       port2.postMessage(null);
     });
     this.paused = performance.now();
+  }
+}
+
+async function start(ort, binary, model) {
+  ort.env.logLevel = "error";
+  ort.env.wasm.numThreads = 1; // more need response headers that a plain server does not send
+  ort.env.wasm.wasmBinary = binary.buffer;
+  try {
+    return await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  } catch (error) {
+    throw new Error(
+      `${error.message || error} (Current versions of Firefox, Chrome, Edge and Safari run it.)`,
+    );
   }
 }
 
