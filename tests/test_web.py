@@ -144,6 +144,7 @@ def ids_there(browser, tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_ids_are_those_of_sentencepiece(ids_there, name):
     texts = TEXT + [text.swapcase() for text in TEXT] + HOSTILE
+    texts += [char * n for char in (".", "-", "ha") for n in range(2, 40)]  # can be cut in two ways
     for text, a, b in zip(
         texts, ids_there(name, texts), ids(tokenizer(*KINDS[name]), texts), strict=True
     ):
