@@ -2,6 +2,7 @@
 sentence is found, and nothing leaves the origin."""
 
 import base64
+import functools
 import hashlib
 import http.server
 import io
@@ -80,6 +81,7 @@ def site(encoder, archive, tmp_path_factory):
         yield folder, address
 
 
+TIES = "unigram with ties"
 READ = "sentences ready."
 READY = "document.querySelector('#state').textContent.includes('ready')"
 
@@ -113,21 +115,32 @@ def encode_there(browser, texts):
 # The tokenizer
 
 
+@functools.cache
+def models():
+    """All kinds of tokenizers, and one that adds up to the same score in many ways."""
+    proto = web.read_model(tokenizer("unigram"))
+    dot = next(piece.score for piece in proto.pieces if piece.piece == ".")
+    for n in (2, 3, 5):
+        proto.pieces[-n].piece, proto.pieces[-n].score = n * ".", n * dot
+    made = {name: tokenizer(*kind) for name, kind in KINDS.items()}
+    return made | {TIES: proto.SerializeToString()}
+
+
 @pytest.fixture(scope="module")
 def ids_there(browser, tmp_path_factory):
-    """`ids` of a kind of tokenizer, computed in the page."""
+    """`ids` of a tokenizer of `models`, computed in the page."""
     folder = tmp_path_factory.mktemp("tokenizers")
     for name in ("index.html", "tokenizer.js"):
         shutil.copy(PAGE / name, folder)
-    for name, kind in KINDS.items():
-        (folder / f"{name}.model").write_bytes(tokenizer(*kind))
+    for name, model in models().items():
+        (folder / f"{name}.model").write_bytes(model)
     with served(folder) as address:
         browser.open(address)
         browser.run(
             f"""(async () => {{
               const {{ Tokenizer }} = await import("/tokenizer.js");
               window.kinds = {{}};
-              for (const name of {json.dumps(list(KINDS))}) {{
+              for (const name of {json.dumps(list(models()))}) {{
                 const answer = await fetch(`/${{name}}.model`);
                 kinds[name] = new Tokenizer(new Uint8Array(await answer.arrayBuffer()));
               }}
@@ -141,29 +154,28 @@ def ids_there(browser, tmp_path_factory):
         yield run
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, TIES])
 def test_ids_are_those_of_sentencepiece(ids_there, name):
     texts = TEXT + [text.swapcase() for text in TEXT] + HOSTILE
-    texts += [char * n for char in (".", "-", "ha") for n in range(2, 40)]  # can be cut in two ways
-    for text, a, b in zip(
-        texts, ids_there(name, texts), ids(tokenizer(*KINDS[name]), texts), strict=True
-    ):
+    for n in range(2, 40):  # these can be cut in several ways
+        texts += [text + "." * n for text in TEXT[:8]] + ["-" * n, "ha" * n]
+    for text, a, b in zip(texts, ids_there(name, texts), ids(models()[name], texts), strict=True):
         assert a == b, ascii(text[:80])
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, TIES])
 def test_ids_are_cut_at_the_same_token(ids_there, name):
     texts = [*TEXT, "☃ ☃ ☃ ☃ ☃ ☃", "☃" * 9]
-    assert ids_there(name, texts, 5) == ids(tokenizer(*KINDS[name]), texts, 5)
+    assert ids_there(name, texts, 5) == ids(models()[name], texts, 5)
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if "case" not in name])
+@pytest.mark.parametrize("name", [name for name in KINDS if "case" not in name] + [TIES])
 @given(
     text=st.one_of([st.text(alphabet, max_size=12) for alphabet in [*ALPHABETS, st.characters()]])
 )
 @settings(max_examples=300, deadline=None)
 def test_any_text_has_the_same_ids(ids_there, name, text):
-    assert ids_there(name, [text]) == ids(tokenizer(*KINDS[name]), [text])
+    assert ids_there(name, [text]) == ids(models()[name], [text])
 
 
 # The vectors

@@ -1,8 +1,8 @@
 /* A sentencepiece model in the browser: the ids that the C++ library gives, for every text.
  *
  * Texts are normalised by the longest match in the model's own table, not by String.normalize,
- * whose Unicode version is the browser's. Scores are added in the number formats of the library,
- * so that equally likely cuts fall the same way.
+ * whose Unicode version is the browser's. Scores are added in float32, as the library does, so
+ * that equally likely cuts fall the same way.
  */
 
 const UNKNOWN_ID = 1;
@@ -78,14 +78,15 @@ export class Tokenizer {
     return decoder.decode(Uint8Array.from(out));
   }
 
-  /** The most likely cut, with the sum of its scores rounded to float32 at every piece. */
+  /** The most likely cut. */
   unigram(chars) {
     const best = new Float32Array(chars.length + 1);
     const from = new Int32Array(chars.length + 1).fill(-1);
     const ids = new Int32Array(chars.length + 1);
     const offer = (start, stop, id, score) => {
-      if (from[stop] >= 0 && !(score > best[stop])) return;
-      best[stop] = score;
+      const sum = Math.fround(best[start] + score);
+      if (from[stop] >= 0 && !(sum > best[stop])) return;
+      best[stop] = sum;
       from[stop] = start;
       ids[stop] = id;
     };
@@ -97,12 +98,10 @@ export class Tokenizer {
         const id = this.ids.get(piece);
         if (id === undefined) break;
         if (id < 0) continue;
-        offer(start, stop, id, this.scores[id] + best[start]);
+        offer(start, stop, id, this.scores[id]);
         hasSingle ||= stop === start + 1;
       }
-      if (!hasSingle) {
-        offer(start, start + 1, UNKNOWN_ID, Math.fround(this.unknownScore + best[start]));
-      }
+      if (!hasSingle) offer(start, start + 1, UNKNOWN_ID, this.unknownScore);
     }
     const pieces = [];
     for (let stop = chars.length; stop > 0; stop = from[stop]) {
