@@ -32,7 +32,7 @@ from lightxling.config import UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.words import WordTable
 from lightxling.evaluate.retrieval import normalize as unit
-from lightxling.files import atomic
+from lightxling.files import atomic, cache
 
 SLAB = 1 << 14
 """Sentences tokenised and sorted by length together: bounds the memory beside the result."""
@@ -301,8 +301,7 @@ def keep_compiled() -> None:
     """Lets jax keep what it compiles in the user's cache folder. For commands, not libraries."""
     import jax
 
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(home) / "lightxling" / "jax"))
+    jax.config.update("jax_compilation_cache_dir", str(cache() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

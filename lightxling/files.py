@@ -67,6 +67,11 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def cache() -> Path:
+    """The folder for what can be had again: compiled programs, fetched files."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightxling"
+
+
 def parse_json(text: str | bytes) -> Any:
     """`json.loads` of what anyone may have written.
 

@@ -5,10 +5,12 @@ import io
 
 import numpy as np
 import sentencepiece
+from hypothesis import strategies as st
 
 from lightxling import bundle as bundles
 from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig
+from lightxling.corpus.tokenizer import Tokenizer
 
 WORDS = (  # noqa: SIM905
     "the a cat dog house station where is this and of to in it was le la un une chat chien "
@@ -47,6 +49,27 @@ HOSTILE = [
 ]
 
 
+MARKS = "".join(
+    map(chr, [*range(0x300, 0x370), *range(0x64B, 0x660), 0x3099, 0x5B0, 0x200D, 0xFE0F])
+)
+JAMO = "".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]))
+ALPHABETS = [
+    st.characters(exclude_categories=["Cs", "Cn", "Co"], max_codepoint=0xFFFF),
+    st.sampled_from("aeouncAEOUNC" + MARKS),
+    st.sampled_from(JAMO + "가각\uffa1\uffc2\u3131\u314f"),
+    st.sampled_from("<>/padunkMASK0x41 ▁\x00\x01\t"),
+    st.sampled_from("the cat"),
+]
+
+KINDS = {
+    "bpe": ("bpe", False, True),
+    "bpe with bytes": ("bpe", True, True),
+    "bpe with case": ("bpe", False, False),
+    "unigram": ("unigram", False, True),
+    "unigram with bytes": ("unigram", True, True),
+}
+
+
 @functools.cache
 def tokenizer(kind: str = "bpe", byte_fallback: bool = False, lowercase: bool = True) -> bytes:
     """A sentencepiece model with the special pieces of lightxling."""
@@ -71,6 +94,11 @@ def tokenizer(kind: str = "bpe", byte_fallback: bool = False, lowercase: bool = 
         minloglevel=2,
     )
     return model.getvalue()
+
+
+def ids(model: bytes, texts, max_length: int = 100_000):
+    flat, lengths = Tokenizer(model).encode(texts, max_length)
+    return [part.tolist() for part in np.split(flat, np.cumsum(lengths)[:-1])]
 
 
 TINY = ModelConfig(width=32, heads=4, feedforward=48, max_length=24, identical_layers=False)

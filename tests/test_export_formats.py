@@ -181,7 +181,7 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
     export(model, tmp_path / "out")
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
 
-    def fail(small, folder, format):
+    def fail(small, folder, format, runtime):
         (folder / "half").write_text("x")
         raise KeyboardInterrupt
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from export_samples import HOSTILE, VARIANTS, WORDS, bundle, tokenizer
+from export_samples import ALPHABETS, HOSTILE, KINDS, VARIANTS, WORDS, bundle, ids, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.encoder import Encoder
 from lightxling.export import write
 from lightxling.export.quantize import quantize
@@ -19,13 +18,6 @@ pytestmark = [
 ]
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
-KINDS = {
-    "bpe": ("bpe", False, True),
-    "bpe with bytes": ("bpe", True, True),
-    "bpe with case": ("bpe", False, False),
-    "unigram": ("unigram", False, True),
-    "unigram with bytes": ("unigram", True, True),
-}
 
 
 def fast(model: bytes, max_length: int = 100_000):
@@ -35,11 +27,6 @@ def fast(model: bytes, max_length: int = 100_000):
     from lightxling.export.fast_tokenizer import fast_tokenizer
 
     return tokenizers.Tokenizer.from_str(json.dumps(fast_tokenizer(model, max_length)))
-
-
-def ids(model: bytes, texts, max_length: int = 100_000):
-    flat, lengths = Tokenizer(model).encode(texts, max_length)
-    return [part.tolist() for part in np.split(flat, np.cumsum(lengths)[:-1])]
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -56,19 +43,6 @@ def test_fast_tokenizer_cuts_at_the_same_token(kind):
     model = tokenizer(*kind)
     found = [encoding.ids for encoding in fast(model, 5).encode_batch(TEXT)]
     assert found == ids(model, TEXT, 5)
-
-
-MARKS = "".join(
-    map(chr, [*range(0x300, 0x370), *range(0x64B, 0x660), 0x3099, 0x5B0, 0x200D, 0xFE0F])
-)
-JAMO = "".join(map(chr, [*range(0x1100, 0x1113), *range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]))
-ALPHABETS = [
-    st.characters(exclude_categories=["Cs", "Cn", "Co"], max_codepoint=0xFFFF),
-    st.sampled_from("aeouncAEOUNC" + MARKS),
-    st.sampled_from(JAMO + "가각\uffa1\uffc2\u3131\u314f"),
-    st.sampled_from("<>/padunkMASK0x41 ▁\x00\x01\t"),
-    st.sampled_from("the cat"),
-]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "bpe with bytes"])

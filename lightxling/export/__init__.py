@@ -7,7 +7,9 @@ what it cost in bytes and, given development pairs, in P@1.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from lightxling import bundle as bundles
 from lightxling.adapters import FORMAT as ADAPTER_FORMAT
@@ -18,7 +20,7 @@ from lightxling.config import UserError
 from lightxling.export.quantize import Dtype, quantize
 from lightxling.files import atomic_folder, write_json
 
-Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo", "adapter"]
+Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo", "web", "adapter"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +30,14 @@ class Report:
     Attributes:
       before, after: bytes of the encoder's parameters and tokenizer, and of the files written.
       scores: P@1 in per cent per language pair, before and after; both directions averaged.
+      notes: lines about the format.
     """
 
     folder: Path
     before: int
     after: int
     scores: dict[str, tuple[float, float]]
+    notes: Sequence[str] = ()
 
     def __str__(self) -> str:
         lines = [
@@ -42,15 +46,16 @@ class Report:
         ]
         for name, (before, after) in self.scores.items():
             lines.append(f"  {name} P@1 {before:.2f} -> {after:.2f} ({after - before:+.2f})")
+        lines += (f"  {note}" for note in self.notes)
         return "\n".join(lines)
 
 
 def export(
     model: Path,
-    output: Path | None = None,
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     *,
     format: Format = "safetensors",
-    dtype: Dtype = "float32",
+    dtype: Dtype | None = None,
     checkpoint: str | None = None,
     adapters: Sequence[str] | None = None,
     languages: Sequence[str] = (),
@@ -62,6 +67,7 @@ def export(
     leading: int | None = None,
     text: Sequence[Path] = (),
     dev: Sequence[str] = (),
+    runtime: Path | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Writes an encoder in a format that other programs open.
@@ -71,9 +77,10 @@ def export(
     Args:
       model: a run or a `safetensors` export.
       output: folder to write; by default MODEL-FORMAT-DTYPE beside the model.
-      format: safetensors (for lightxling), sentence-transformers, onnx (transformers.js too),
-        stablehlo; adapter: the encoder's adapters alone, a file each, for `Encoder.load`.
-      dtype: number format of the weights.
+      format: safetensors (for lightxling), sentence-transformers, onnx, stablehlo; web: a page that
+        searches in the browser; adapter: the encoder's adapters alone, a file each, for
+        `Encoder.load`.
+      dtype: number format of the weights; by default int8 for web, float32 for the others.
       checkpoint: best, last or a step of a run.
       adapters: names and files of the adapters that go along; by default all that the encoder has.
         Low-rank ones are merged into its matrices.
@@ -87,14 +94,19 @@ def export(
         objectives.ese.
       text: files with a sentence per line; without any, the text is the corpus of the run.
       dev: pairs to measure the loss in P@1 on, as `en-fr=PATH`.
+      runtime: the archive of onnxruntime-web for --format web, where npm's registry cannot be
+        reached; otherwise it is fetched once and kept in the user's cache folder.
       overwrite: replace an export that stands at `output`.
 
     Raises:
       UserError: an argument does not fit the model or the format, or a file is missing.
     """
     model = Path(model)
+    dtype = dtype or ("int8" if format == "web" else "float32")
     output = output or model.with_name(f"{model.name}-{format}-{dtype}")
     _check_output(output, overwrite)
+    if runtime is not None and format != "web":
+        raise UserError(f"--runtime belongs to --format web, not to {format}")
     original = with_adapters(bundles.load(model, checkpoint), adapters)
     _check_languages(original, languages)
     if format == "adapter":
@@ -112,6 +124,11 @@ def export(
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
             "safetensors, without --trim, --languages and --pieces"
         )
+    if format == "web":
+        from lightxling.export import web
+
+        web.check(original)
+        runtime = web.runtime.find(runtime)
     small = merged(original)
     if layers is not None or leading is not None:
         from lightxling.export.trim import cut
@@ -136,12 +153,13 @@ def export(
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
     with atomic_folder(output) as folder:
-        write(small, folder, format)
+        write(small, folder, format, runtime)
     return Report(
         output,
         before=original.nbytes + len(original.tokenizer),
         after=_bytes(output),
         scores=scores,
+        notes=web.describe(output) if format == "web" else (),
     )
 
 
@@ -161,8 +179,12 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def write(bundle: Bundle, folder: Path, format: Format) -> None:
-    """Writes the files of one format into an empty folder."""
+def write(bundle: Bundle, folder: Path, format: Format, runtime: Path | None = None) -> None:
+    """Writes the files of one format into an empty folder.
+
+    Args:
+      runtime: the archive of onnxruntime-web, for `web` alone.
+    """
     if format == "safetensors":
         from lightxling.export import safetensors
 
@@ -175,6 +197,10 @@ def write(bundle: Bundle, folder: Path, format: Format) -> None:
         from lightxling.export import onnx
 
         onnx.write(bundle, folder)
+    elif format == "web":
+        from lightxling.export import web
+
+        web.write(bundle, folder, runtime or web.runtime.find())
     else:
         from lightxling.export import sentence_transformers
 

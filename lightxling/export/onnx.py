@@ -115,8 +115,8 @@ class _Builder:
         )
 
 
-def graph(bundle: Bundle):
-    """The ONNX model.
+def library():
+    """The onnx package.
 
     Raises:
       UserError: the extra `export` is not installed.
@@ -125,9 +125,18 @@ def graph(bundle: Bundle):
         import onnx
     except ImportError:
         raise UserError(
-            "--format onnx needs the onnx package: pip install 'lightxling[export]'"
+            "--format onnx and web need the onnx package: pip install 'lightxling[export]'"
         ) from None
+    return onnx
 
+
+def graph(bundle: Bundle):
+    """The ONNX model.
+
+    Raises:
+      UserError: the extra `export` is not installed.
+    """
+    onnx = library()
     config, b = bundle.config, _Builder(bundle, onnx)
     width, heads = config.width, config.heads
     last = "last_hidden_state"

@@ -1,0 +1,119 @@
+"""A folder that searches across languages in a browser: the model, the tokenizer and one page.
+
+Any static server will do. The page runs the ONNX graph with onnxruntime-web in WebAssembly, on one
+thread (more would need response headers that plain servers do not send), and its
+Content-Security-Policy refuses every request but those for the files of the folder.
+
+    python3 -m http.server --directory FOLDER --bind 127.0.0.1 8000
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from lightxling.bundle import DESCRIPTION, TOKENIZER, Bundle
+from lightxling.config import UserError
+from lightxling.corpus import everyday
+from lightxling.export import onnx
+from lightxling.export.fast_tokenizer import read_model
+from lightxling.export.web import runtime
+
+MODEL, RUNTIME = "model.onnx", "runtime"
+PORT = 8000
+_READ = (1, 2, 3, 6)  # types of pieces that tokenizer.js knows: normal, unknown, control, byte
+_SHORT = 45  # characters of an example
+
+
+def check(bundle: Bundle) -> None:
+    """Finds out early what `write` would refuse.
+
+    Raises:
+      UserError: the extra `export` is not installed, or the tokenizer has something special.
+    """
+    onnx.library()
+    model = read_model(bundle.tokenizer)
+    if model.trainer_spec.treat_whitespace_as_suffix or any(
+        piece.type not in _READ for piece in model.pieces
+    ):
+        raise UserError(
+            "--format web reads no tokenizers with user-defined or unused pieces, or with spaces "
+            "after words; use --format onnx"
+        )
+
+
+def write(bundle: Bundle, folder: Path, archive: Path) -> None:
+    """Writes the files of one export.
+
+    Args:
+      archive: that of onnxruntime-web, as `runtime.find` gives it.
+    """
+    check(bundle)
+    (folder / MODEL).write_bytes(onnx.graph(bundle).SerializeToString())
+    (folder / TOKENIZER).write_bytes(bundle.tokenizer)
+    (folder / RUNTIME).mkdir()
+    runtime.unpack(archive, folder / RUNTIME)
+    ours = resources.files(__package__)
+    (folder / RUNTIME / "LICENSE").write_bytes((ours / "runtime-license.txt").read_bytes())
+    for file in (ours / "page").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    query, sentences = examples(bundle.languages)
+    module, binary = (f"{RUNTIME}/{name}" for name in runtime.FILES.values())
+    description = {
+        "format": "web",
+        "dtype": bundle.dtype,
+        "dimension": bundle.dimension,
+        "max_length": bundle.config.max_length,
+        "languages": list(bundle.languages),
+        "model": MODEL,
+        "tokenizer": TOKENIZER,
+        "runtime": {
+            "module": module,
+            "binary": binary,
+        },
+        "files": {
+            file.relative_to(folder).as_posix(): file.stat().st_size
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        },
+        "query": query,
+        "sentences": sentences,
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+
+
+def examples(languages: tuple[str, ...]) -> tuple[str, list[dict[str, str]]]:
+    """A question and sentences to find its translations among, in languages of the encoder.
+
+    Everyday sentences: one of every topic in two languages, and the question's in all languages
+    but its own. Without two languages that they are written in, there are none.
+    """
+    known = [code for code in everyday.LANGUAGES if not languages or code in languages]
+    if len(known) < 2:
+        return "", []
+    topics = {}
+    for row in everyday.sentences():
+        texts = dict(zip(everyday.LANGUAGES, row.texts, strict=True))
+        if len(texts["en"]) < _SHORT:
+            topics.setdefault(row.frame.partition(":")[0], texts)
+    asked = topics.pop("travel")
+    found = [(code, asked[code]) for code in known[1:]]
+    for i, texts in enumerate(topics.values()):
+        for code in dict.fromkeys((known[i % len(known)], known[(i + 1) % len(known)])):
+            found.append((code, texts[code]))
+    found.sort(key=lambda pair: (known.index(pair[0]), pair[1]))
+    return asked[known[0]], [{"language": code, "text": text} for code, text in found]
+
+
+def describe(folder: Path) -> list[str]:
+    """What an export holds, and how to open it."""
+    sizes: dict[str, int] = json.loads((folder / DESCRIPTION).read_text("utf-8"))["files"]
+    model, tokenizer = sizes[MODEL], sizes[TOKENIZER]
+    ran = sum(size for name, size in sizes.items() if name.startswith(f"{RUNTIME}/"))
+    page = sum(sizes.values()) - model - tokenizer - ran
+    return [
+        f"model {model / 1e6:,.1f} MB, tokenizer {tokenizer / 1e6:,.1f} MB, onnxruntime-web "
+        f"{runtime.VERSION} {ran / 1e6:,.1f} MB, page {page / 1e6:.2f} MB",
+        f"to open it: python3 -m http.server --directory {folder} --bind 127.0.0.1 {PORT}, then "
+        f"http://127.0.0.1:{PORT}/",
+    ]

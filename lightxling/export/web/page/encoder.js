@@ -1,0 +1,191 @@
+/* Sentences to vectors: the tokenizer, and the model in onnxruntime's WebAssembly.
+ *
+ * All runs on the page's own thread, a batch at a time, so that the policy of index.html holds for
+ * every line of it (a worker would have a policy of its own) and the page answers in between.
+ */
+
+import { Tokenizer } from "./tokenizer.js";
+
+const FRAME = 40; // ms that the page may be busy without a pause
+const TOKENS = { least: 64, first: 256, most: 4096 }; // of a batch, padding too
+
+/** Fetches files of the folder; `advance(bytes)` is called as they come. */
+export async function fetchFile(name, size, advance = () => {}) {
+  let response;
+  try {
+    // asks the server whether a kept copy is still right: an export may have been written anew
+    response = await fetch(new URL(name, import.meta.url), { cache: "no-cache" });
+  } catch {
+    throw new Error(`${name} cannot be fetched: the server does not answer.`);
+  }
+  if (!response.ok) {
+    throw new Error(
+      `${name} cannot be fetched: the server answers ${response.status}. ` +
+        "Is the whole folder there?",
+    );
+  }
+  const parts = [];
+  let count = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    count += value.length;
+    advance(value.length);
+  }
+  if (size !== undefined && count !== size) {
+    throw new Error(`${name} has ${count} bytes instead of ${size}; copy the folder again.`);
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
+export class Encoder {
+  /**
+   * Fetches all that is needed and starts the model.
+   *
+   * @param config content of config.json
+   * @param {(share: number) => void} progress receives the share of the bytes that are there
+   */
+  static async load(config, progress = () => {}) {
+    const { files, runtime } = config;
+    const names = [config.model, config.tokenizer, runtime.binary];
+    const total = names.reduce((sum, name) => sum + files[name], 0);
+    let count = 0;
+    const advance = (bytes) => progress((count += bytes) / total);
+    const fetched = names.map((name) => fetchFile(name, files[name], advance));
+    const [ort, model, tokenizer, binary] = await Promise.all([
+      import(new URL(runtime.module, import.meta.url)).catch(() => {
+        throw new Error(`${runtime.module} cannot be loaded. Is the whole folder there?`);
+      }),
+      ...fetched,
+    ]);
+    const session = await start(ort, binary, model);
+    return new Encoder(config, new Tokenizer(tokenizer), session, ort.Tensor);
+  }
+
+  constructor(config, tokenizer, session, Tensor) {
+    this.dimension = config.dimension;
+    this.maxLength = config.max_length;
+    this.tokenizer = tokenizer;
+    this.session = session;
+    this.Tensor = Tensor;
+    this.turn = Promise.resolve();
+    this.tokens = TOKENS.first;
+    this.paused = performance.now();
+  }
+
+  /** The vector of one text, of length 1; zeros for an empty one. */
+  async encodeOne(text) {
+    for await (const { vectors } of this.encode([text])) return vectors[0];
+  }
+
+  /**
+   * Vectors of many texts, batch by batch, short texts first.
+   *
+   * Yields { rows, vectors, cut }: places in `texts`, their vectors (Float32Array of length 1, or
+   * zeros where a text is empty), and the places of those that were longer than the model reads.
+   */
+  async *encode(texts) {
+    const all = [];
+    for (const text of texts) {
+      all.push(this.tokenizer.encode(text, this.maxLength + 1));
+      if (performance.now() - this.paused > FRAME) await this.pause();
+    }
+    const order = all.map((_, row) => row).sort((a, b) => all[a].length - all[b].length);
+    for (let start = 0; start < order.length; ) {
+      let stop = start + 1;
+      const length = (row) => Math.min(all[row].length, this.maxLength);
+      while (
+        stop < order.length &&
+        (stop + 1 - start) * length(order[stop]) <= this.tokens &&
+        length(order[start]) > 0 === length(order[stop]) > 0
+      ) {
+        stop++;
+      }
+      const rows = order.slice(start, stop);
+      const ids = rows.map((row) => all[row].slice(0, this.maxLength));
+      const cut = rows.filter((row) => all[row].length > this.maxLength);
+      yield { rows, vectors: await this.batch(ids), cut };
+      start = stop;
+    }
+  }
+
+  /** Vectors of lists of ids, which are padded to the longest. One batch at a time is computed. */
+  batch(ids) {
+    const found = this.turn.then(() => this.compute(ids));
+    this.turn = found.catch(() => {});
+    return found;
+  }
+
+  async compute(ids) {
+    const longest = Math.max(...ids.map((row) => row.length));
+    const vectors = ids.map(() => new Float32Array(this.dimension));
+    if (!longest) return vectors;
+    await this.pause();
+    const start = performance.now();
+    const tokens = new BigInt64Array(ids.length * longest);
+    const mask = new BigInt64Array(ids.length * longest);
+    ids.forEach((row, i) =>
+      row.forEach((id, j) => {
+        tokens[i * longest + j] = BigInt(id);
+        mask[i * longest + j] = 1n;
+      }),
+    );
+    const shape = [ids.length, longest];
+    const inputs = {
+      input_ids: new this.Tensor("int64", tokens, shape),
+      attention_mask: new this.Tensor("int64", mask, shape),
+    };
+    const { sentence_embedding: output } = await this.session.run(inputs, ["sentence_embedding"]);
+    vectors.forEach((vector, i) => {
+      vector.set(output.data.subarray(i * this.dimension, (i + 1) * this.dimension));
+      normalize(vector);
+    });
+    output.dispose();
+    const took = performance.now() - start;
+    const full = ids.length * longest > this.tokens / 2;
+    if (took > FRAME) this.tokens = Math.max(TOKENS.least, this.tokens / 2);
+    else if (took < FRAME / 3 && full) this.tokens = Math.min(TOKENS.most, this.tokens * 2);
+    return vectors;
+  }
+
+  /** Lets the page answer; timers would be slowed down in a tab that is not seen. */
+  async pause() {
+    await new Promise((resolve) => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => {
+        port1.close();
+        resolve();
+      };
+      port2.postMessage(null);
+    });
+    this.paused = performance.now();
+  }
+}
+
+async function start(ort, binary, model) {
+  ort.env.logLevel = "error";
+  ort.env.wasm.numThreads = 1; // more need response headers that a plain server does not send
+  ort.env.wasm.wasmBinary = binary.buffer;
+  try {
+    return await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  } catch (error) {
+    throw new Error(
+      `${error.message || error} (Current versions of Firefox, Chrome, Edge and Safari run it.)`,
+    );
+  }
+}
+
+function normalize(vector) {
+  let sum = 0;
+  for (const x of vector) sum += x * x;
+  const norm = Math.sqrt(sum);
+  if (norm > 0) for (let i = 0; i < vector.length; i++) vector[i] /= norm;
+}
+
+/** Cosine of two vectors of length 1. */
+export function similarity(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
+}
