@@ -66,10 +66,7 @@ def write(bundle: Bundle, folder: Path, archive: Path) -> None:
         "languages": list(bundle.languages),
         "model": MODEL,
         "tokenizer": TOKENIZER,
-        "runtime": {
-            "module": module,
-            "binary": binary,
-        },
+        "runtime": {"module": module, "binary": binary},
         "files": {
             file.relative_to(folder).as_posix(): file.stat().st_size
             for file in sorted(folder.rglob("*"))

@@ -60,10 +60,14 @@ def find(given: Path | None = None) -> Path:
 
 def unpack(archive: Path, folder: Path) -> None:
     """Writes the files of `FILES` into a folder that exists."""
-    with tarfile.open(archive) as members:
-        for name, target in FILES.items():
-            with members.extractfile(name) as source, open(folder / target, "wb") as file:
-                shutil.copyfileobj(source, file)
+    wanted = dict(FILES)
+    with tarfile.open(archive, "r|gz") as members:  # in one pass: seeking would unpack it anew
+        for member in members:
+            if target := wanted.pop(member.name, None):
+                with members.extractfile(member) as source, open(folder / target, "wb") as file:
+                    shutil.copyfileobj(source, file)
+            if not wanted:
+                return
 
 
 def _fetch() -> bytes:
