@@ -1,5 +1,5 @@
-"""A sentencepiece model as `tokenizer.json`, the format that the `tokenizers` library and
-transformers.js read.
+"""A sentencepiece model as `tokenizer.json`, the format of the `tokenizers` library (its relative
+in JavaScript skips the normalisation; `web` brings a tokenizer of its own).
 
 The ids are the same for every text, which takes more than copying the pieces:
 

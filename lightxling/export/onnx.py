@@ -1,4 +1,4 @@
-"""One ONNX graph from token ids to sentence vectors, with what transformers.js needs around it.
+"""One ONNX graph from token ids to sentence vectors, in the folder layout of transformers.js.
 
     session = onnxruntime.InferenceSession("onnx/model.onnx")
     (vectors,) = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})
