@@ -321,7 +321,7 @@ def export(args: list[str]) -> None:
     """
     from lightxling.export import export as run
 
-    print(parse(run, args, name="export", help=export, markers=(tyro.conf.PositionalRequiredArgs,)))
+    print(parse(run, args, name="export", help=export))
 
 
 def specialise(
@@ -403,19 +403,22 @@ def serve(args: list[str]) -> None:
     Example: lightxling serve runs/mine --port 8000
     """
     from lightxling import serve as serving
+    from lightxling.bundle import BOXED
 
     def run(
-        model: Model,
+        model: Annotated[
+            Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")
+        ] = None,
         checkpoint: str | None = None,
         settings: Annotated[serving.Settings, Unprefixed] = serving.Settings(),  # noqa: B008
     ) -> None:
         """Parsed by tyro.
 
         Args:
-          model: a run directory or an exported one.
+          model: a run directory or an exported one; by default the encoder in the box.
           checkpoint: of a run: best (the default), last or a step.
         """
-        serving.serve(model, settings, checkpoint=checkpoint, say=note)
+        serving.serve(model or BOXED, settings, checkpoint=checkpoint, say=note)
 
     parse(run, args, name="serve", help=serve)
 
@@ -463,14 +466,14 @@ def report(
     note(str(output))
 
 
-def parse(function: Callable, args: list[str], *, name: str, help: Callable, markers=()):
+def parse(function: Callable, args: list[str], *, name: str, help: Callable):
     """Calls `function` with typed flags; the help text is that of the command."""
     return tyro.cli(
         function,
         args=args,
         prog=f"lightxling {name}",
         description=inspect.getdoc(help).split("\n\nArgs:")[0],
-        config=(tyro.conf.FlagConversionOff, *markers),
+        config=(tyro.conf.FlagConversionOff,),
     )
 
 

@@ -51,7 +51,7 @@ class Report:
 
 
 def export(
-    model: Path,
+    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None,
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
     *,
     format: Format = "safetensors",
@@ -75,8 +75,9 @@ def export(
     Example: lightxling export runs/en-fr --format onnx --dtype int8 --trim --dev en-fr=dev.tsv
 
     Args:
-      model: a run or a `safetensors` export.
-      output: folder to write; by default MODEL-FORMAT-DTYPE beside the model.
+      model: a run or a `safetensors` export; by default the encoder in the box.
+      output: folder to write; by default MODEL-FORMAT-DTYPE beside the model, or here for the one
+        in the box.
       format: safetensors (for lightxling), sentence-transformers, onnx, stablehlo; web: a page that
         searches in the browser; adapter: the encoder's adapters alone, a file each, for
         `Encoder.load`.
@@ -101,9 +102,10 @@ def export(
     Raises:
       UserError: an argument does not fit the model or the format, or a file is missing.
     """
-    model = Path(model)
     dtype = dtype or ("int8" if format == "web" else "float32")
-    output = output or model.with_name(f"{model.name}-{format}-{dtype}")
+    model = Path(model or bundles.BOXED)
+    beside = Path() if model == bundles.BOXED else model.parent
+    output = output or beside / f"{model.name}-{format}-{dtype}"
     _check_output(output, overwrite)
     if runtime is not None and format != "web":
         raise UserError(f"--runtime belongs to --format web, not to {format}")
