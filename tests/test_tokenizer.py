@@ -142,7 +142,7 @@ def test_a_vocabulary_smaller_than_the_alphabet_names_a_way_out(tmp_path):
         trained(tmp_path / "m", vocab_size=10)
 
 
-@pytest.mark.parametrize("spoil", ["empty", "short", "noise", "missing"])
+@pytest.mark.parametrize("spoil", ["empty", "short", "noise", "letter", "missing"])
 def test_damaged_files_are_refused(tmp_path, spoil, capfd):
     path = tmp_path / "tokenizer.model"
     tokenizer.train(SENTENCES, SMALL, path)
@@ -150,7 +150,13 @@ def test_damaged_files_are_refused(tmp_path, spoil, capfd):
     if spoil == "missing":
         path.unlink()
     else:
-        path.write_bytes({"empty": b"", "short": data[:-100], "noise": os.urandom(500)}[spoil])
+        spoilt = {
+            "empty": b"",
+            "short": data[:-100],
+            "noise": os.urandom(500),
+            "letter": data.replace(b"<pad>", b"\x80pad>"),  # no UTF-8
+        }
+        path.write_bytes(spoilt[spoil])
     with pytest.raises(UserError, match=r"tokenizer\.model"):
         Tokenizer.load(path)
     assert capfd.readouterr().err == ""  # sentencepiece has an opinion of its own

@@ -124,7 +124,7 @@ class Tokenizer:
                 raise RuntimeError("empty file")
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
             first = [self._model.id_to_piece(i) for i in range(len(SPECIAL))]
-        except (RuntimeError, IndexError):
+        except (RuntimeError, IndexError, UnicodeDecodeError):
             raise UserError(
                 f"{name} is damaged or no sentencepiece model; run `lightxling prepare` again"
             ) from None
