@@ -357,10 +357,10 @@ def _check_sizes(adapters: Sequence[AdapterConfig]) -> None:
 
 def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
     """Writes arrays as a safetensors file."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(values) for name, values in params.items()}
-    save_file(arrays, path, dict(metadata))
+    path.write_bytes(save(arrays, dict(metadata)))  # `save_file` lets nobody else read it
 
 
 def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:

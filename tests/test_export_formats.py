@@ -168,6 +168,9 @@ def test_export_reports_bytes_and_scores(tmp_path):
     assert (small.dimension, small.languages, small.bundle.dtype) == (16, ("en", "fr"), "int8")
     files = sum(f.stat().st_size for f in (tmp_path / "small").iterdir())
     assert report.after == files < report.before
+    (tmp_path / "plain").touch()
+    modes = {f.stat().st_mode for f in (tmp_path / "small").iterdir()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}  # whoever reads others reads these
     ((name, (before, after)),) = report.scores.items()
     assert before == after == 100
     assert f"{name} P@1 100.00 -> 100.00 (+0.00)" in str(report)
