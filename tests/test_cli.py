@@ -127,5 +127,5 @@ def test_a_model_is_what_comes_before_the_texts():
     assert _model_first(["a", "b"], 2) == (None, ["a", "b"])
     assert _model_first(["a", "b", "c"], 2) == ("a", ["b", "c"])
     for inputs, rest in ((["missing"], None), ([], 1), (["a", "b", "c"], 1), (["a"], 2)):
-        with pytest.raises(UserError, match=r"missing is neither|paths are given"):
+        with pytest.raises(UserError, match=r"missing is neither|paths given"):
             _model_first(inputs, rest)
