@@ -495,8 +495,8 @@ def _model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, l
         has_model = len(inputs) > rest
     else:
         raise UserError(
-            f"{len(inputs)} paths given; give {rest} text{'s' * (rest > 1)}, after the folder of an "
-            "encoder if it is not to be the one in the box"
+            f"{len(inputs)} paths given; give {rest} text{'s' * (rest > 1)}, after the folder of "
+            "an encoder if it is not to be the one in the box"
         )
     return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
 
