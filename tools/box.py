@@ -79,7 +79,7 @@ Tatoeba Challenge's test sets are in the training data: do not report that bench
 ## How it was made
 
 {pairs:,} pairs were seen in {steps:,} steps of {batch} with seed {seed}, in {hours:.1f} hours on
-CPU cores. The recipe is `configs/boxed.py`:
+a CPU. The recipe is `configs/boxed.py`:
 
 ```
 lightxling train boxed --workdir runs/boxed \\
