@@ -537,23 +537,28 @@ def usage() -> str:
     return "\n".join(lines)
 
 
+def _run(argv: list[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return
+    name, *args = argv
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; perhaps you meant {near[0]}" if near else ""
+        raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
+    command = COMMANDS[name]
+    if command in PARSE_THEMSELVES:
+        command(args)
+    else:
+        parse(command, args, name=name, help=command)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; a mistake of the person who typed it ends in one message and exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0
-    name, *args = argv
     try:
-        if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"; perhaps you meant {near[0]}" if near else ""
-            raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
-        command = COMMANDS[name]
-        if command in PARSE_THEMSELVES:
-            command(args)
-        else:
-            parse(command, args, name=name, help=command)
+        _run(argv)
+        sys.stdout.flush()
     except UserError as error:
         note(f"lightxling: {error}")
         return 2

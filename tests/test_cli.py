@@ -1,5 +1,6 @@
 """Commands as typed: what they print, their exit codes, and no traceback."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_help_and_import_do_not_load_jax():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_stops_reading_is_no_error_of_ours():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "lightxling", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(
