@@ -2,6 +2,9 @@
 
 import os
 
+# The threads that carry the devices. By default there are as many as cores, at least one a device,
+# and whatever else takes one while eight wait for each other stops them for good.
+os.environ["NPROC"] = "32"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from changes import change
 
+import lightxling
 from lightxling import config as configs
 from lightxling.cli import main
 from lightxling.config import InferenceConfig, TaskConfig, UserError, only, to_dict
@@ -438,9 +439,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_colours_are_readable_in_both_schemes():
-    import lightxling.report
-
-    style = (Path(lightxling.report.__file__).parent / "style.css").read_text()
+    style = (Path(lightxling.__file__).parent / "palette.css").read_text()
     schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     assert len(schemes) == 2
     for scheme in schemes:

@@ -2,8 +2,8 @@
 
 `runs` reads what a run left behind and `sentences` asks its encoder about development sentences;
 `about`, `curves`, `scores` and `examples` are the sections, drawn with `charts`, and `page` puts
-them together in the frame of `page.html` and `style.css`. Nothing is loaded from
-anywhere when the page is opened, and it runs no script.
+them together in the frame of `page.html` and `style.css`. Nothing is loaded from anywhere when the
+page is opened, and it runs no script.
 """
 
 import shlex
@@ -43,12 +43,12 @@ def report(
     for i, run in enumerate(read):
         views, why = _views(run, progress)
         shown.append(pieces.Shown(run, _letter(i) if len(read) > 1 else "", i, views, why))
-    folder = resources.files(__package__)
+    folder, colours = resources.files(__package__), resources.files("lightxling") / "palette.css"
     words = ["lightxling", "report", *map(str, paths), "-o", str(output)]
     whole = string.Template((folder / "page.html").read_text("utf-8")).substitute(
         version=escape(__version__),
         title=escape(page.title(shown)),
-        style=(folder / "style.css").read_text("utf-8"),
+        style=colours.read_text("utf-8") + (folder / "style.css").read_text("utf-8"),
         body=page.body(shown, shlex.join(words)),
     )
     with atomic(output) as temporary:

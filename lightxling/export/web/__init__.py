@@ -54,7 +54,8 @@ def write(bundle: Bundle, folder: Path, archive: Path) -> None:
     runtime.unpack(archive, folder / RUNTIME)
     ours = resources.files(__package__)
     (folder / RUNTIME / "LICENSE").write_bytes((ours / "runtime-license.txt").read_bytes())
-    for file in (ours / "page").iterdir():
+    palette = resources.files("lightxling") / "palette.css"
+    for file in (palette, *(ours / "page").iterdir()):
         (folder / file.name).write_bytes(file.read_bytes())
     query, sentences = examples(bundle.languages)
     module, binary = (f"{RUNTIME}/{name}" for name in runtime.FILES.values())
