@@ -120,7 +120,7 @@ def evaluate(args: list[str]) -> None:
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
     """
-    from lightxling.evaluate.tasks import Settings
+    from lightxling.evaluate.tasks.units import Settings
 
     def run(
         model: Model,

@@ -28,7 +28,8 @@ from lightxling.config import (
 )
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.encoder import Encoder
-from lightxling.evaluate.tasks import Settings, find_retrieval, find_sts, of_sides
+from lightxling.evaluate.tasks import find_retrieval, find_sts
+from lightxling.evaluate.tasks.units import Settings, of_sides
 from lightxling.export import write
 from lightxling.export.trim import cut
 from lightxling.model import build as models

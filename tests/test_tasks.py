@@ -9,7 +9,8 @@ from rich.console import Console
 
 from lightxling.config import UserError
 from lightxling.evaluate import run, tasks
-from lightxling.evaluate.tasks import TASKS, Settings
+from lightxling.evaluate.tasks import TASKS, labelled, parallel
+from lightxling.evaluate.tasks.units import Settings
 from lightxling.files import atomic
 
 
@@ -134,9 +135,9 @@ def test_muse_order_by_hand():
     # a x, b b y, d w. Sorted by target: w x y; then permutation(3) of seed 1234.
     order = np.random.RandomState(1234).permutation(3)
     expected = [[("d", "w"), ("a", "x"), ("b b", "y")][i] for i in order]
-    found = tasks.muse_order(src, tgt, lowercase=True)
+    found = parallel.muse_order(src, tgt, lowercase=True)
     assert list(zip(*found, strict=True)) == expected
-    assert len(tasks.muse_order(src, tgt, lowercase=False)[0]) == 5
+    assert len(parallel.muse_order(src, tgt, lowercase=False)[0]) == 5
 
 
 def test_europarl_counts_its_queries_and_candidates(data, out):
@@ -180,7 +181,7 @@ def test_bucc_fits_on_training_and_measures_on_test(data, out):
         evaluate("bucc", data, out)
 
 
-def labelled(data, name, count, seed, strange=None):
+def write_labelled(data, name, count, seed, strange=None):
     rng = np.random.default_rng(seed)
     topics = {"games": range(20), "science": range(20, 40), "text": range(40, 60)}
     rows = []
@@ -195,9 +196,9 @@ def labelled(data, name, count, seed, strange=None):
 
 @pytest.mark.parametrize("head", ["mlp", "logistic"])
 def test_classification_is_trained_once_and_tested_in_every_language(data, out, head):
-    labelled(data, "topic.train.en.tsv", 90, 0)
-    labelled(data, "topic.dev.en.tsv", 30, 1)
-    labelled(data, "topic.dev.fr.tsv", 30, 2)
+    write_labelled(data, "topic.train.en.tsv", 90, 0)
+    write_labelled(data, "topic.dev.en.tsv", 30, 1)
+    write_labelled(data, "topic.dev.fr.tsv", 30, 2)
     calls = []
 
     def counting(texts):
@@ -219,11 +220,11 @@ def test_classification_is_trained_once_and_tested_in_every_language(data, out, 
 
 
 def test_mldoc_names_and_selection_on_the_development_file(data, out):
-    labelled(data, "english.train.1000", 60, 0)
-    labelled(data, "english.dev", 30, 1)
-    labelled(data, "french.dev", 30, 2)
-    labelled(data, "french.test", 30, 3)
-    labelled(data, "english.test", 30, 4)
+    write_labelled(data, "english.train.1000", 60, 0)
+    write_labelled(data, "english.dev", 30, 1)
+    write_labelled(data, "french.dev", 30, 2)
+    write_labelled(data, "french.test", 30, 3)
+    write_labelled(data, "english.test", 30, 4)
     (results,) = evaluate("mldoc", data, out, settings=Settings(head="logistic"))
     assert list(results["results"]) == ["en", "fr"]
     assert results["results"]["fr"]["selected_on"] == "english.dev"
@@ -242,18 +243,18 @@ def test_mldoc_names_and_selection_on_the_development_file(data, out):
     ],
 )
 def test_file_names_of_labelled_sets(name, expected):
-    assert tasks._split_and_language(name) == expected
+    assert labelled._split_and_language(name) == expected
 
 
 def test_labels_that_do_not_fit_are_named(data, out):
-    labelled(data, "topic.train.en.tsv", 60, 0)
-    labelled(data, "topic.test.fr.tsv", 30, 1, strange=("cooking", "fr_w1"))
+    write_labelled(data, "topic.train.en.tsv", 60, 0)
+    write_labelled(data, "topic.test.fr.tsv", 30, 1, strange=("cooking", "fr_w1"))
     with pytest.raises(UserError, match=r"topic\.test\.fr\.tsv: label 'cooking' does not occur"):
         evaluate("classification", data, out, settings=Settings(head="logistic"))
-    labelled(data, "topic.test.fr.tsv", 30, 1, strange=("", "fr_w1"))
+    write_labelled(data, "topic.test.fr.tsv", 30, 1, strange=("", "fr_w1"))
     with pytest.raises(UserError, match="row 31 has an empty label"):
         evaluate("classification", data, out, settings=Settings(head="logistic"))
-    labelled(data, "topic.test.fr.tsv", 30, 1, strange=("games",))
+    write_labelled(data, "topic.test.fr.tsv", 30, 1, strange=("games",))
     with pytest.raises(UserError, match=r"topic\.test\.fr\.tsv:31: 1 of 2 columns"):
         evaluate("classification", data, out, settings=Settings(head="logistic"))
     write(data / "topic.train.en.tsv", [("games", "w1"), ("games", "w2")])
@@ -265,7 +266,7 @@ def test_labels_that_do_not_fit_are_named(data, out):
 
 
 def test_a_class_too_small_to_hold_out_is_named(data, out):
-    labelled(data, "topic.test.fr.tsv", 30, 1)
+    write_labelled(data, "topic.test.fr.tsv", 30, 1)
     rows = [("games", "w1")] * 40
     held = np.random.default_rng(0).permutation(40)[:4]  # the tenth that is held out
     rows[held[0]] = ("rare", "w2")
@@ -276,21 +277,21 @@ def test_a_class_too_small_to_hold_out_is_named(data, out):
 
 def test_documents_are_means_of_their_sentences():
     settings = Settings(documents="sentences")
-    vectors = tasks._document_vectors(encode, [("a b. c d.",), ("e",)], settings, strip=False)
+    vectors = labelled._document_vectors(encode, [("a b. c d.",), ("e",)], settings, strip=False)
     np.testing.assert_allclose(vectors[0], encode(["a b c d"])[0] / 2)
     np.testing.assert_allclose(vectors[1], encode(["e"])[0])
-    whole = tasks._document_vectors(
+    whole = labelled._document_vectors(
         encode, [("a (c) Reuters Limited 1997 b.",)], Settings(documents="whole"), strip=True
     )
     np.testing.assert_allclose(whole, encode(["a b"]))
-    assert tasks.sentences("One. Two! 三。四।Five 3.5") == [
+    assert labelled.sentences("One. Two! 三。四।Five 3.5") == [
         "One.",
         "Two!",
         "三。",
         "四।",
         "Five 3.5",
     ]
-    assert tasks.sentences("") == [""]
+    assert labelled.sentences("") == [""]
 
 
 def test_nli_reads_plain_and_headed_files(data, out):
@@ -487,13 +488,13 @@ def test_ranking_among_some_drawn_at_random(data, out):
 
 
 def test_few_shots_of_a_tested_file_are_half_of_it_at_most():
-    shots, tested = tasks.few_shots(40, 0.25, False)
-    more, same = tasks.few_shots(40, 1.0, False)
+    shots, tested = labelled.few_shots(40, 0.25, False)
+    more, same = labelled.few_shots(40, 1.0, False)
     assert (len(shots), len(more), len(tested)) == (5, 20, 20)
     assert set(shots) < set(more)
     assert not set(more) & set(tested)
     assert tested.tolist() == same.tolist()
-    assert len(tasks.few_shots(40, 0.5, True)[0]) == 20
+    assert len(labelled.few_shots(40, 0.5, True)[0]) == 20
 
 
 def foreign(path, rows, seed):
@@ -509,8 +510,8 @@ def foreign(path, rows, seed):
 
 @pytest.mark.parametrize("has_training_file", [True, False])
 def test_few_shots_in_the_tested_language_help(data, out, has_training_file):
-    labelled(data, "topic.train.en.tsv", 90, 0)
-    labelled(data, "topic.test.en.tsv", 30, 1)
+    write_labelled(data, "topic.train.en.tsv", 90, 0)
+    write_labelled(data, "topic.test.en.tsv", 30, 1)
     foreign(data / "topic.test.fr.tsv", 60, 2)
     if has_training_file:
         foreign(data / "topic.train.fr.tsv", 45, 3)

@@ -23,7 +23,7 @@ def sentences(text: str) -> list[str]:
     and brackets that close after the mark stay with the sentence.
 
     The documents of classification benchmarks are cut otherwise: as their protocols say, in
-    `evaluate.tasks`.
+    `evaluate.tasks.labelled`.
     """
     parts, start = [], 0
     for match in _END.finditer(text):

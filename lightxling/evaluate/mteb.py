@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.config import UserError
-from lightxling.evaluate.tasks import Encode
+from lightxling.evaluate.tasks.units import Encode
 
 
 class MtebEncoder:

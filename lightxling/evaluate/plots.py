@@ -12,7 +12,9 @@ from jaxtyping import Float, Real
 
 from lightxling.config import UserError
 from lightxling.evaluate.retrieval import normalize
-from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Unit, of_sides
+from lightxling.evaluate.tasks import TASKS
+from lightxling.evaluate.tasks.sts import POOLED
+from lightxling.evaluate.tasks.units import Encode, Unit, of_sides
 
 SENTENCES = 60
 """Pairs in a similarity matrix: few enough to see a single cell."""

@@ -26,7 +26,9 @@ from lightxling.config import UserError
 from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
-from lightxling.evaluate.tasks import POOLED, TASKS, Encode, Settings, Unit, select
+from lightxling.evaluate.tasks import TASKS, select
+from lightxling.evaluate.tasks.sts import POOLED
+from lightxling.evaluate.tasks.units import Encode, Settings, Unit
 from lightxling.files import atomic, parse_json, write_json
 
 Results = dict[str, Any]
@@ -113,7 +115,7 @@ class Stopwatch:
     def __init__(self, encode: Encode):
         self._encode = encode
         self.seconds, self.sentences = 0.0, 0
-        if hasattr(encode, "choose"):  # see `tasks.of_sides`
+        if hasattr(encode, "choose"):  # see `units.of_sides`
             self.choose = functools.cache(
                 lambda language, is_cross: functools.partial(
                     self._timed, encode.choose(language, is_cross)

@@ -5,7 +5,8 @@ from typing import Any
 
 from lightxling.evaluate import compare
 from lightxling.evaluate.run import DESCRIPTIONS, DETAILS, Results, mean_scores
-from lightxling.evaluate.tasks import POOLED, TASKS
+from lightxling.evaluate.tasks import TASKS
+from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.report import pieces
 from lightxling.report.markup import Markup, h, join
 from lightxling.report.pieces import Shown

@@ -1,0 +1,307 @@
+"""Parallel text: retrieval, ranking, Tatoeba, Europarl, and BUCC's mining."""
+
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling.config import UserError
+from lightxling.corpus import readers
+from lightxling.corpus.readers import Problems, Source
+from lightxling.evaluate import mining, retrieval, similarity
+from lightxling.evaluate.tasks.units import (
+    Encode,
+    Settings,
+    Unit,
+    constant,
+    files_in,
+    of_sides,
+    rows_of,
+)
+
+RSIM_LIMIT = 2000  # sentences; memory grows with the square
+
+PARALLEL_NAME = re.compile(
+    r"(?:(?P<name>.+)\.)?(?P<a>{0})-(?P<b>{0})\.(?P<kind>{0})(\.gz)?".format(
+        r"[a-z]{2,3}(?:_[A-Za-z0-9]+)?"
+    )
+)
+
+TFDS_TATOEBA = (
+    "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th "
+    "tl tr ur vi zh"
+)
+"""Languages of the tensorflow-datasets builder."""
+
+
+def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
+    """Finds (dataset, source) in folders, in files and in sources written `en-fr=PATH`.
+
+    In a folder: `NAME.en-fr.tsv`, `.txt` or `.tmx`, gzipped or not, and Moses files
+    `NAME.en-fr.en`, `NAME.en-fr.fr`; NAME may be missing.
+    """
+    found: dict[tuple[str, Source], None] = {}
+    for entry in data:
+        if "=" in entry:
+            source = Source.parse(entry)
+            found[_dataset(Path(source.path).name, source), source] = None
+            continue
+        path = Path(entry)
+        before = len(found)
+        for file in files_in(path):
+            match = PARALLEL_NAME.fullmatch(file.name)
+            if not match or match["kind"] not in ("tsv", "txt", "tmx", match["a"], match["b"]):
+                continue
+            where = str(file)
+            if match["kind"] in (match["a"], match["b"]):  # the stem of Moses files
+                where = where.removesuffix(".gz").removesuffix(f".{match['kind']}")
+            dataset = match["name"] or file.absolute().parent.name
+            found[dataset, Source((match["a"], match["b"]), 1.0, where)] = None
+        if len(found) == before:
+            raise UserError(
+                f"{path} holds no parallel text named like NAME.en-fr.tsv or NAME.en-fr.en; name "
+                f"the languages yourself: --data en-fr={path}"
+            )
+    return list(found)
+
+
+def _dataset(name: str, source: Source) -> str:
+    """A short name for a file named by the user: without languages and endings."""
+    name = re.sub(r"\.(gz|tsv|txt|tmx)\b", "", name).replace("*", "")
+    name = name.replace("-".join(source.languages), "").split("#")[0]
+    return re.sub(r"[^\w]+", ".", name).strip(".") or "parallel"
+
+
+def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], list[str]]:
+    """Both sides of a parallel text; pairs with a blank side are left out unless `keep_blank`."""
+    rows = [
+        tuple(text.strip() for text in row)
+        for row in readers.read(source, Problems())
+        if keep_blank or all(text.strip() for text in row)
+    ]
+    if not rows:
+        raise UserError(f"{source.path} holds no {'-'.join(source.languages)} sentence pairs")
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def find_retrieval(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """Any parallel text: every sentence looks for its translation among all of the other side."""
+    return [_retrieval_unit(dataset, source, settings) for dataset, source in parallel(data)]
+
+
+def find_tatoeba(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """`tatoeba.fra-eng.fra` and `.eng` in a folder, or tensorflow-datasets with `--data tfds`."""
+    if list(data) == ["tfds"]:
+        sources = [
+            Source(
+                (code, "en"), 1.0, f"tfds:tatoeba/tatoeba_{code}#source_sentence,target_sentence"
+            )
+            for code in TFDS_TATOEBA.split()
+        ]
+        return [_retrieval_unit("tatoeba", source, settings) for source in sources]
+    return [
+        _retrieval_unit(dataset, source, settings)
+        for dataset, source in parallel(data)
+        if dataset == "tatoeba"
+    ]
+
+
+def _retrieval_unit(dataset: str, source: Source, settings: Settings) -> Unit:
+    pairs = functools.partial(read_pairs, source)
+
+    def run(encode: Encode) -> dict[str, Any]:
+        src, tgt = pairs()
+        one, other = of_sides(encode, source.languages)
+        return retrieval_scores(one(src), other(tgt), src, tgt, settings.scoring)
+
+    files = functools.partial(readers.files, source)
+    return Unit(dataset, "-".join(source.languages), source.languages, files, run, pairs)
+
+
+def retrieval_scores(
+    src: np.ndarray,
+    tgt: np.ndarray,
+    src_texts: list[str],
+    tgt_texts: list[str],
+    scoring: retrieval.Scoring,
+) -> dict[str, Any]:
+    """Accuracy of both directions by row and by text; see `retrieval.ranks`."""
+    same_src, same_tgt = retrieval.text_labels(src_texts), retrieval.text_labels(tgt_texts)
+    scores = {}
+    for name, x, y, same in (("forward", src, tgt, same_tgt), ("backward", tgt, src, same_src)):
+        places = retrieval.ranks(x, y, scoring=scoring)
+        by_text = places
+        if len(np.unique(same)) < len(same):
+            by_text = retrieval.ranks(x, y, same=same, scoring=scoring)
+        scores[name] = 100 * retrieval.precision(places)
+        scores[f"{name}_by_text"] = 100 * retrieval.precision(by_text)
+    accuracy = (scores["forward"] + scores["backward"]) / 2
+    by_text = (scores.pop("forward_by_text"), scores.pop("backward_by_text"))
+    scores = {
+        "accuracy": accuracy,
+        "error": 100 - accuracy,
+        **scores,
+        "by_text": sum(by_text) / 2,
+        "forward_by_text": by_text[0],
+        "backward_by_text": by_text[1],
+    }
+    if 3 <= len(src) <= RSIM_LIMIT:
+        scores["rsim"] = 100 * similarity.rsim(src, tgt)
+    repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
+    return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
+
+
+def find_ranking(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """Any parallel text: every sentence looks for its translation among some drawn at random."""
+    if settings.among < 2:
+        raise UserError(f"--among {settings.among} leaves nothing to rank; use 2 or more")
+    units = []
+    for dataset, source in parallel(data):
+        pairs = functools.partial(read_pairs, source)
+        run = functools.partial(_run_ranking, source.languages, pairs, settings)
+        files = functools.partial(readers.files, source)
+        name = "-".join(source.languages)
+        units.append(Unit(dataset, name, source.languages, files, run, pairs))
+    return units
+
+
+def _run_ranking(languages, pairs, settings: Settings, encode: Encode) -> dict[str, Any]:
+    src, tgt = (one(side) for one, side in zip(of_sides(encode, languages), pairs(), strict=True))
+    places = [
+        retrieval.ranks_among(x, y, settings.among, product=settings.product)
+        for x, y in ((src, tgt), (tgt, src))
+    ]
+    scores = {
+        f"p_at_{k}": 100 * float(np.mean([retrieval.precision(one, k) for one in places]))
+        for k in (1, 3, 10)
+    }
+    for name, one in zip(("forward", "backward"), places, strict=True):
+        scores[name] = 100 * retrieval.precision(one)
+    if len(src) >= 10:
+        scores["eigen_similarity"] = 100 * similarity.eigen_similarity(src, tgt)
+    return {"scores": scores, "queries": len(src), "candidates": min(settings.among, len(src))}
+
+
+def find_europarl(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """2,000 queries among 200,000 candidates of a parallel text, drawn as MUSE draws them."""
+    units = []
+    for dataset, source in parallel(data):
+
+        def run(encode: Encode, source: Source = source) -> dict[str, Any]:
+            src, tgt = muse_order(*read_pairs(source, keep_blank=True), settings.lowercase)
+            total = min(settings.candidates, len(src))
+            random = np.random.RandomState(1234)
+            rows = random.choice(total, min(settings.queries, total), replace=False)
+            scores = {}
+            sides = list(zip((src, tgt), of_sides(encode, source.languages), strict=True))
+            for name, one, other in (("forward", *sides), ("backward", *sides[::-1])):
+                places = retrieval.ranks(
+                    one[1]([one[0][row] for row in rows]),
+                    other[1](other[0][:total]),
+                    rows,
+                    scoring=settings.scoring,
+                )
+                scores[name] = 100 * retrieval.precision(places)
+                scores[f"{name}_at_5"] = 100 * retrieval.precision(places, 5)
+                scores[f"{name}_at_10"] = 100 * retrieval.precision(places, 10)
+            accuracy = (scores["forward"] + scores["backward"]) / 2
+            return {
+                "scores": {"accuracy": accuracy, **scores},
+                "queries": len(rows),
+                "candidates": total,
+            }
+
+        if settings.scoring == "margin":
+            run = _refuse_margin
+        files = functools.partial(readers.files, source)
+        units.append(Unit(dataset, "-".join(source.languages), source.languages, files, run))
+    return units
+
+
+def muse_order(src: list[str], tgt: list[str], lowercase: bool) -> tuple[list[str], list[str]]:
+    """Pairs in the order of the MUSE sentence retrieval task.
+
+    Words are split at white space; of pairs with one source sentence the first is kept, then of
+    pairs with one target sentence; what is left is sorted by the target sentence, and shuffled with
+    seed 1234.
+    """
+
+    def plain(text: str) -> str:
+        return " ".join((text.lower() if lowercase else text).split())
+
+    first: dict[str, str] = {}
+    for one, other in zip(src, tgt, strict=True):
+        first.setdefault(plain(one), plain(other))
+    by_target: dict[str, str] = {}
+    for one in sorted(first):
+        by_target.setdefault(first[one], one)
+    targets = sorted(by_target)
+    order = np.random.RandomState(1234).permutation(len(targets))
+    targets = [targets[i] for i in order]
+    return [by_target[target] for target in targets], targets
+
+
+def _refuse_margin(encode: Encode) -> dict[str, Any]:
+    raise UserError("the europarl task scores by cosine or csls; leave --scoring margin to tatoeba")
+
+
+def find_bucc(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """`fr-en.training.fr`, `.en` and `.gold`, and another split: `id<TAB>sentence`, `id<TAB>id`."""
+    splits: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
+    for entry in data:
+        for file in files_in(Path(entry)):
+            name = file.name.removesuffix(".gz")
+            match = re.fullmatch(r"([a-z]{2,3})-([a-z]{2,3})\.(\w+)\.(\w+)", name)
+            if match and match[4] in (match[1], match[2], "gold"):
+                pair = splits.setdefault((match[1], match[2]), {})
+                pair.setdefault(match[3], {})[match[4]] = file
+    units = []
+    for pair, found in splits.items():
+        whole = {name: files for name, files in found.items() if {*pair, "gold"} <= set(files)}
+        if not whole:
+            missing = {*pair, "gold"} - set(next(iter(found.values())))
+            raise UserError(
+                f"{'-'.join(pair)}: no split is whole; {', '.join(sorted(missing))} is missing"
+            )
+        files = constant(file for split in whole.values() for file in split.values())
+        run = functools.partial(_run_bucc, pair, whole, settings)
+        units.append(Unit("bucc", "-".join(pair), pair, files, run))
+    if not units:
+        raise UserError(
+            f"{', '.join(data)} holds no files that are named like fr-en.training.fr, "
+            "fr-en.training.en and fr-en.training.gold"
+        )
+    return units
+
+
+def _run_bucc(pair, splits, settings: Settings, encode: Encode) -> dict[str, Any]:
+    """Fits the threshold on the training split and measures F1 on the others."""
+    result: dict[str, Any] = {"scores": {}, "candidates": {}, "gold": {}, "dropped_gold": {}}
+    threshold = None
+    of_src, of_tgt = of_sides(encode, pair)
+    for name in sorted(splits, key=lambda split: (not split.startswith("train"), split)):
+        columns = [rows_of(splits[name][side], 2) for side in (*pair, "gold")]
+        split = mining.bucc_split(*columns)
+        mined = mining.mine(
+            of_src(split.src),
+            of_tgt(split.tgt),
+            margin=settings.margin,
+            retrieval=settings.direction,
+            k=settings.neighbours,
+        )
+        mined, right = split.judge(mined)
+        result["candidates"][name] = [len(split.src), len(split.tgt)]
+        result["gold"][name], result["dropped_gold"][name] = len(split.gold), split.dropped
+        if threshold is None:
+            threshold, f1 = mining.best_threshold(mined, right, len(split.gold))
+            result |= {"threshold": threshold, "fitted_on": name}
+            fitted = {"f1_fitted": 100 * f1}
+        else:
+            kept = mining.f1_score(right[mined.score >= threshold], len(split.gold))
+            prefix = "" if len(splits) == 2 else f"{name}_"
+            result["scores"] |= {prefix + key: 100 * value for key, value in kept.items()}
+    result["scores"] |= fitted
+    return result

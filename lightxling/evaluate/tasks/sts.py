@@ -1,0 +1,119 @@
+"""Semantic textual similarity, within and across languages."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling.config import UserError
+from lightxling.evaluate import similarity
+from lightxling.evaluate.tasks.units import (
+    Encode,
+    Settings,
+    Unit,
+    constant,
+    files_in,
+    of_sides,
+    rows_of,
+)
+
+POOLED = "pooled"
+"""Name of the unit that scores several language pairs together."""
+
+
+def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
+    """`NAME.en-fr.tsv`: `score<TAB>sentence<TAB>sentence`; `NAME.fr-fr.tsv` within a language.
+
+    Training files (`.train.`) are left out. Two or more pairs of languages of one data set are also
+    scored together, which shows the language bias.
+    """
+    units, across = [], {}
+    for entry in data:
+        for file in files_in(Path(entry)):
+            match = re.fullmatch(
+                r"(?:(.+)\.)?([a-z]{2,3}(?:_\w+)?)-([a-z]{2,3}(?:_\w+)?)\.(?:tsv|txt)(?:\.gz)?",
+                file.name,
+            )
+            if not match or ".train." in f".{match[1]}.":
+                continue
+            dataset = match[1] or file.absolute().parent.name
+            languages = match[2], match[3]
+            run = functools.partial(_run_sts, file, languages, settings)
+            units.append(
+                Unit(
+                    dataset,
+                    "-".join(languages),
+                    tuple(dict.fromkeys(languages)),
+                    constant([file]),
+                    run,
+                )
+            )
+            if match[2] != match[3]:
+                across.setdefault(dataset, []).append((languages, file))
+    if not units:
+        raise UserError(f"{', '.join(data)} holds no files named like NAME.en-fr.tsv")
+    for dataset, found in across.items():
+        if len(found) > 1:
+            units.append(BiasUnit.of(dataset, found, settings))
+    return units
+
+
+def _run_sts(path: Path, languages, settings: Settings, encode: Encode) -> dict[str, Any]:
+    predicted, gold = _sts_similarities(path, languages, settings, encode)
+    return {
+        "scores": {
+            "spearman": 100 * similarity.spearman(predicted, gold),
+            "pearson": 100 * similarity.pearson(predicted, gold),
+        },
+        "pairs": len(gold),
+    }
+
+
+def _sts_similarities(path: Path, languages, settings: Settings, encode: Encode):
+    """Similarities of the encoder, and human scores."""
+    rows = rows_of(path, 3)
+    gold = np.empty(len(rows))
+    for i, (score, _, _) in enumerate(rows):
+        try:
+            gold[i] = float(score)
+        except ValueError:
+            raise UserError(
+                f"{path}: {score!r} in row {i + 1} is no number; the columns are score, sentence, "
+                "sentence"
+            ) from None
+    one, other = of_sides(encode, languages)
+    first, second = one([row[1] for row in rows]), other([row[2] for row in rows])
+    return similarity.pair_similarity(first, second, settings.similarity), gold
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasUnit(Unit):
+    """All cross-lingual pairs of a data set on one scale; can be narrowed to some languages."""
+
+    found: tuple = ()
+    settings: Settings = dataclasses.field(default_factory=Settings)
+
+    @classmethod
+    def of(cls, dataset: str, found, settings: Settings) -> "BiasUnit":
+        def run(encode: Encode) -> dict[str, Any]:
+            results = [_sts_similarities(file, pair, settings, encode) for pair, file in found]
+            bias = similarity.language_bias(*zip(*results, strict=True))
+            return {
+                "scores": {
+                    "spearman": 100 * bias["pooled"],
+                    "language_bias": 100 * bias["bias"],
+                },
+                "pairs": sum(len(gold) for _, gold in results),
+                "pooled": ["-".join(languages) for languages, _ in found],
+            }
+
+        files = constant(file for _, file in found)
+        return cls(dataset, POOLED, (), files, run, None, tuple(found), settings)
+
+    def narrowed(self, known: Callable[[str], bool]) -> "BiasUnit | None":
+        found = [(pair, file) for pair, file in self.found if all(map(known, pair))]
+        return self.of(self.dataset, found, self.settings) if len(found) > 1 else None

@@ -1,0 +1,141 @@
+"""What a benchmark consists of, and what all kinds of them share."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lightxling.config import UserError
+from lightxling.corpus import readers
+from lightxling.corpus.readers import Problems
+from lightxling.evaluate import mining, retrieval
+from lightxling.evaluate.similarity import Similarity
+
+Encode = Callable[[list[str]], np.ndarray]
+"""Sentences to vectors [N, D], not normalised."""
+
+_CODES = (
+    "afr:af amh:am ara:ar aze:az bel:be ben:bn bos:bs bre:br bul:bg cat:ca ces:cs cmn:zh "
+    "cor:kw cym:cy dan:da deu:de ell:el eng:en epo:eo est:et eus:eu fao:fo fin:fi fra:fr "
+    "fry:fy gla:gd gle:ga glg:gl heb:he hin:hi hrv:hr hun:hu hye:hy ido:io ile:ie ina:ia "
+    "ind:id isl:is ita:it jav:jv jpn:ja kat:ka kaz:kk khm:km kor:ko kur:ku lat:la lav:lv "
+    "lit:lt mal:ml mar:mr mkd:mk mon:mn nld:nl nno:nn nob:nb oci:oc pes:fa pol:pl por:pt "
+    "ron:ro rus:ru slk:sk slv:sl spa:es sqi:sq srp:sr swe:sv swh:sw tam:ta tat:tt tel:te "
+    "tgl:tl tha:th tuk:tk tur:tr uig:ug ukr:uk urd:ur uzb:uz vie:vi xho:xh yid:yi zsm:ms"
+)
+TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
+"""Codes of the Tatoeba files that have two letters elsewhere."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How the tasks score. Each task uses what concerns it, and its results say so."""
+
+    scoring: retrieval.Scoring = "cosine"
+    """Retrieval: cosine, csls (10 neighbours) or margin (ratio, 4 neighbours)."""
+    queries: int = 2000
+    """Europarl: sentences that are looked for."""
+    candidates: int = 200_000
+    """Europarl: sentences they are looked for in; smaller files give what they have."""
+    lowercase: bool = True
+    """Europarl: fold case, as the protocol does."""
+    margin: mining.Margin = "ratio"
+    """Mining: the score of a pair."""
+    direction: mining.Direction = "max"
+    """Mining: which pairs are candidates."""
+    neighbours: int = 4
+    """Mining: neighbours of a sentence that are scored."""
+    head: Literal["mlp", "logistic"] = "mlp"
+    """Classification: the LASER perceptron, or logistic regression with C chosen on dev."""
+    documents: Literal["sentences", "whole"] = "sentences"
+    """Classification: a document is the mean of its sentences' vectors, or one cut-off sequence."""
+    train_language: str = "en"
+    """Classification and NLI: the language that the head is trained and selected on."""
+    seeds: int = 5
+    """Classification and NLI: heads trained, for mean and spread."""
+    epochs: int = 0
+    """Classification and NLI: passes over the training data; 0: as published (500 and 200)."""
+    few_shot: float = 0.0
+    """Classification and NLI: share of the training examples in the tested language that the head
+    is trained on as well; without a training file in that language, half of its tested examples
+    serve as one."""
+    similarity: Similarity = "cosine"
+    """STS: angular is -arccos(cosine)."""
+    among: int = 1000
+    """Ranking: candidates of each query, the right one and others drawn at random."""
+    product: retrieval.Product = "dot"
+    """Ranking: dot product of the vectors as they are, or cosine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One row of a result table, not yet computed."""
+
+    dataset: str
+    name: str
+    languages: tuple[str, ...]
+    files: Callable[[], Sequence[Path]]
+    """What the scores depend on besides the model and the settings; may have to be fetched."""
+    run: Callable[[Encode], dict[str, Any]]
+    """Returns `scores` in per cent and what describes them."""
+    pairs: Callable[[], tuple[list[str], list[str]]] | None = None
+    """Both sides of the sentences, where the unit is a parallel text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A kind of benchmark."""
+
+    find: Callable[[Sequence[str], Settings], list[Unit]]
+    settings: tuple[str, ...]
+    """Fields of `Settings` that it uses."""
+    headline: str
+    """The score that is plotted and averaged first."""
+
+
+def of_sides(encode: Encode, languages: Sequence[str]) -> tuple[Encode, ...]:
+    """The encoder of each side of a unit.
+
+    They are one, but for encoders with a module per language: those have a method
+    `choose(language, is_cross)`, in which is_cross says whether the unit compares languages.
+    """
+    choose = getattr(encode, "choose", None)
+    if choose is None:
+        return (encode,) * len(languages)
+    codes = [two_letters(language) for language in languages]
+    return tuple(choose(code, len(set(codes)) > 1) for code in codes)
+
+
+def files_in(path: Path) -> list[Path]:
+    """The files of a folder in order, or the file itself."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"--data {path}: no such file or folder")
+    return sorted(file for file in path.iterdir() if file.is_file())
+
+
+def rows_of(path: Path, columns: int) -> list[tuple[str, ...]]:
+    """Rows of a tab-separated file in which only empty lines may lack columns."""
+    problems = Problems()
+    rows = list(readers.read_tsv(path, columns, problems))
+    for reason, places in problems.places.items():
+        if reason != "empty line":
+            raise UserError(f"{places[0]}: {reason}; every line needs {columns}, with tabs between")
+    if not rows:
+        raise UserError(f"{path} is empty")
+    return rows
+
+
+def constant(files: Iterable[Path]) -> Callable[[], Sequence[Path]]:
+    """`Unit.files` of files that are there already."""
+    files = tuple(files)
+    return lambda: files
+
+
+def two_letters(language: str) -> str:
+    """Two-letter code without script or region, where there is one."""
+    base = readers.language_tag(language).split("-")[0]
+    return TWO_LETTERS.get(base, base)
