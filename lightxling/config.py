@@ -264,6 +264,9 @@ class EseConfig:
     weight: float = 0.0
     dimensions: int = 128
     """Leading dimensions that are trained to stand alone."""
+    compression: float = 1.0
+    """Share of learn-to-compress: leading dimensions take over principal features of all of them.
+    0: they learn from the objectives alone, as in Matryoshka representation learning."""
     temperature: float = 1.0
     """Of the distributions over dimensions that learn-to-compress compares."""
     published_index: bool = False
@@ -722,15 +725,15 @@ def _validate_one(config: Config) -> None:
         "model.layers": model.layers,
         "model.ngrams": model.ngrams,
         "train.pairs": train.pairs,
+        "train.profile_steps": train.profile_steps,
+        "objectives.ese.compression": config.objectives.ese.compression,
         "objectives.tokens.language_width": config.objectives.tokens.language_width,
         "objectives.align.projection": config.objectives.align.projection,
         "objectives.ranking.head": config.objectives.ranking.head,
         "objectives.ranking.negatives": config.objectives.ranking.negatives,
     }.items():
-        if value < 0:
+        if not 0 <= value < math.inf:
             raise UserError(f"{key}={value} should not be negative")
-    if train.profile_steps < 0:
-        raise UserError(f"train.profile_steps={train.profile_steps} should not be negative")
     for key, value in {
         "model.dropout": model.dropout,
         "corpus.dev_share": config.corpus.dev_share,

@@ -229,9 +229,10 @@ def off(**terms) -> ObjectivesConfig:
     return dataclasses.replace(zero, **(none | terms))
 
 
-def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions():
+@pytest.mark.parametrize("share", [1.0, 0.25, 0.0])
+def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions(share):
     soft = SoftConfig(weight=2.0, labels="hard")
-    ese = EseConfig(weight=0.5, dimensions=3)
+    ese = EseConfig(weight=0.5, dimensions=3, compression=share)
     model = dataclasses.replace(MODEL, identical_layers=False, init="scaled")
     params = models.initialise(model, 20, jax.random.key(0), token_head=False)
     graphdef = models.structure(model, 20, token_head=False)
@@ -254,7 +255,7 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions():
     def cost(vectors):
         pairs = vectors.reshape(B, 2, 8)
         slim = cosine_alignment(pairs[:, 0, :3], pairs[:, 1, :3], temperature=0.1)
-        return 2 * slim + compression(vectors, k=3)
+        return 2 * slim + share * compression(vectors, k=3)
 
     weights = {1: 0.5, 2: 0.5 / (1 + np.log(2)), 3: 1.0}
     expected = sum(weight * cost(layers[i]) for i, weight in weights.items())

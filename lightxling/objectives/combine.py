@@ -206,10 +206,11 @@ def ese_loss(
 ) -> Float[Array, ""]:
     """What ESE adds to the loss of the last layer.
 
-        l(h_n[:k]) + D(h_n) + sum_i w_i (l(h_i[:k]) + D(h_i))
+        l(h_n[:k]) + c D(h_n) + sum_i w_i (l(h_i[:k]) + c D(h_i))
 
     l is the weighted sum of the objectives that take vectors of any width, D is
-    `distillation.compression` over the sentences of both languages, w `distillation.layer_weights`.
+    `distillation.compression` over the sentences of both languages with its share c (1 in the
+    paper), w `distillation.layer_weights`.
 
     Args:
       layers: pooled vectors h_0 (embeddings) ... h_n.
@@ -225,11 +226,12 @@ def ese_loss(
         for name in names:
             term = getattr(objectives, name)
             total += weight * term.weight * TERMS[name](term, model, batch, slim, None)
-        total += weight * distillation.compression(
-            layers[i].reshape(-1, layers.shape[-1]),
-            k=settings.dimensions,
-            temperature=settings.temperature,
-        )
+        if settings.compression:
+            vectors = layers[i].reshape(-1, layers.shape[-1])
+            divergence = distillation.compression(
+                vectors, k=settings.dimensions, temperature=settings.temperature
+            )
+            total += weight * settings.compression * divergence
     return total
 
 
