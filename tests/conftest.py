@@ -23,6 +23,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # one program at a time on those threads
 install_import_hook("lightxling", "beartype.beartype")
 
 
