@@ -2,9 +2,9 @@
 
 import os
 
-# The threads that carry the devices. By default there are as many as cores, at least one a device,
-# and whatever else takes one while eight wait for each other stops them for good.
-os.environ["NPROC"] = "32"
+# Threads that carry the devices. By default one each on a small machine: too few where several
+# collectives are under way, each of which holds a thread until all devices have come to it.
+os.environ["NPROC"] = "256"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
