@@ -18,10 +18,15 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# The same examples in every run; new ones with --hypothesis-profile explore
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("explore", max_examples=1000)
+hypothesis.settings.load_profile("same")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # one program at a time on those threads
 install_import_hook("lightxling", "beartype.beartype")

@@ -112,6 +112,7 @@ def test_any_description_of_a_run_to_be_resumed(tmp_path, data):
 
 @FUZZ
 @given(spoiled(to_dict(load("dual-encoder-light"))))
+@example(b'{"\\n": null}')
 def test_any_settings(data):
     try:
         values = json.loads(data)
