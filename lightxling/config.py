@@ -297,6 +297,9 @@ class RankingConfig:
     """Hard negatives of each sentence: similar but wrong ones, found with `mined_by`."""
     mined_by: str = ""
     """A run or export of lightxling, whose nearest neighbours become the hard negatives."""
+    mined_among: int = 65_536
+    """Sentences, drawn at random, that hard negatives are looked for among: the time of the search
+    is proportional to it. 0: all of the corpus."""
     shared_negatives: bool = False
     """Let every sentence of the batch compete with the hard negatives of all, not with its own
     only."""
@@ -732,6 +735,7 @@ def _validate_one(config: Config) -> None:
         "objectives.align.projection": config.objectives.align.projection,
         "objectives.ranking.head": config.objectives.ranking.head,
         "objectives.ranking.negatives": config.objectives.ranking.negatives,
+        "objectives.ranking.mined_among": config.objectives.ranking.mined_among,
     }.items():
         if not 0 <= value < math.inf:
             raise UserError(f"{key}={value} should not be negative")
@@ -785,6 +789,11 @@ def _validate_ranking(ranking: RankingConfig) -> None:
         raise UserError(
             f"objectives.ranking.negatives={ranking.negatives} are found with the encoder of an "
             "earlier run; name its folder as objectives.ranking.mined_by"
+        )
+    if 0 < ranking.mined_among <= ranking.negatives:
+        raise UserError(
+            f"objectives.ranking.mined_among={ranking.mined_among} leaves no choice of "
+            f"objectives.ranking.negatives={ranking.negatives}; make it much larger, or 0 for all"
         )
     if ranking.mined_by and not ranking.negatives:
         raise UserError(

@@ -6,6 +6,7 @@ sides + side), and `manifest.json` with the checksum. N is K for one direction o
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +17,13 @@ from lightxling import bundle as bundles
 from lightxling.config import Config, RankingConfig, UserError
 from lightxling.corpus.prepare import lock
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.corpus.vectors import Encode, SentenceVectors, folder, prepare_vectors
+from lightxling.corpus.vectors import Encode, Pace, SentenceVectors, folder, prepare_vectors
 from lightxling.encoder import Encoder
 from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, map_array, parse_json, write_json
 
-USUAL = 32
-"""Right answers of a query that are expected; those with more are searched on their own."""
+CHUNK = 8192
+"""Queries that are searched together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,12 @@ def sentence_negatives(
     """
     ranking = config.objectives.ranking
     sides = candidate_sides(ranking)
-    identity = {"negatives": ranking.negatives, "sides": sides, "encoder": miner.sha256}
+    identity = {
+        "negatives": ranking.negatives,
+        "among": ranking.mined_among,
+        "sides": sides,
+        "encoder": miner.sha256,
+    }
     final = folder(store, identity, kind="negatives")
     if not final.exists():
         with lock(final.with_name(f".{final.name}.lock"), progress):
@@ -80,7 +86,10 @@ def sentence_negatives(
                     progress=progress,
                 )
                 progress(f"searching {ranking.negatives} hard negatives of each sentence")
-                found = [mine(vectors, side, ranking.negatives) for side in sides]
+                search = functools.partial(
+                    mine, vectors, among=ranking.mined_among, progress=progress
+                )
+                found = [search(side=side, count=ranking.negatives) for side in sides]
                 with atomic_folder(final) as work:
                     np.save(work / "negatives.npy", np.concatenate(found, axis=1))
                     checksum = file_sha256(work / "negatives.npy")
@@ -107,11 +116,21 @@ def _open(path: Path, store: Store, count: int) -> np.ndarray:
     return np.asarray(negatives)
 
 
-def mine(vectors: SentenceVectors, side: int, count: int) -> Int[np.ndarray, "R K"]:
+def mine(
+    vectors: SentenceVectors,
+    side: int,
+    count: int,
+    *,
+    among: int = 0,
+    progress: Callable[[str], None] = print,
+) -> Int[np.ndarray, "R K"]:
     """The `count` nearest wrong sentences of `side`, for the other side's sentence of every row.
 
     Wrong is what is neither the text of the query itself nor that of any sentence that stands
     beside this query in a row of the corpus.
+
+    Args:
+      among: different sentences that are drawn at random to be looked for; 0: all.
 
     Returns:
       Sentences (row * 2 + side), nearest first; of rows with the same text, the first one's.
@@ -125,16 +144,22 @@ def mine(vectors: SentenceVectors, side: int, count: int) -> Int[np.ndarray, "R 
     )
     known = np.unique(row_query.astype(np.int64) * len(texts) + row_text)  # right (query, text)
     answers = np.bincount(known // len(texts), minlength=len(asked))
-    candidates = np.asarray(vectors.vectors[texts])
+    drawn = np.arange(len(texts))
+    if 0 < among < len(texts):
+        drawn = np.sort(np.random.default_rng(0).choice(len(texts), among, replace=False))
+    candidates = np.asarray(vectors.vectors[texts[drawn]])
     negatives = np.empty((len(asked), count), np.int64)
-    for queries in (answers <= USUAL, answers > USUAL):
-        if not queries.any():
-            continue
+    order = np.argsort(answers, kind="stable")  # alike in how many neighbours may be right
+    pace = Pace("hard negatives", len(asked), progress)
+    for start in range(0, len(asked), CHUNK):
+        queries = order[start : start + CHUNK]
         wanted = count + int(answers[queries].max()) + 1  # and one of the same text as the query
         _, found = nearest(vectors.vectors[asked[queries]], candidates, wanted)
-        pairs = np.flatnonzero(queries)[:, None] * len(texts) + found
+        found = drawn[found]
+        pairs = queries[:, None] * len(texts) + found
         is_right = np.isin(pairs, known) | (texts[found] == asked[queries][:, None])
         negatives[queries] = first_wrong(found, is_right, count)
+        pace.note(start + len(queries))
     sentences = (first_row * vectors.index.shape[1] + side)[negatives]  # [Q, K]
     return sentences[row_query].astype(np.int32)
 

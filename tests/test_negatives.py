@@ -11,7 +11,7 @@ import pytest
 from test_teacher import export_toy, toy, two_corpora  # noqa: F401
 
 from lightxling import negatives
-from lightxling.config import RankingConfig, UserError, only
+from lightxling.config import RankingConfig, UserError, only, validate
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
@@ -24,7 +24,7 @@ def vectors_of(index, width=5, seed=0):
     return SentenceVectors(table, index.astype(np.int32), np.zeros(len(index), np.int32), {})
 
 
-def loop(vectors, side, count):
+def loop(vectors, side, count, allowed=None):
     """For every row: sort all rows by cosine, skip what is right, keep texts apart."""
     table, index = vectors.vectors.astype(np.float64), vectors.index
     table /= np.linalg.norm(table, axis=1, keepdims=True)
@@ -35,6 +35,8 @@ def loop(vectors, side, count):
         order = sorted(range(len(index)), key=lambda r: (-table[query] @ table[index[r, side]], r))
         chosen, texts = [], set()
         for r in order:
+            if allowed is not None and index[r, side] not in allowed:
+                continue
             if index[r, side] not in right | texts and len(chosen) < count:
                 texts.add(index[r, side])
                 chosen.append(2 * r + side)
@@ -45,13 +47,23 @@ def loop(vectors, side, count):
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_nearest_wrong_sentences_equal_a_loop(side, monkeypatch):
     """Repeated texts, several translations of one, and a text that stands on both sides."""
-    monkeypatch.setattr(negatives, "USUAL", 2)  # both ways of searching are taken
+    monkeypatch.setattr(negatives, "CHUNK", 7)
     rng = np.random.default_rng(1)
     index = np.stack([rng.integers(0, 25, 70), rng.integers(20, 50, 70)], axis=1)
     assert set(index[:, 0]) & set(index[:, 1])
     vectors = vectors_of(np.concatenate([index, [[0, 49], [0, 48], [0, 47], [1, 47]]]))
     found = negatives.mine(vectors, side, 4)
     np.testing.assert_array_equal(found, loop(vectors, side, 4))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_of_some_sentences_the_nearest_wrong_ones_are_found(side):
+    rng = np.random.default_rng(1)
+    vectors = vectors_of(np.stack([rng.integers(0, 25, 70), rng.integers(20, 50, 70)], axis=1))
+    found = negatives.mine(vectors, side, 4, among=12)
+    drawn = set(vectors.index[found // 2, side].ravel())
+    assert 4 < len(drawn) <= 12
+    np.testing.assert_array_equal(found, loop(vectors, side, 4, drawn))
 
 
 def test_more_negatives_than_wrong_sentences_is_refused():
@@ -112,6 +124,9 @@ def test_another_encoder_finds_other_negatives(two_corpora):  # noqa: F811
 def test_the_earlier_encoder_must_be_there(tiny, tmp_path):
     with pytest.raises(UserError, match=r"mined_by=.*nowhere: no model at"):
         negatives.find(mined(tiny, tmp_path / "nowhere"))
+    few = mined(tiny, tmp_path / "earlier", mined_among=3)
+    with pytest.raises(UserError, match="mined_among=3 leaves no choice"):
+        validate(few)
     found = negatives.find(mined(tiny, export_toy(tiny, tmp_path / "earlier")))
     assert len(found.sha256) == 64
     assert negatives.find(tiny) is None

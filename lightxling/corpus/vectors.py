@@ -144,6 +144,24 @@ def _open(path: Path, store: Store, pivot: np.ndarray) -> SentenceVectors:
     return SentenceVectors(*plain, pivot.astype(np.int32)[store.train.group], manifest)
 
 
+class Pace:
+    """Says now and then how far a long computation over sentences is."""
+
+    def __init__(self, what: str, total: int, progress: Callable[[str], None], begun: int = 0):
+        self.what, self.total, self.progress, self.begun = what, total, progress, begun
+        self.started = self.spoken = time.monotonic()
+
+    def note(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.spoken > _TALK:
+            self.spoken = now
+            rate = (done - self.begun) / (now - self.started)
+            self.progress(
+                f"{self.what}: {done:,} of {self.total:,} sentences, {rate:,.0f}/s, "
+                f"{(self.total - done) / rate / 60:.0f} min left"
+            )
+
+
 def _compute(
     config: Config,
     store: Store,
@@ -228,7 +246,7 @@ def _encode_all(
         file.truncate(state["done"] * state["width"] * 2)  # what was written after the last note
         file.seek(0, os.SEEK_END)
         encode = load() if state["done"] < sentences else None
-        started, begun, spoken = time.monotonic(), state["done"], time.monotonic()
+        pace = Pace("teacher", sentences, progress, begun=state["done"])
         for texts in _chunks(work / "sentences.txt", state["done"]):
             vectors = _checked(encode(texts), texts, state["width"])
             file.write(vectors.tobytes())
@@ -236,14 +254,7 @@ def _encode_all(
             sync(work / "vectors.bin")
             state = {"done": state["done"] + len(texts), "width": vectors.shape[1]}
             write_json(work / "done.json", state)
-            if time.monotonic() - spoken > _TALK:
-                spoken = time.monotonic()
-                rate = (state["done"] - begun) / (spoken - started)
-                minutes = (sentences - state["done"]) / rate / 60
-                progress(
-                    f"teacher: {state['done']:,} of {sentences:,} sentences, {rate:,.0f}/s, "
-                    f"{minutes:.0f} min left"
-                )
+            pace.note(state["done"])
     return state["width"]
 
 
