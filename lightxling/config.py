@@ -623,7 +623,7 @@ def from_dict(kind, values: Any, path: str = ""):
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"; perhaps you meant {path}{near[0]}" if near else ""
-            name = repr(key)[1:-1] if isinstance(key, str) else key  # line breaks written out
+            name = repr(str(key))[1:-1]  # line breaks written out
             raise UserError(f"unknown setting {path}{name}{hint}")
     return kind(**{key: _typed(fields[key], value, path + key) for key, value in values.items()})
 

@@ -338,8 +338,6 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
         clock, waited, logged = time.perf_counter(), 0.0, done.copy()
         slots, filled = 0, 0  # of this process's tokens
         source = interleave(run_tasks, turns, start, steps)
-        # virtual devices share a pool of threads: two steps at once can wait for each other forever
-        in_turn = jax.default_backend() == "cpu" and jax.device_count() > 1
         for step in range(start + 1, steps + 1):
             asked = time.perf_counter()
             number, batch = next(source)
@@ -349,8 +347,6 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             trace.before(step, state)
             rows = put_batch(batch, mesh, task.batches.batch_size)
             state, metrics = train_steps[task.name](state, rows)
-            if in_turn:
-                jax.block_until_ready(metrics)
             pending.append({"step": step, **task.named(metrics)})
 
             is_log = step % config.train.log_every == 0
