@@ -6,7 +6,6 @@ sides + side), and `manifest.json` with the checksum. N is K for one direction o
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,10 +85,10 @@ def sentence_negatives(
                     progress=progress,
                 )
                 progress(f"searching {ranking.negatives} hard negatives of each sentence")
-                search = functools.partial(
-                    mine, vectors, among=ranking.mined_among, progress=progress
-                )
-                found = [search(side=side, count=ranking.negatives) for side in sides]
+                count, among = ranking.negatives, ranking.mined_among
+                found = [
+                    mine(vectors, side, count, among=among, progress=progress) for side in sides
+                ]
                 with atomic_folder(final) as work:
                     np.save(work / "negatives.npy", np.concatenate(found, axis=1))
                     checksum = file_sha256(work / "negatives.npy")

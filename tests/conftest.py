@@ -25,7 +25,7 @@ from jaxtyping import install_import_hook
 
 # The same examples in every run; new ones with --hypothesis-profile explore
 hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.register_profile("explore", max_examples=1000)
+hypothesis.settings.register_profile("explore")
 hypothesis.settings.load_profile("same")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # one program at a time on those threads
