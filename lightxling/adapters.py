@@ -23,8 +23,9 @@ from lightxling.bundle import (
     shapes,
     write_params,
 )
-from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict, validate
+from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
 from lightxling.files import atomic
+from lightxling.validate import validate
 
 FORMAT = "lightxling-adapter"
 SUFFIX = ".safetensors"

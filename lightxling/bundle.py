@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from lightxling import __version__
-from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict, validate
+from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
 from lightxling.files import parse_json
+from lightxling.validate import validate
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 FORMAT = "lightxling"

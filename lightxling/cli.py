@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 import tyro
 
 from lightxling import allocator
-from lightxling.config import Config, UserError, load, validate
+from lightxling.config import Config, UserError, load
+from lightxling.validate import validate
 
 Model = Annotated[Path, tyro.conf.Positional]
 """A run directory or an exported one."""

@@ -32,7 +32,6 @@ from lightxling.config import (
     flatten,
     load,
     to_dict,
-    validate,
 )
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, write_pairs
@@ -40,6 +39,7 @@ from lightxling.corpus.readers import Source
 from lightxling.corpus.store import file_sha256
 from lightxling.encoder import Encoder
 from lightxling.files import atomic_folder, write_json
+from lightxling.validate import validate
 
 DESCRIPTION = "modular.json"
 FORMAT = "lightxling-modular"

@@ -12,10 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from lightxling import adapters as modules
 from lightxling import bundle as bundles
-from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, validate
+from lightxling.config import AdapterConfig, Config, ModelConfig, UserError
 from lightxling.encoder import Encoder
 from lightxling.export import export, write
 from lightxling.model import build as models
+from lightxling.validate import validate
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(20)]
 ALIGN = AdapterConfig("align", "parallel", reduction=4, scale=4.0)

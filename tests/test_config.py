@@ -7,10 +7,11 @@ import jax
 import pytest
 
 from lightxling import config as configs
-from lightxling.config import Config, UserError, from_dict, load, recipes, to_dict, validate
+from lightxling.config import Config, UserError, from_dict, load, recipes, to_dict
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
+from lightxling.validate import validate
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))

@@ -16,7 +16,6 @@ from lightxling.config import (
     ObjectivesConfig,
     SoftConfig,
     UserError,
-    validate,
 )
 from lightxling.export.trim import cut
 from lightxling.model import build as models
@@ -33,6 +32,7 @@ from lightxling.objectives.distillation import (
     vector_regression,
 )
 from lightxling.teacher import read_sides
+from lightxling.validate import validate
 
 B, D, T = 6, 5, 7
 RNG = np.random.default_rng(3)

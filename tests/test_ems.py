@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from changes import change
 
-from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, load, validate
+from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, load
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
 from lightxling.objectives.tokens import MASK
 from lightxling.train.optimizer import learning_rate
+from lightxling.validate import validate
 
 VOCAB, LANGUAGES = 23, 5
 SMALL = ModelConfig(layers=1, width=8, heads=2, feedforward=12, max_length=9)

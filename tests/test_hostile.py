@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lightxling.bundle import read_run
-from lightxling.config import Config, UserError, from_dict, load, to_dict, validate
+from lightxling.config import Config, UserError, from_dict, load, to_dict
 from lightxling.encoder import Encoder
 from lightxling.evaluate.compare import compare, render
 from lightxling.evaluate.run import evaluate
@@ -25,6 +25,7 @@ from lightxling.search import Index
 from lightxling.train import checkpoint
 from lightxling.train.progress import Progress
 from lightxling.train.workdir import check_workdir
+from lightxling.validate import validate
 
 FUZZ = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import Config, MlmConfig, ModelConfig, TokensConfig, UserError, validate
+from lightxling.config import Config, MlmConfig, ModelConfig, TokensConfig, UserError
 from lightxling.config import load as load_recipe
 from lightxling.model import build as models
 from lightxling.objectives import combine, masked
 from lightxling.train.micro_batch import value_and_grad
+from lightxling.validate import validate
 
 VOCAB, PAD, UNK, MASK = 30, 0, 1, 2
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import Config, MeshConfig, ModelConfig, UserError, differences, validate
+from lightxling.config import Config, MeshConfig, ModelConfig, UserError, differences
 from lightxling.config import load as load_recipe
 from lightxling.model import build as models
 from lightxling.objectives import combine
@@ -16,6 +16,7 @@ from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.micro_batch import join, separate, split, value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch
+from lightxling.validate import validate
 
 VOCAB, BATCH = 50, 16
 SMALL = ModelConfig(

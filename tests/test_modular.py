@@ -24,7 +24,6 @@ from lightxling.config import (
     TokensConfig,
     UserError,
     load,
-    validate,
 )
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.encoder import Encoder
@@ -37,6 +36,7 @@ from lightxling.modular import ModularEncoder, Plan, build
 from lightxling.objectives import combine, contrast
 from lightxling.train.loop import train
 from lightxling.train.warm_start import read_origin
+from lightxling.validate import validate
 
 
 def unit(x):

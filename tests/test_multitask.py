@@ -28,7 +28,6 @@ from lightxling.config import (
     only,
     tasks_of,
     to_dict,
-    validate,
 )
 from lightxling.corpus.prepare import prepare, prepare_tasks
 from lightxling.corpus.readers import LABELS
@@ -45,6 +44,7 @@ from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch, shardings
 from lightxling.train.tasks import make_batches, open_stores
+from lightxling.validate import validate
 
 INFERENCE = only(inference=InferenceConfig(weight=1.0, hidden=6))
 THOUGHT = only(quick_thought=QuickThoughtConfig(weight=1.0, hidden=5))

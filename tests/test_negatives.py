@@ -11,12 +11,13 @@ import pytest
 from test_teacher import export_toy, toy, two_corpora  # noqa: F401
 
 from lightxling import negatives
-from lightxling.config import RankingConfig, UserError, only, validate
+from lightxling.config import RankingConfig, UserError, only
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
 from lightxling.corpus.vectors import SentenceVectors
 from lightxling.train.loop import train
+from lightxling.validate import validate
 
 
 def vectors_of(index, width=5, seed=0):

@@ -30,8 +30,9 @@ import numpy as np
 import tyro
 
 from lightxling import allocator
-from lightxling.config import Config, MeshConfig, ModelConfig, load, validate
+from lightxling.config import Config, MeshConfig, ModelConfig, load
 from lightxling.train.progress import number, peak_memory
+from lightxling.validate import validate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from lightxling import allocator
 from lightxling import teacher as teachers
-from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict, validate
+from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict
 from lightxling.corpus.batches import bucket_lengths
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import write_json
@@ -47,6 +47,7 @@ from lightxling.train.tasks import (
 from lightxling.train.turns import Turns
 from lightxling.train.warm_start import read_origin, warm_start
 from lightxling.train.workdir import check_workdir, describe
+from lightxling.validate import validate
 
 
 class TrainState(NamedTuple):
