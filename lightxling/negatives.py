@@ -82,6 +82,7 @@ def sentence_negatives(
                     wanted=everything,
                     pivot=np.zeros(len(store.groups), int),
                     load=miner.load,
+                    kind="miner",
                     progress=progress,
                 )
                 progress(f"searching {ranking.negatives} hard negatives of each sentence")

@@ -91,7 +91,10 @@ def test_negatives_are_kept_and_are_wrong(two_corpora):  # noqa: F811
     store = Store.open(prepare(config))
     loads = Loads()
     miner = loads.miner("toy")
-    first = negatives.sentence_negatives(config, store, miner)
+    said = []
+    first = negatives.sentence_negatives(config, store, miner, progress=said.append)
+    assert any("miner" in line for line in said)
+    assert not any("teacher" in line for line in said)
     again = negatives.sentence_negatives(config, store, miner)
     assert loads == ["toy"]
     np.testing.assert_array_equal(first, again)

@@ -84,6 +84,7 @@ def prepare_vectors(
     wanted: Bool[np.ndarray, "G S"],
     pivot: Int[np.ndarray, " G"],
     load: Callable[[], Encode],
+    kind: str = "teacher",
     progress: Callable[[str], None] = print,
 ) -> SentenceVectors:
     """The vectors of a store's training sentences, computing first what is missing.
@@ -94,28 +95,29 @@ def prepare_vectors(
       pivot: for each group, the side that the teacher knows best.
       load: called when something is left to compute; gives the function from n sentences to
         [n, T].
+      kind: what the encoder is to this run, in messages and in the folder's name.
 
     Raises:
       UserError: the sources have changed, a vector is not finite, or the disk is full.
     """
-    final = folder(store, identity)
+    final = folder(store, identity, kind)
     work = final.with_name(f".{final.name}.computing")
     if not final.exists():
         try:
             with lock(final.with_name(f".{final.name}.lock"), progress):
                 if not final.exists():
-                    _compute(config, store, work, identity, wanted, load, progress)
+                    _compute(config, store, work, identity, wanted, load, kind, progress)
                     os.replace(work, final)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             raise UserError(
-                f"no space left in {work} for the teacher's vectors; what is computed is kept. "
+                f"no space left in {work} for the {kind}'s vectors; what is computed is kept. "
                 "Free some space and type the same command again"
             ) from None
-        progress(f"vectors of the teacher in {final}")
+        progress(f"vectors of the {kind} in {final}")
     else:
-        progress(f"using the teacher's vectors in {final}")
+        progress(f"using the {kind}'s vectors in {final}")
     return _open(final, store, pivot)
 
 
@@ -169,16 +171,17 @@ def _compute(
     identity: dict[str, Any],
     wanted: np.ndarray,
     load: Callable[[], Encode],
+    kind: str,
     progress: Callable[[str], None],
 ) -> None:
     """Fills `work`, going on from what is there."""
     if not (work / "index.npy").exists():
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        _collect(config, store, work, wanted, progress)
+        _collect(config, store, work, wanted, kind, progress)
     index = np.load(work / "index.npy")
     sentences = int(index.max()) + 1
-    width = _encode_all(work, sentences, load, progress)
+    width = _encode_all(work, sentences, load, kind, progress)
     names = ("index.npy", "vectors.bin")
     for leftover in work.iterdir():
         if leftover.name not in names:
@@ -204,10 +207,11 @@ def _collect(
     store: Store,
     work: Path,
     wanted: np.ndarray,
+    kind: str,
     progress: Callable[[str], None],
 ) -> None:
     """Writes the distinct sentences, in order of their first occurrence, and the index."""
-    progress("reading the text for the teacher")
+    progress(f"reading the text for the {kind}")
     index = np.full((store.train.rows, store.train.sides), -1, np.int32)
     known: dict[bytes, int] = {}  # 128 bits of a sentence -> its number
     start = 0
@@ -234,21 +238,25 @@ def _collect(
 
 
 def _encode_all(
-    work: Path, sentences: int, load: Callable[[], Encode], progress: Callable[[str], None]
+    work: Path,
+    sentences: int,
+    load: Callable[[], Encode],
+    kind: str,
+    progress: Callable[[str], None],
 ) -> int:
     """Appends the vectors that are missing; returns their width."""
     state = {"done": 0, "width": 0}
     if (work / "done.json").exists():
         state = json.loads((work / "done.json").read_text())
-        progress(f"going on after {state['done']:,} of {sentences:,} sentences of the teacher")
+        progress(f"going on after {state['done']:,} of {sentences:,} sentences of the {kind}")
     (work / "vectors.bin").touch()
     with open(work / "vectors.bin", "r+b") as file:
         file.truncate(state["done"] * state["width"] * 2)  # what was written after the last note
         file.seek(0, os.SEEK_END)
         encode = load() if state["done"] < sentences else None
-        pace = Pace("teacher", sentences, progress, begun=state["done"])
+        pace = Pace(kind, sentences, progress, begun=state["done"])
         for texts in _chunks(work / "sentences.txt", state["done"]):
-            vectors = _checked(encode(texts), texts, state["width"])
+            vectors = _checked(encode(texts), texts, state["width"], kind)
             file.write(vectors.tobytes())
             file.flush()
             sync(work / "vectors.bin")
@@ -272,12 +280,12 @@ def _chunks(path: Path, start: int) -> Iterator[list[str]]:
             yield chunk
 
 
-def _checked(vectors: np.ndarray, texts: list[str], width: int) -> np.ndarray:
+def _checked(vectors: np.ndarray, texts: list[str], width: int, kind: str) -> np.ndarray:
     """Vectors of `texts` in float16; refuses what is no vector each."""
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or len(vectors) != len(texts) or (width and vectors.shape[1] != width):
         raise UserError(
-            f"the teacher gave an array of shape {vectors.shape} for {len(texts):,} sentences; it "
+            f"the {kind} gave an array of shape {vectors.shape} for {len(texts):,} sentences; it "
             f"should be [{len(texts)}, {width or 'width'}]"
         )
     with np.errstate(over="ignore"):
@@ -286,7 +294,7 @@ def _checked(vectors: np.ndarray, texts: list[str], width: int) -> np.ndarray:
     if not finite.all():
         text = texts[int(np.argmin(finite))]
         raise UserError(
-            f"the teacher's vector of {text[:80]!r} is not finite, or beyond 65,504 and thus too "
+            f"the {kind}'s vector of {text[:80]!r} is not finite, or beyond 65,504 and thus too "
             "large for float16"
         )
     return half
