@@ -275,9 +275,12 @@ def test_the_best_so_far_survives_a_kill_between_the_two_renamings(tmp_path, mon
         checkpoint.save(best, {"a": jnp.ones(3)})
     monkeypatch.undo()
     assert not best.exists()
+    target = {"a": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    np.testing.assert_array_equal(
+        checkpoint.load_params(tmp_path, "best", target)[0]["a"], np.zeros(3)
+    )
     checkpoint.recover(best)
     assert checkpoint.is_whole(best)
-    target = {"a": jax.ShapeDtypeStruct((3,), jnp.float32)}
     np.testing.assert_array_equal(checkpoint.restore(best, target)["a"], np.zeros(3))
     checkpoint.save(best, {"a": jnp.ones(3)})
     checkpoint.recover(best)  # there is nothing to bring back

@@ -161,10 +161,13 @@ def load_params(run: Path, which: str, target: Any) -> tuple[Any, int | None]:
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), target
     )
-    if which == "best" and (run / "best").is_dir():
-        if not is_whole(run / "best"):
-            raise UserError(f"{run / 'best'} is damaged (checksum); try --checkpoint last")
-        return restore(run / "best", target), None
+    best = run / "best"
+    if not best.is_dir():
+        best = best.with_name("best.old")  # `save` was killed between its two renamings
+    if which == "best" and best.is_dir():
+        if not is_whole(best):
+            raise UserError(f"{best} is damaged (checksum); try --checkpoint last")
+        return restore(best, target), None
     available = steps(folder)
     if not available:
         raise UserError(f"{run} has no checkpoint; train it first, or give another folder")
