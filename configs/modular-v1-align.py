@@ -9,12 +9,13 @@ the English encoder does not drop out while it is the target.
 
 from dataclasses import replace
 
-from lightxling.config import load
+from lightxling.config import PivotConfig, load
 
 modular = load("modular-align")
 config = replace(
     modular,
     model=replace(modular.model, adapters=modular.model.adapters[-1:]),
+    objectives=replace(modular.objectives, pivot=PivotConfig(weight=1.0)),
     optimizer=replace(modular.optimizer, learning_rate=1e-4, warmup_steps=0),
     tasks=(),
 )

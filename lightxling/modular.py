@@ -18,7 +18,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -64,7 +64,7 @@ class Plan:
     align: Literal["both", "paraphrases", "parallel"] = "both"
     """What the alignment adapters learn from: paraphrases across languages, contrasted with the
     batch; parallel sentences, by their cosine; or batches of both in turn, where the recipe has a
-    task for the latter (modular-v1 has none)."""
+    task for the former (modular-v1 has none, and takes paraphrases)."""
     specialise: bool = True
     """Give every language a tokenizer, embeddings and adapters of its own; otherwise the alignment
     adapters stand directly on the base."""
@@ -132,43 +132,45 @@ def build(
         validate(config)
         newest[code] = part(f"{code}/{name}", keys[code], functools.partial(_train, config))
 
-    for code in check(plan):
-        sources = [s for s in plan.sources if code in Source.parse(s).languages]
-        text = [sums[s] for s in sources] if code != plan.pivot else of_pivot
+    chosen = check(plan)
+    sources, within, across = {}, {}, {}
+    for code in chosen:  # what is wrong with the text is said before anything is trained
+        of_code = [s for s in plan.sources if code in Source.parse(s).languages]
+        text = [sums[s] for s in of_code] if code != plan.pivot else of_pivot
         if not {tuple(one) for one in text} <= {tuple(one) for one in sums.values()}:
             raise UserError(
                 f"{workdir / code} was made from text that --sources no longer names; name it "
                 "again, or choose another --workdir"
             )
         if code == plan.pivot:
-            sources = [s for s in sources if sums[s] in of_pivot]
-        keys[code] = fingerprint([encoder.fingerprint(), sorted(text)])
+            of_code = [s for s in of_code if sums[s] in of_pivot]
+        sources[code] = of_code
+        keys[code] = fingerprint([encoder.fingerprint(), sorted(text), sorted(of_pivot)])
         data = workdir / code / "data"
         if plan.specialise or (code != plan.pivot and plan.align != "parallel"):
-            part(
-                f"{code}/data",
-                keys[code],
-                functools.partial(_write_data, sources, code, plan.pivot),
-            )
+            make = functools.partial(_write_data, of_code, sources[plan.pivot], code, plan.pivot)
+            part(f"{code}/data", keys[code], make)
+        if plan.specialise:
+            within[code] = _paraphrases(data, (code, code))
+        if code != plan.pivot and plan.align != "parallel":
+            across[code] = _paraphrases(data, Source.parse(of_code[0]).languages)
+
+    for code in chosen:
+        data = workdir / code / "data"
+        config = functools.partial(_config, base=encoder, plan=plan, workdir=workdir)
         if plan.specialise:
             keys[code] = fingerprint([keys[code], plan.vocab_size])
             make = functools.partial(_start, encoder, data, code, plan.vocab_size, progress)
             newest[code] = part(f"{code}/start", keys[code], make)
-            for name, source in (
-                ("language", f"{code}={data / TEXT}"),
-                ("sentence", _paraphrases(data, (code, code))),
-            ):
-                config = _config(recipes[name], encoder, [source], plan, name, workdir)
-                run(code, name, config)
+            text = Text((f"{code}={data / TEXT}",))
+            run(code, "language", config(recipes["language"], stage="language", text=text))
+            run(code, "sentence", config(recipes["sentence"], stage="sentence", text=within[code]))
         if code != plan.pivot:
-            text = sources
-            if plan.align != "parallel":
-                text = [_paraphrases(data, Source.parse(sources[0]).languages)]
-            config = _config(recipes[ALIGN], encoder, text, plan, ALIGN, workdir)
-            tasks = config.tasks if plan.align == "both" else ()
-            tasks = tuple(dataclasses.replace(task, sources=tuple(sources)) for task in tasks)
-            config = dataclasses.replace(config, tasks=tasks)
-            run(code, ALIGN, config, teacher=plan.pivot)
+            recipe, text, further = recipes[ALIGN], Text(tuple(sources[code])), across.get(code)
+            if further and (plan.align == "paraphrases" or not recipe.tasks):
+                text, further = further, None
+            align = config(recipe, stage=ALIGN, text=text, further=further)
+            run(code, ALIGN, align, teacher=plan.pivot)
 
 
 def check(plan: Plan) -> list[str]:
@@ -200,49 +202,87 @@ def check(plan: Plan) -> list[str]:
     return [plan.pivot, *chosen]
 
 
+class Text(NamedTuple):
+    """What a stage reads.
+
+    Attributes:
+      sources: written as `corpus.sources`.
+      pairs: how many there are, where that may be few; 0: enough for any batch.
+    """
+
+    sources: tuple[str, ...]
+    pairs: int = 0
+
+    def batch_size(self, largest: int) -> int:
+        """The largest power of two, or `largest`, that the pairs fill twice."""
+        if not self.pairs or self.pairs >= 2 * largest:
+            return largest
+        return 1 << (self.pairs // 2).bit_length() - 1
+
+
 def _config(
     recipe: Config,
+    *,
     base: bundles.Bundle,
-    sources: Sequence[str],
     plan: Plan,
-    stage: str,
     workdir: Path,
+    stage: str,
+    text: Text,
+    further: Text | None = None,
 ) -> Config:
-    """A stage's recipe for the sizes of the base, on some text."""
+    """A stage's recipe for the sizes of the base, on some text, with further text for its task."""
     pivot = recipe.objectives.pivot
-    if stage == ALIGN and plan.align == "parallel":
-        pivot = dataclasses.replace(pivot, loss="cosine")
-    model, epochs = recipe.model, recipe.train.epochs
-    if plan.epochs:
-        epochs = plan.epochs[STAGES.index(stage)]
+    if stage == ALIGN and plan.align != "both":
+        loss = "cosine" if plan.align == "parallel" else "contrastive"
+        pivot = dataclasses.replace(pivot, loss=loss)
+    model, train = recipe.model, recipe.train
     adapters = model.adapters if plan.specialise else model.adapters[-1:]
     return dataclasses.replace(
         recipe,
         corpus=dataclasses.replace(
-            recipe.corpus, sources=tuple(sources), store=str(workdir / "stores")
+            recipe.corpus, sources=text.sources, store=str(workdir / "stores")
         ),
         model=dataclasses.replace(
             base.config, adapters=(*base.config.adapters, *adapters), dropout=model.dropout
         ),
-        train=dataclasses.replace(recipe.train, epochs=epochs),
+        train=dataclasses.replace(
+            train,
+            epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
+            batch_size=text.batch_size(train.batch_size),
+        ),
         objectives=dataclasses.replace(recipe.objectives, pivot=pivot),
         teacher=dataclasses.replace(recipe.teacher, priority=(plan.pivot,)),
+        tasks=tuple(
+            dataclasses.replace(
+                task,
+                sources=further.sources,
+                batch_size=further.batch_size(train.batch_size),
+            )
+            for task in recipe.tasks
+            if further
+        ),
     )
 
 
-def _paraphrases(folder: Path, languages: Sequence[str]) -> str:
-    """The source of the paraphrases of two languages, or of one twice.
+FEWEST = 4
+"""Paraphrases that can be learnt from: two batches of two."""
+
+
+def _paraphrases(folder: Path, languages: Sequence[str]) -> Text:
+    """The paraphrases of two languages, or of one twice.
 
     Raises:
-      UserError: there are none.
+      UserError: there are too few.
     """
     file = folder / file_name(languages)
-    if not file.exists():
+    pairs = file.read_text("utf-8").count("\n") if file.exists() else 0
+    if pairs < FEWEST:
         raise UserError(
-            f"the sources hold no paraphrases of {'-'.join(languages)}: no sentence has several "
-            "translations. Leave the language out (--languages) or add text, such as Tatoeba"
+            f"the sources hold {pairs} paraphrases of {'-'.join(languages)}, and {FEWEST} is the "
+            "least: few sentences have several translations. Leave the language out (--languages) "
+            "or add text, such as Tatoeba"
         )
-    return f"{'-'.join(languages)}={file}"
+    return Text((f"{'-'.join(languages)}={file}",), pairs)
 
 
 def _mathematics(config: Config) -> dict[str, Any]:
@@ -262,14 +302,20 @@ def _sums(written: str) -> list[str]:
     return [*source.languages, *map(file_sha256, readers.files(source))]
 
 
-def _write_data(sources: Sequence[str], code: str, pivot: str, folder: Path) -> None:
-    """A language's distinct sentences, one a line, in an order without meaning; its paraphrases."""
+def _write_data(
+    sources: Sequence[str], of_pivot: Sequence[str], code: str, pivot: str, folder: Path
+) -> None:
+    """A language's distinct sentences, one a line, in an order without meaning; its paraphrases.
+
+    Paraphrases across languages go through those of the pivot, which any language may have shown.
+    """
     rows = list(read_rows(sources))
     texts = {row[languages.index(code)] for languages, row in rows} - {""}
     ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
     with atomic_folder(folder) as temporary:
         (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
-        for languages, pairs in paraphrases(rows).items():
+        further = read_rows([source for source in of_pivot if source not in sources])
+        for languages, pairs in paraphrases([*rows, *further]).items():
             if set(languages) in ({code}, {code, pivot}) and code in languages:
                 write_pairs(pairs, temporary / file_name(languages))
 

@@ -270,10 +270,15 @@ def test_batches_of_paraphrases_and_of_parallel_sentences_take_turns(built, worl
     workdir, _ = built
     run = workdir / "bb" / "align"
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert (last["main/steps"], last["parallel/steps"]) == (2, 2)
-    assert 0 < last["parallel/pivot"] < 2  # a cosine distance
-    (task,) = bundles.read_run(run).config.tasks
-    assert task.sources == plan(world, "bb").sources
+    assert (last["main/steps"], last["paraphrases/steps"]) == (2, 2)
+    assert 0 < last["pivot"] < 2  # a cosine distance
+    config = bundles.read_run(run).config
+    assert config.corpus.sources == plan(world, "bb").sources
+    assert config.objectives.pivot.loss == "cosine"
+    assert config.tasks[0].sources == (
+        f"aa-bb={workdir / 'bb' / 'data' / 'paraphrases.aa-bb.tsv'}",
+    )
+    assert config.tasks[0].objectives.pivot.loss == "contrastive"
     said, moved = [], shutil.copy(world / "made.aa-bb.tsv", tmp_path / "moved.tsv")
     same = dataclasses.replace(plan(world, "bb"), sources=(f"aa-bb={moved}",))
     build(world / "base", workdir, same, progress=said.append)
@@ -281,6 +286,36 @@ def test_batches_of_paraphrases_and_of_parallel_sentences_take_turns(built, worl
     for align in ("paraphrases", "parallel"):
         with pytest.raises(UserError, match="align was made with other settings"):
             build(world / "base", workdir, plan(world, "bb", align=align))
+
+
+def test_paraphrases_of_the_pivot_may_come_from_any_language(world, tmp_path):
+    """A sentence of dd has one translation, of which bb has shown a paraphrase."""
+    rows = [line.split("\t") for line in (world / "made.aa-bb.tsv").read_text().splitlines()]
+    plain = [(a, b.replace("b", "d")) for a, b in rows if not a.endswith(" x") and "y" not in b]
+    (tmp_path / "dd.tsv").write_text("".join(f"{a}\t{d}\n" for a, d in plain))
+    dd, bb = f"aa-dd={tmp_path / 'dd.tsv'}", f"aa-bb={world / 'made.aa-bb.tsv'}"
+    for of_pivot, expected in (([dd], set()), ([bb, dd], {(f"{a} x", d) for a, d in plain})):
+        modular._write_data([dd], of_pivot, "dd", "aa", tmp_path / "data")
+        file = tmp_path / "data" / "paraphrases.aa-dd.tsv"
+        found = file.read_text().splitlines() if file.exists() else []
+        assert {tuple(line.split("\t")) for line in found} == expected
+    assert not (tmp_path / "data" / "paraphrases.dd-dd.tsv").exists()
+
+
+def test_a_language_without_paraphrases_is_named_before_anything_is_trained(world, tmp_path):
+    (tmp_path / "dd.tsv").write_text("fgka\tfgkd\nklma\tklmd\n")
+    wanted = plan(world, "bb")
+    wanted = dataclasses.replace(wanted, sources=(*wanted.sources, f"aa-dd={tmp_path / 'dd.tsv'}"))
+    with pytest.raises(UserError, match="hold 0 paraphrases of dd-dd, and 4 is the least"):
+        build(world / "base", tmp_path / "m", wanted, progress=lambda line: None)
+    assert not (tmp_path / "m" / "aa" / "start").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "size"), [(0, 96), (192, 96), (191, 64), (57, 16), (5, 2), (4, 2)]
+)
+def test_few_paraphrases_make_small_batches(pairs, size):
+    assert modular.Text((), pairs).batch_size(96) == size
 
 
 def test_finished_parts_are_not_made_again_and_others_go_on(built, world, tmp_path):
