@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -572,8 +573,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def warn_in_one_line(message, category, *place, **more) -> None:
+    """Shows a warning of ours without the line of code, which tells nobody at a shell anything."""
+    if category is UserWarning:
+        note(f"lightxling: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+
+
 def script() -> int:
     """What the command line starts: `main`, in a process whose allocator suits training."""
+    warnings.showwarning = warn_in_one_line
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):
         allocator.restart()
     return main()

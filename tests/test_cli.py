@@ -54,6 +54,16 @@ def test_a_reader_that_stops_reading_is_no_error_of_ours():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_warning_is_one_line(tmp_path):
+    (tmp_path / "long.txt").write_text("far too long " * 500)
+    command = [sys.executable, "-m", "lightxling", "encode", "long.txt", "-o", "vectors.npy"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if "longer than" in line]
+    assert line.startswith("lightxling: a sentence is longer than")
+    assert ".py" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
