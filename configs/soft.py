@@ -18,12 +18,13 @@ the gradient by the number of devices; the loss here is that of the global batch
 
 The teacher's temperature should fit the spread of its cosines. At the published 0.1 the labels of
 all-MiniLM-L6-v2, whose random pairs have cosines near 0, are all but hard. Mean dev P@1 of English
-with four languages (2,000 candidates) and STS-B dev Spearman after 38,400 pairs, seed 0:
+with four languages (2,000 candidates) and STS-B dev Spearman after 38,400 pairs, seeds 0 and 1
+(docs/results.md has all variants):
 
-    --objectives.soft.labels hard                    65.8   38.4
-    this recipe                                      66.4   38.9
-    --objectives.soft.teacher-temperature 0.3        74.6   48.8
-    ... and --objectives.soft.tcm True               68.7   50.9
+    --objectives.soft.labels hard                    65.8, 65.9   38.4, 40.5
+    this recipe                                      66.4, 66.5   38.9, 40.8
+    --objectives.soft.teacher-temperature 0.3        74.6, 75.5   48.8, 50.3
+    ... and --objectives.soft.tcm True               68.7, 68.9   50.9, 52.8
 
 Variants: `--objectives.soft.labels` priority, average, left, right or hard (no teacher);
 `--objectives.soft.targets raw`; `--objectives.soft.tcm True` adds similarities within a language;

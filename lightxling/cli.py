@@ -3,6 +3,7 @@
 Heavy imports stand inside the functions, so that `lightxling --help` starts at once.
 """
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -391,10 +392,11 @@ def modular(args: list[str]) -> None:
           workdir: folder that receives the modules; what is there already is not made again.
         """
         from lightxling.encoder import keep_compiled
-        from lightxling.modular import build
+        from lightxling.modular import Stopped, build
 
         keep_compiled()
-        build(model, workdir, plan)
+        with contextlib.suppress(Stopped):
+            build(model, workdir, plan)
 
     parse(run, args, name="modular", help=modular)
 

@@ -49,6 +49,10 @@ ALIGN = "align"
 """The adapter that is off where everything is in one language."""
 
 
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C has ended a stage, which has said so; the same `build` goes on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What `build` is asked for."""
@@ -80,6 +84,7 @@ def build(
     """Makes the modules of all languages, going on from what is in `workdir`.
 
     Raises:
+      Stopped: by a signal.
       UserError: what the plan names does not exist or does not fit, or `workdir` holds stages of
         another plan.
     """
@@ -157,16 +162,18 @@ def build(
 
     for code in chosen:
         data = workdir / code / "data"
+        sentences = _count(data / TEXT)
         config = functools.partial(_config, base=encoder, plan=plan, workdir=workdir)
         if plan.specialise:
             keys[code] = fingerprint([keys[code], plan.vocab_size])
             make = functools.partial(_start, encoder, data, code, plan.vocab_size, progress)
             newest[code] = part(f"{code}/start", keys[code], make)
-            text = Text((f"{code}={data / TEXT}",))
+            text = Text((f"{code}={data / TEXT}",), sentences)
             run(code, "language", config(recipes["language"], stage="language", text=text))
             run(code, "sentence", config(recipes["sentence"], stage="sentence", text=within[code]))
         if code != plan.pivot:
-            recipe, text, further = recipes[ALIGN], Text(tuple(sources[code])), across.get(code)
+            recipe, further = recipes[ALIGN], across.get(code)
+            text = Text(tuple(sources[code]), sentences)
             if further and (plan.align == "paraphrases" or not recipe.tasks):
                 text, further = further, None
             align = config(recipe, stage=ALIGN, text=text, further=further)
@@ -207,17 +214,17 @@ class Text(NamedTuple):
 
     Attributes:
       sources: written as `corpus.sources`.
-      pairs: how many there are, where that may be few; 0: enough for any batch.
+      rows: how many there are at least, where that may be few; 0: enough for any batch.
     """
 
     sources: tuple[str, ...]
-    pairs: int = 0
+    rows: int = 0
 
     def batch_size(self, largest: int) -> int:
-        """The largest power of two, or `largest`, that the pairs fill twice."""
-        if not self.pairs or self.pairs >= 2 * largest:
+        """The largest power of two, or `largest`, that the rows fill twice."""
+        if not self.rows or self.rows >= 2 * largest:
             return largest
-        return 1 << (self.pairs // 2).bit_length() - 1
+        return 1 << (self.rows // 2).bit_length() - 1
 
 
 def _config(
@@ -268,6 +275,11 @@ FEWEST = 4
 """Paraphrases that can be learnt from: two batches of two."""
 
 
+def _count(file: Path) -> int:
+    """Lines of a file of ours; 0 where there is none."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
 def _paraphrases(folder: Path, languages: Sequence[str]) -> Text:
     """The paraphrases of two languages, or of one twice.
 
@@ -275,7 +287,7 @@ def _paraphrases(folder: Path, languages: Sequence[str]) -> Text:
       UserError: there are too few.
     """
     file = folder / file_name(languages)
-    pairs = file.read_text("utf-8").count("\n") if file.exists() else 0
+    pairs = _count(file)
     if pairs < FEWEST:
         raise UserError(
             f"the sources hold {pairs} paraphrases of {'-'.join(languages)}, and {FEWEST} is the "
@@ -336,7 +348,8 @@ def _start(
 def _train(config: Config, run: Path) -> None:
     from lightxling.train.loop import train
 
-    train(config, run)
+    if train(config, run) is None:
+        raise Stopped
 
 
 def _read(workdir: Path) -> dict[str, Any]:

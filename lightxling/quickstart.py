@@ -92,7 +92,8 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
         f"{count:,} sentences in {', '.join(everyday.LANGUAGES)} to learn from; "
         f"{len(held_out)} of other wording held out"
     )
-    train(dataclasses.replace(config, corpus=corpus), workdir, console)
+    if train(dataclasses.replace(config, corpus=corpus), workdir, console) is None:
+        return
 
     encoder = Encoder.load(workdir)
     texts = {

@@ -5,6 +5,9 @@ import itertools
 import json
 import random
 import shutil
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from changes import change
 from export_samples import bundle
+from test_train import environment, wait_for
 
 from lightxling import bundle as bundles
 from lightxling import modular
@@ -335,6 +339,21 @@ def test_finished_parts_are_not_made_again_and_others_go_on(built, world, tmp_pa
     np.testing.assert_array_equal(Encoder.load(workdir / "bb" / "align").encode(TEXT), expected)
     with pytest.raises(UserError, match="start was made with other settings"):
         build(world / "base", workdir, dataclasses.replace(plan(world, "bb"), vocab_size=80))
+
+
+def test_sigterm_leaves_the_stage_unfinished(world, tmp_path):
+    workdir = tmp_path / "m"
+    command = [sys.executable, "-m", "lightxling", "modular", str(world / "base")]
+    command += ["--workdir", str(workdir), "--sources", *plan(world, "bb").sources]
+    command += ["--pivot", "aa", "--vocab-size", "90", "--epochs", "1e6", "1", "1"]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
+    wait_for((workdir / "aa" / "language" / "metrics.jsonl").exists, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert output.rstrip().endswith("the same command goes on from there")
+    assert "aa/language" not in json.loads((workdir / "modular.json").read_text())["done"]
+    assert not (workdir / "aa" / "sentence").exists()
 
 
 def test_an_added_language_leaves_the_others_bit_for_bit(built, world, tmp_path):

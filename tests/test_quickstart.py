@@ -40,3 +40,11 @@ def test_quickstart_trains_evaluates_and_says_what_next(tmp_path, monkeypatch):
     assert "lightxling search" in text
     assert text.count("  it: ") == module.SHOWN
     assert (tmp_path / "quick" / "best").is_dir()
+
+
+def test_a_stopped_quickstart_evaluates_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "COMPOSED", 1500)
+    monkeypatch.setattr("lightxling.train.loop.train", lambda *settings: None)  # as after Ctrl-C
+    console = Console(record=True, width=200)
+    module.quickstart(tmp_path / "quick", console)
+    assert "Next" not in console.export_text()

@@ -209,11 +209,11 @@ def start_or_resume(
     return TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
 
 
-def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float]:
+def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float] | None:
     """Trains, resuming from `workdir` where it holds checkpoints.
 
     Returns:
-      The last dev scores.
+      The last dev scores; None if SIGTERM or Ctrl-C stopped the run before its end.
 
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
@@ -224,7 +224,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
         return _train(config, workdir, console if processes.is_first() else Console(quiet=True))
 
 
-def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
+def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     validate(config)
     freeze.check_trainable(config)
@@ -410,5 +410,5 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float]:
             slots, filled = 0, 0
             if is_stopped and step < steps:
                 progress.say(f"stopped at step {step:,}; the same command goes on from there")
-                break
+                return None
     return scores
