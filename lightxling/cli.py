@@ -333,6 +333,7 @@ def specialise(
     language: str,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     vocab_size: int = 0,
+    new_pieces: Literal["parts", "similar"] = "parts",
 ) -> None:
     """Give an encoder a tokenizer and embeddings for one language, to start a run from.
 
@@ -344,6 +345,8 @@ def specialise(
       language: its code.
       output: folder of the new export.
       vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
+      new_pieces: what those that the encoder lacks start as: the mean of the pieces that it cuts
+        them into, or a mixture of shared pieces that are similar in the text (FOCUS).
     """
     from lightxling import bundle
     from lightxling.specialise import read_sentences, specialise_to
@@ -351,7 +354,7 @@ def specialise(
     if output.exists():
         raise UserError(f"{output} exists; give another --output")
     encoder = bundle.load(model)
-    specialise_to(encoder, read_sentences(text), language, vocab_size, output, note)
+    specialise_to(encoder, read_sentences(text), language, vocab_size, new_pieces, output, note)
     print(output)
 
 

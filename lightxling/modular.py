@@ -74,6 +74,9 @@ class Plan:
     adapters stand directly on the base."""
     vocab_size: int = 0
     """Pieces of a language's tokenizer, at most; 0: as many as the base's has."""
+    new_pieces: Literal["parts", "similar"] = "parts"
+    """What pieces of a language's tokenizer start as that the base lacks: the mean of what the base
+    cuts them into, or, as published, a mixture of shared ones that are similar (FOCUS)."""
     epochs: tuple[float, ...] = ()
     """Of the three stages; by default as in their recipes."""
 
@@ -165,8 +168,8 @@ def build(
         sentences = _count(data / TEXT)
         config = functools.partial(_config, base=encoder, plan=plan, workdir=workdir)
         if plan.specialise:
-            keys[code] = fingerprint([keys[code], plan.vocab_size])
-            make = functools.partial(_start, encoder, data, code, plan.vocab_size, progress)
+            keys[code] = fingerprint([keys[code], plan.vocab_size, plan.new_pieces])
+            make = functools.partial(_start, encoder, data, code, plan, progress)
             newest[code] = part(f"{code}/start", keys[code], make)
             text = Text((f"{code}={data / TEXT}",), sentences)
             run(code, "language", config(recipes["language"], stage="language", text=text))
@@ -336,13 +339,14 @@ def _start(
     encoder: bundles.Bundle,
     data: Path,
     code: str,
-    vocab_size: int,
+    plan: Plan,
     progress: Callable[[str], None],
     output: Path,
 ) -> None:
     from lightxling.specialise import read_sentences, specialise_to
 
-    specialise_to(encoder, read_sentences([data / TEXT]), code, vocab_size, output, progress)
+    text = read_sentences([data / TEXT])
+    specialise_to(encoder, text, code, plan.vocab_size, plan.new_pieces, output, progress)
 
 
 def _train(config: Config, run: Path) -> None:

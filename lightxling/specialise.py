@@ -1,10 +1,14 @@
 """A tokenizer and a table of embeddings for one language, from those of a multilingual encoder.
 
 A new sentencepiece model is trained on the language's text. A piece that the old model has too
-keeps its embedding; any other gets a mixture of the embeddings of the shared pieces that it is
-similar to. Similar are pieces that stand near the same others in the text: vectors of positive
+keeps its embedding; any other gets the mean of the pieces that the old model cuts it into. Where
+the vector of a sentence is little more than the mean of its pieces, that keeps it in its place.
+Everything else stays as it is.
+
+The other way, that of FOCUS, is a mixture of the embeddings of the shared pieces that the new one
+is similar to. Similar are pieces that stand near the same others in the text: vectors of positive
 pointwise mutual information, made shorter by a singular value decomposition. A piece that the text
-does not hold gets the mean of what the old model cuts it into. Everything else stays as it is.
+does not hold gets the mean of its parts here too.
 
 Sources: FOCUS (arXiv 2305.14481), section 3: copy, and sparsemax-weighted mixture; there with
 fastText vectors. The vectors here: Levy and Goldberg 2014, "Neural Word Embedding as Implicit
@@ -18,6 +22,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,6 +36,8 @@ from lightxling.export import safetensors
 from lightxling.export.fast_tokenizer import read_model
 from lightxling.files import atomic_folder
 
+NewPieces = Literal["parts", "similar"]
+
 WINDOW = 5  # pieces on each side
 SMOOTHING = 0.75  # exponent of the frequencies of contexts
 DIMENSIONS = 128
@@ -43,25 +50,30 @@ class Report:
 
     copied: int
     mixed: int
-    fallen_back: int
-    """Pieces that the text does not hold: the mean of what the old tokenizer cuts them into."""
+    composed: int
+    """The mean of what the old tokenizer cuts them into."""
 
     def __str__(self) -> str:
-        total = self.copied + self.mixed + self.fallen_back
+        total = self.copied + self.mixed + self.composed
         return (
             f"{total:,} pieces: {self.copied:,} with the embedding that they had, {self.mixed:,} "
-            f"mixed from similar ones, {self.fallen_back:,} from their parts"
+            f"mixed from similar ones, {self.composed:,} from their parts"
         )
 
 
 def specialise(
-    bundle: Bundle, sentences: Sequence[str], language: str, vocab_size: int = 0
+    bundle: Bundle,
+    sentences: Sequence[str],
+    language: str,
+    vocab_size: int = 0,
+    new_pieces: NewPieces = "parts",
 ) -> tuple[Bundle, Report]:
     """The encoder with a tokenizer and a table of its own for a language.
 
     Args:
       sentences: text of the language, cleaned.
       vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
+      new_pieces: what those that the encoder lacks start as.
 
     Raises:
       UserError: the encoder has a vocabulary of words.
@@ -80,8 +92,10 @@ def specialise(
         tokenizers.train(sentences, settings, path, is_limit=True)
         model = path.read_bytes()
     new = Tokenizer(model)
-    ids, lengths = new.encode(sentences, bundle.config.max_length)
-    auxiliary = context_vectors(ids.astype(np.int64), lengths, new.vocab_size)
+    auxiliary = None
+    if new_pieces == "similar":
+        ids, lengths = new.encode(sentences, bundle.config.max_length)
+        auxiliary = context_vectors(ids.astype(np.int64), lengths, new.vocab_size)
     table = array(bundle.params, "words")
     words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, _parts(old))
     params = {name: v for name, v in bundle.params.items() if name != "words.scales"}
@@ -100,11 +114,12 @@ def specialise_to(
     sentences: Sequence[str],
     language: str,
     vocab_size: int,
+    new_pieces: NewPieces,
     output: Path,
     progress: Callable[[str], None],
 ) -> None:
     """Writes `specialise` as an export that a run can start from (`train.init_from`)."""
-    specialised, report = specialise(bundle, sentences, language, vocab_size)
+    specialised, report = specialise(bundle, sentences, language, vocab_size, new_pieces)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(output) as folder:
         safetensors.write(specialised, folder)
@@ -140,33 +155,36 @@ def transfer(
     table: Float[np.ndarray, "U E"],
     old_pieces: Sequence[str],
     new_pieces: Sequence[str],
-    auxiliary: Float[np.ndarray, "V A"],
+    auxiliary: Float[np.ndarray, "V A"] | None,
     cut: Callable[[Sequence[str]], list[np.ndarray]],
 ) -> tuple[Float[np.ndarray, "V E"], Report]:
     """The new table.
 
         E'_v = E_v                                      for a shared piece
+        E'_v = mean_o E_o                               over the old pieces o that v is cut into, or
         E'_v = sum_o w_vo E_o,  w_v = sparsemax_o cos(a_v, a_o)     over the shared pieces o
 
     Args:
       auxiliary: a, vectors of the new pieces that say which are alike; zero where that is not
-        known. Only shared pieces that have one take part in mixtures.
-      cut: gives the old ids of pieces that have none.
+        known. Only shared pieces that have one take part in mixtures. None: no mixtures.
+      cut: gives the old ids of pieces.
     """
     row = {piece: number for number, piece in enumerate(old_pieces)}
     words = np.zeros((len(new_pieces), table.shape[1]), np.float32)
     source = np.array([row.get(piece, -1) for piece in new_pieces])
-    is_shared, is_known = source >= 0, np.linalg.norm(auxiliary, axis=1) > 0
+    is_shared, mixed = source >= 0, np.empty(0, int)
     words[is_shared] = table[source[is_shared]]
 
-    donors = np.flatnonzero(is_shared & is_known)
-    mixed = np.flatnonzero(~is_shared & is_known) if len(donors) else np.empty(0, int)
-    unit = normalize(auxiliary)
-    size = max(1, _BLOCK // max(len(donors), 1))
-    for start in range(0, len(mixed), size):
-        rows = mixed[start : start + size]
-        weights = sparsemax(unit[rows] @ unit[donors].T)
-        words[rows] = weights.astype(np.float32) @ words[donors]
+    if auxiliary is not None:
+        is_known, unit = np.linalg.norm(auxiliary, axis=1) > 0, normalize(auxiliary)
+        donors = np.flatnonzero(is_shared & is_known)
+        if len(donors):
+            mixed = np.flatnonzero(~is_shared & is_known)
+        size = max(1, _BLOCK // max(len(donors), 1))
+        for start in range(0, len(mixed), size):
+            rows = mixed[start : start + size]
+            weights = sparsemax(unit[rows] @ unit[donors].T)
+            words[rows] = weights.astype(np.float32) @ words[donors]
 
     rest = np.setdiff1d(np.flatnonzero(~is_shared), mixed)
     for number, parts in zip(rest, cut([new_pieces[i] for i in rest]), strict=True):

@@ -94,7 +94,20 @@ def test_shared_pieces_are_copied_and_others_mixed_by_hand():
     np.testing.assert_allclose(words[6], (table[3] + table[5]) / 2, rtol=1e-6)
     np.testing.assert_array_equal(words[7], table[1])
     assert asked == ["▁rare", "▁none"]
-    assert (report.copied, report.mixed, report.fallen_back) == (5, 1, 2)
+    assert (report.copied, report.mixed, report.composed) == (5, 1, 2)
+
+
+def test_new_pieces_are_the_mean_of_their_parts():
+    table = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    old = ["<pad>", "<unk>", "<MASK>", "▁a", "▁b", "c"]
+    new = ["<pad>", "<unk>", "<MASK>", "▁b", "▁bc", "▁none"]
+    words, report = transfer(
+        table, old, new, None, lambda pieces: [np.array([4, 5]), np.array([1])]
+    )
+    np.testing.assert_array_equal(words[:4], table[[0, 1, 2, 4]])
+    np.testing.assert_allclose(words[4], (table[4] + table[5]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(words[5], table[1])
+    assert (report.copied, report.mixed, report.composed) == (4, 0, 2)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +117,11 @@ def text():
     return [" ".join(rng.choice(words, 6)) for _ in range(400)]
 
 
-def test_only_the_table_and_the_tokenizer_change(text):
+@pytest.mark.parametrize("new_pieces", ["parts", "similar"])
+def test_only_the_table_and_the_tokenizer_change(text, new_pieces):
     base = bundle(embedding_width=8)
-    special, report = specialise(base, text, "de", 120)
+    special, report = specialise(base, text, "de", 120, new_pieces)
+    assert (report.mixed > 0) == (new_pieces == "similar")
     old, new = Tokenizer(base.tokenizer).pieces(), Tokenizer(special.tokenizer).pieces()
     assert special.languages == ("de",)
     assert len(new) == special.vocab_size == 120 == sum(dataclasses.astuple(report))
@@ -119,7 +134,7 @@ def test_only_the_table_and_the_tokenizer_change(text):
             special.params["words"][new.index(piece)], base.params["words"][old.index(piece)]
         )
     assert Encoder(special).encode(["neuwort der hund"]).shape == (1, 32)
-    again, _ = specialise(base, text, "de", 120)
+    again, _ = specialise(base, text, "de", 120, new_pieces)
     assert again.fingerprint() == special.fingerprint()
 
 
