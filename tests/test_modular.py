@@ -347,7 +347,8 @@ def test_sigterm_leaves_the_stage_unfinished(world, tmp_path):
     command += ["--workdir", str(workdir), "--sources", *plan(world, "bb").sources]
     command += ["--pivot", "aa", "--vocab-size", "90", "--epochs", "1e6", "1", "1"]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
-    wait_for((workdir / "aa" / "language" / "metrics.jsonl").exists, process)
+    metrics = workdir / "aa" / "language" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text(), process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
