@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lightxling import allocator
-from lightxling.config import Config, UserError, load
+from lightxling.config import Config, NewPieces, UserError, load
 from lightxling.validate import validate
 
 Model = Annotated[Path, tyro.conf.Positional]
@@ -333,7 +333,7 @@ def specialise(
     language: str,
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     vocab_size: int = 0,
-    new_pieces: Literal["parts", "similar"] = "parts",
+    new_pieces: NewPieces = "parts",
 ) -> None:
     """Give an encoder a tokenizer and embeddings for one language, to start a run from.
 

@@ -22,6 +22,10 @@ class UserError(Exception):
     """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
 
 
+NewPieces = Literal["parts", "similar"]
+"""What pieces that an encoder lacks start as (`lightxling.specialise`)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig:
     """Where the sentence pairs come from and which of them are kept."""

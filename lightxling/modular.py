@@ -27,6 +27,7 @@ from lightxling import bundle as bundles
 from lightxling.config import (
     HARMLESS,
     Config,
+    NewPieces,
     UserError,
     fingerprint,
     flatten,
@@ -47,6 +48,8 @@ STAGES = ("language", "sentence", "align")
 TEXT = "text.txt"
 ALIGN = "align"
 """The adapter that is off where everything is in one language."""
+FEWEST = 4
+"""Paraphrases that can be learnt from: two batches of two."""
 
 
 class Stopped(Exception):
@@ -74,7 +77,7 @@ class Plan:
     adapters stand directly on the base."""
     vocab_size: int = 0
     """Pieces of a language's tokenizer, at most; 0: as many as the base's has."""
-    new_pieces: Literal["parts", "similar"] = "parts"
+    new_pieces: NewPieces = "parts"
     """What pieces of a language's tokenizer start as that the base lacks: the mean of what the base
     cuts them into, or, as published, a mixture of shared ones that are similar (FOCUS)."""
     epochs: tuple[float, ...] = ()
@@ -272,10 +275,6 @@ def _config(
             if further
         ),
     )
-
-
-FEWEST = 4
-"""Paraphrases that can be learnt from: two batches of two."""
 
 
 def _count(file: Path) -> int:

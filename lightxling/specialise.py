@@ -22,21 +22,18 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling.bundle import Bundle, array
-from lightxling.config import TokenizerConfig, UserError
+from lightxling.config import NewPieces, TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.tokenizer import PAD, UNK, Tokenizer
 from lightxling.evaluate.retrieval import normalize
 from lightxling.export import safetensors
 from lightxling.export.fast_tokenizer import read_model
 from lightxling.files import atomic_folder
-
-NewPieces = Literal["parts", "similar"]
 
 WINDOW = 5  # pieces on each side
 SMOOTHING = 0.75  # exponent of the frequencies of contexts
