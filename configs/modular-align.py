@@ -31,7 +31,7 @@ config = replace(
         align=AlignConfig(weight=0.0),
         pivot=PivotConfig(weight=1.0, loss="cosine"),
     ),
-    optimizer=replace(sentence.optimizer, eps=1e-6, weight_decay=0.01),
+    optimizer=replace(sentence.optimizer, learning_rate=3e-4, eps=1e-6, weight_decay=0.01),
     train=replace(sentence.train, batch_size=128, trainable=("encoder.adapters.align",)),
     tasks=(TaskConfig("paraphrases", objectives=only(pivot=PivotConfig(weight=1.0))),),
 )

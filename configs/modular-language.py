@@ -40,7 +40,7 @@ config = Config(
     ),
     optimizer=OptimizerConfig(
         name="adamw",
-        learning_rate=1e-3,
+        learning_rate=1e-4,
         l2=0.0,
         warmup_steps=100,
         schedule="linear",

@@ -25,6 +25,6 @@ config = replace(
         mlm=MlmConfig(),
         align=AlignConfig(weight=1.0, directions="forward", similarity="cosine", temperature=0.05),
     ),
-    optimizer=replace(language.optimizer, schedule="constant"),
+    optimizer=replace(language.optimizer, learning_rate=1e-3, schedule="constant"),
     train=replace(language.train, epochs=1.0, trainable=("encoder.adapters.sentence",)),
 )
