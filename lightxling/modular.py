@@ -158,8 +158,9 @@ def build(
         sources[code] = of_code
         keys[code] = fingerprint([encoder.fingerprint(), sorted(text), sorted(of_pivot)])
         data = workdir / code / "data"
-        if plan.specialise or (code != plan.pivot and plan.align != "parallel"):
-            make = functools.partial(_write_data, of_code, sources[plan.pivot], code, plan.pivot)
+        if plan.specialise or plan.align != "parallel":
+            shown = workdir / plan.pivot / "data"
+            make = functools.partial(_write_data, of_code, code, plan.pivot, shown)
             part(f"{code}/data", keys[code], make)
         if plan.specialise:
             within[code] = _paraphrases(data, (code, code))
@@ -317,19 +318,21 @@ def _sums(written: str) -> list[str]:
 
 
 def _write_data(
-    sources: Sequence[str], of_pivot: Sequence[str], code: str, pivot: str, folder: Path
+    sources: Sequence[str], code: str, pivot: str, of_pivot: Path, folder: Path
 ) -> None:
     """A language's distinct sentences, one a line, in an order without meaning; its paraphrases.
 
-    Paraphrases across languages go through those of the pivot, which any language may have shown.
+    Those across languages also go through the ones of the pivot, which any language may have shown
+    and which are read from the folder `of_pivot`.
     """
     rows = list(read_rows(sources))
     texts = {row[languages.index(code)] for languages, row in rows} - {""}
     ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
+    shown = of_pivot / file_name((pivot, pivot))
+    known = read_rows([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
     with atomic_folder(folder) as temporary:
         (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
-        further = read_rows([source for source in of_pivot if source not in sources])
-        for languages, pairs in paraphrases([*rows, *further]).items():
+        for languages, pairs in paraphrases(rows, known).items():
             if set(languages) in ({code}, {code, pivot}) and code in languages:
                 write_pairs(pairs, temporary / file_name(languages))
 

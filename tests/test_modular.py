@@ -298,12 +298,16 @@ def test_paraphrases_of_the_pivot_may_come_from_any_language(world, tmp_path):
     plain = [(a, b.replace("b", "d")) for a, b in rows if not a.endswith(" x") and "y" not in b]
     (tmp_path / "dd.tsv").write_text("".join(f"{a}\t{d}\n" for a, d in plain))
     dd, bb = f"aa-dd={tmp_path / 'dd.tsv'}", f"aa-bb={world / 'made.aa-bb.tsv'}"
-    for of_pivot, expected in (([dd], set()), ([bb, dd], {(f"{a} x", d) for a, d in plain})):
-        modular._write_data([dd], of_pivot, "dd", "aa", tmp_path / "data")
-        file = tmp_path / "data" / "paraphrases.aa-dd.tsv"
+    of_dd = {(f"{a} x", d) for a, d in plain}
+    for name, of_pivot, expected in (("alone", [dd], set()), ("all", [bb, dd], of_dd)):
+        (tmp_path / name).mkdir()
+        for code, sources in (("aa", of_pivot), ("dd", [dd])):
+            modular._write_data(sources, code, "aa", tmp_path / name / "aa", tmp_path / name / code)
+        file = tmp_path / name / "dd" / "paraphrases.aa-dd.tsv"
         found = file.read_text().splitlines() if file.exists() else []
         assert {tuple(line.split("\t")) for line in found} == expected
-    assert not (tmp_path / "data" / "paraphrases.dd-dd.tsv").exists()
+        assert not (tmp_path / name / "dd" / "paraphrases.dd-dd.tsv").exists()
+        assert not (tmp_path / name / "aa" / "paraphrases.aa-dd.tsv").exists()
 
 
 def test_a_language_without_paraphrases_is_named_before_anything_is_trained(world, tmp_path):

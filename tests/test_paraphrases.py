@@ -68,6 +68,18 @@ def test_without_a_limit_all_paths_are_found():
     assert ours == {p if p[0][:2] == "en" else p[::-1] for p in across}
 
 
+def test_paraphrases_that_are_known_lead_across_like_those_that_were_found():
+    """What one language's rows give with the English paraphrases of all is their part of all."""
+    rows = made(rows=80)
+    together = paraphrases(rows, limit=100)
+    known = [(("en", "en"), pair) for pair in together["en", "en"]]
+    for code in ("de", "fr"):
+        own = [row for row in rows if row[0] == ("en", code)]
+        alone, found = paraphrases(own, limit=100), paraphrases(own, known, limit=100)
+        assert found["en", code] == together["en", code] != alone["en", code]
+        assert found["en", "en"] == alone["en", "en"]
+
+
 def test_a_limit_takes_some_and_invents_none():
     rows = made(sentences=6, rows=80)
     few, all_of_them = paraphrases(rows, limit=2), paraphrases(rows, limit=100)

@@ -25,7 +25,10 @@ Pair = tuple[str, str]
 
 
 def paraphrases(
-    rows: Iterable[tuple[Pair, Pair]], *, limit: int = 4
+    rows: Iterable[tuple[Pair, Pair]],
+    known: Iterable[tuple[Pair, Pair]] = (),
+    *,
+    limit: int = 4,
 ) -> dict[Pair, list[tuple[str, str]]]:
     """Paraphrases within the languages of a parallel text, and across them.
 
@@ -34,6 +37,8 @@ def paraphrases(
 
     Args:
       rows: languages and sentences of each pair.
+      known: languages, twice the same, and sentences of paraphrases from elsewhere, which lead
+        across as well. They are not returned.
       limit: at most this many neighbours of a hub are paired with each other, and at most this many
         translations given to a sentence through one paraphrase: those with the lowest hashes.
 
@@ -63,9 +68,16 @@ def paraphrases(
         for language, nodes in by_language.items():
             for pair in itertools.combinations(nodes[:limit], 2):
                 found[language, language].add(pair)
-    within = [pair for pairs in list(found.values()) for pair in pairs]
+    within = {pair for pairs in found.values() for pair in pairs}
+    for languages, sentences in known:
+        pair = tuple((c, content(s)) for c, s in zip(languages, sentences, strict=True))
+        if any(node in neighbours for node in pair):
+            within.add(pair)
+            for node, sentence in zip(pair, sentences, strict=True):
+                text.setdefault(node, sentence)
     for one, other in itertools.chain(within, (pair[::-1] for pair in within)):
-        further = sorted(neighbours[other] - neighbours[one], key=rank.__getitem__)
+        further = neighbours.get(other, set()) - neighbours.get(one, set())
+        further = sorted(further, key=rank.__getitem__)
         for languages in across:
             if one[0] in languages:
                 side = languages.index(one[0])
