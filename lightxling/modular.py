@@ -333,7 +333,7 @@ def _write_data(
     with atomic_folder(folder) as temporary:
         (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
         for languages, pairs in paraphrases(rows, known).items():
-            if set(languages) in ({code}, {code, pivot}) and code in languages:
+            if set(languages) in ({code}, {code, pivot}):
                 write_pairs(pairs, temporary / file_name(languages))
 
 
