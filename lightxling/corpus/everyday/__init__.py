@@ -94,11 +94,11 @@ def _picked(row: Row) -> bool:
 def _near_closure(rows: Sequence[Row], start: set[int]) -> set[int]:
     """The rows that chains of near-copies tie to those of `start`, and these."""
     index = _NearCopies(rows)
-    reached, todo = set(start), list(start)
-    while todo:
-        new = index.of(rows[todo.pop()]) - reached
+    reached, queue = set(start), list(start)
+    while queue:
+        new = index.of(rows[queue.pop()]) - reached
         reached |= new
-        todo += new
+        queue += new
     return reached
 
 
