@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.objectives.contrast import cosine_alignment, dot_alignment, normalize
+from lightxling.objectives.contrast import alignment, normalize
 
 
 def cross_entropy_loop(logits):
@@ -29,32 +29,28 @@ def as_arrays(pair):
     return [jnp.array(x, jnp.float32) for x in pair]
 
 
-def test_equal_vectors_cost_two_log_batch():
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_equal_vectors_cost_two_log_batch(similarity):
     same = jnp.ones((16, 8))
-    np.testing.assert_allclose(dot_alignment(same, same), 2 * np.log(16), rtol=1e-6)
-    cosine = cosine_alignment(same, same, temperature=0.05)
-    np.testing.assert_allclose(cosine, 2 * np.log(16), rtol=1e-6)
+    loss = alignment(same, same, similarity=similarity, temperature=0.05)
+    np.testing.assert_allclose(loss, 2 * np.log(16), rtol=1e-5)
 
 
-def test_dot_alignment_equals_a_loop():
-    src, tgt = vectors(scale=3)
-    np.testing.assert_allclose(
-        dot_alignment(*as_arrays((src, tgt))), cross_entropy_loop(src @ tgt.T), rtol=1e-5
-    )
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.3])
-def test_cosine_alignment_equals_a_loop(margin):
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize(("temperature", "margin"), [(1.0, 0.0), (0.1, 0.0), (0.5, 0.3)])
+def test_alignment_equals_a_loop(similarity, temperature, margin):
     src, tgt = vectors()
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (src, tgt)]
-    logits = (unit[0] @ unit[1].T - margin * np.eye(len(src))) / 0.1
-    loss = cosine_alignment(*as_arrays((src, tgt)), temperature=0.1, margin=margin)
+    a, b = unit if similarity == "cosine" else (src, tgt)
+    logits = (a @ b.T - margin * np.eye(len(src))) / temperature
+    settings = {"similarity": similarity, "temperature": temperature, "margin": margin}
+    loss = alignment(*as_arrays((src, tgt)), **settings)
     np.testing.assert_allclose(loss, cross_entropy_loop(logits), rtol=1e-5)
 
 
 def test_cosine_alignment_ignores_norms():
     src, tgt = as_arrays(vectors())
-    loss = functools.partial(cosine_alignment, temperature=0.1)
+    loss = functools.partial(alignment, temperature=0.1)
     np.testing.assert_allclose(loss(src, tgt), loss(7 * src, tgt / 3), rtol=1e-5)
 
 
@@ -63,11 +59,10 @@ def test_normalize_has_a_finite_gradient_at_zero():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize(
-    "loss", [dot_alignment, functools.partial(cosine_alignment, temperature=0.2)]
-)
-def test_gradient_is_the_same_on_eight_devices(mesh, loss):
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_gradient_is_the_same_on_eight_devices(mesh, similarity):
     src, tgt = as_arrays(vectors())
+    loss = functools.partial(alignment, similarity=similarity, temperature=0.2)
     gradient = jax.jit(jax.grad(loss))
     split = jax.device_put((src, tgt), NamedSharding(mesh, P("data")))
     np.testing.assert_allclose(gradient(*split), gradient(src, tgt), atol=1e-6)

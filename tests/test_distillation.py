@@ -21,7 +21,7 @@ from lightxling.export.trim import cut
 from lightxling.model import build as models
 from lightxling.model.forward import Forward
 from lightxling.objectives import combine
-from lightxling.objectives.contrast import cosine_alignment
+from lightxling.objectives.contrast import alignment
 from lightxling.objectives.distillation import (
     compression,
     layer_weights,
@@ -123,7 +123,7 @@ def test_soft_contrast_equals_a_loop(settings):
 def test_hard_labels_are_the_contrastive_loss():
     src, tgt, m = f32(SRC, TGT, np.eye(B))
     hard = soft_contrast(src, tgt, m, targets="raw", temperature=0.1)
-    np.testing.assert_allclose(hard, cosine_alignment(src, tgt, temperature=0.1), rtol=1e-6)
+    np.testing.assert_allclose(hard, alignment(src, tgt, temperature=0.1), rtol=1e-6)
 
 
 def test_tcm_adds_four_monolingual_terms():
@@ -254,7 +254,7 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions(share):
     @jax.jit
     def cost(vectors):
         pairs = vectors.reshape(B, 2, 8)
-        slim = cosine_alignment(pairs[:, 0, :3], pairs[:, 1, :3], temperature=0.1)
+        slim = alignment(pairs[:, 0, :3], pairs[:, 1, :3], temperature=0.1)
         return 2 * slim + share * compression(vectors, k=3)
 
     weights = {1: 0.5, 2: 0.5 / (1 + np.log(2)), 3: 1.0}

@@ -96,10 +96,9 @@ def mlm_term(settings, model: Model, batch: Batch, slots: Float[Array, "K S B D"
 def align_term(settings, model: Model, batch: Batch, vectors: Float[Array, "2 B D"], key):
     if settings.projection:
         vectors = model.projection(vectors)
-    if settings.similarity == "dot":
-        return contrast.dot_alignment(*vectors, settings.directions)
-    return contrast.cosine_alignment(
+    return contrast.alignment(
         *vectors,
+        similarity=settings.similarity,
         temperature=settings.temperature,
         margin=settings.margin,
         directions=settings.directions,
@@ -196,7 +195,7 @@ def pivot_term(settings, model: Model, batch: Batch, vectors: Float[Array, "1 B 
     if key is not None:
         swapped = jax.random.bernoulli(jax.random.fold_in(key, ORDER), shape=swapped.shape)
     anchors, positives = contrast.swap_rows(trained, pivot, swapped)
-    return contrast.cosine_alignment(
+    return contrast.alignment(
         anchors, positives, temperature=settings.temperature, directions="forward"
     )
 

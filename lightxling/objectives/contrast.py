@@ -32,48 +32,38 @@ def cross_entropy(logits: Float[Array, "B B"], directions: Directions = "both") 
     return rows if directions == "forward" else rows + nll(logits.T, pair).mean()
 
 
-def dot_alignment(
-    src: Float[Array, "B D"], tgt: Float[Array, "B D"], directions: Directions = "both"
-) -> Float[Array, ""]:
-    """Alignment by raw dot products.
-
-        Z = S1 S2',  loss = CE(Z) + CE(Z'),  or CE(Z) (forward)
-
-    Row i of `src` translates row i of `tgt`; the other B - 1 rows are the negatives.
-
-    Returns:
-      The sum of both directions, in nats. All rows equal gives 2 log(B).
-
-    Source: ACL 2021, section 3.3, as released: no temperature, no normalisation.
-    """
-    return cross_entropy(products(src, tgt), directions)
-
-
-def cosine_alignment(
+def alignment(
     src: Float[Array, "B D"],
     tgt: Float[Array, "B D"],
     *,
-    temperature: float,
+    similarity: Literal["dot", "cosine"] = "cosine",
+    temperature: float = 1.0,
     margin: float = 0.0,
     directions: Directions = "both",
 ) -> Float[Array, ""]:
-    """Alignment by cosine (InfoNCE), with an optional additive margin.
+    """In-batch contrastive loss (InfoNCE), with an optional additive margin.
 
-        Z_ij = (cos(src_i, tgt_j) - margin [i = j]) / temperature
+        Z_ij = (sim(src_i, tgt_j) - margin [i = j]) / temperature
         loss = CE(Z) + CE(Z'),  or CE(Z) (forward)
 
+    Row i of `src` translates row i of `tgt`; the other B - 1 rows are the negatives.
+
     Args:
-      src, tgt: embeddings of any norm, paired row by row.
+      src, tgt: embeddings of any norm.
+      similarity: dot products as they are, or cosines.
       margin: 0 is EMS's loss; LaBSE uses 0.3.
 
     Returns:
       The sum of both directions, in nats. All rows equal and no margin gives 2 log(B).
 
-    Source: EMS (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1; forward
-    alone: modular sentence encoders (arXiv 2407.14878), released code.
+    Source: dot, without temperature: ACL 2021, section 3.3, as released; cosine: EMS
+    (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1; forward alone: modular
+    sentence encoders (arXiv 2407.14878), released code.
     """
-    cosines = products(normalize(src), normalize(tgt))
-    return cross_entropy((cosines - margin * jnp.eye(len(cosines))) / temperature, directions)
+    if similarity == "cosine":
+        src, tgt = normalize(src), normalize(tgt)
+    logits = (products(src, tgt) - margin * jnp.eye(len(src))) / temperature
+    return cross_entropy(logits, directions)
 
 
 def swap_rows(

@@ -93,7 +93,7 @@ def soft_contrast(
       margin: subtracted from the cosine of what the teacher holds for the same.
 
     Returns:
-      Loss in nats. Hard labels and no margin give `contrast.cosine_alignment`.
+      Loss in nats. Hard labels and no margin give `contrast.alignment`.
 
     Source: IMASCL, section 3, and its released code, whose lambda is 1.
     """
