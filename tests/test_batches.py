@@ -1,5 +1,6 @@
 """Batches: a function of (seed, step), whole epochs, and the masking of the paper."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,23 @@ def test_copies_of_a_row_do_not_meet_in_a_single_language_batch():
     )
     meetings = sum(len(rows) - len(np.unique(rows)) for rows in epoch_rows(batches, 0))
     assert meetings == 0  # eight passes over 64 rows
+
+
+def test_copies_of_a_row_do_not_meet_in_a_mixed_batch():
+    split = multilingual()
+    batches = make_multilingual(split, weights=np.array([3.0, 1.0, 2.5, 1.0]), buckets=())
+    for epoch in range(2):
+        found = epoch_rows(batches, epoch)
+        assert sum(len(rows) - len(np.unique(rows)) for rows in found) == 0
+        assert np.bincount(np.concatenate(found)).max() == 3
+
+
+def test_there_may_be_a_bucket_for_every_length():
+    split = dataclasses.replace(
+        make_split(rows=8), tokens=np.full(16 * 180, 3, np.uint16), offsets=np.arange(17) * 180
+    )
+    batches = make(split, buckets=tuple(range(1, 201)), max_length=200)
+    assert batches[0][0].shape == (8, 2, 180)
 
 
 def test_pair_counts_are_those_of_the_batches():

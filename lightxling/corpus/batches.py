@@ -179,7 +179,7 @@ class Batches:
         if negatives is not None:
             longest = np.maximum(longest, split.lengths.reshape(-1)[negatives].max(axis=1))
         longest = np.minimum(longest, max_length)
-        self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int8)
+        self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int16)
         self.local = slice(None) if local is None else local
         self.group_rows = np.bincount(split.group, minlength=len(weights))
         self.draws = draws_per_epoch(self.group_rows, weights, self.group_pair, temperature)
@@ -199,15 +199,21 @@ class Batches:
         """Row numbers of an epoch, shuffled.
 
         A group that is drawn k times and a fraction has each row k times and a fraction of its rows
-        once more, other ones each epoch.
+        once more, other ones each epoch. Of a row that is drawn m times, the copies lie 1/m of the
+        epoch apart: in one batch they would be negatives of each other.
         """
         group = self.split.group
         if (self.draws == self.group_rows).all():
             return rng.permutation(len(group))
         times, rest = np.divmod(self.draws, np.maximum(self.group_rows, 1))
         rows = rng.permutation(len(group))
-        once_more = rows[earlier_equals(group[rows]) < rest[group[rows]]]
-        return rng.permutation(np.concatenate([np.repeat(rows, times[group[rows]]), once_more]))
+        is_more = earlier_equals(group[rows]) < rest[group[rows]]
+        copies = times[group[rows]] + is_more
+        drawn = np.repeat(rows, copies)
+        place = (earlier_equals(drawn) + np.repeat(rng.random(len(rows)), copies)) / np.repeat(
+            copies, copies
+        )
+        return drawn[np.argsort(place)]
 
     def _plan(self, epoch: int) -> np.ndarray:
         """Row numbers [steps_per_epoch, B] of an epoch."""
@@ -218,8 +224,7 @@ class Batches:
             whole = self.pair_rows // self.batch_size * self.batch_size
             rows = rows[earlier_equals(pair) < whole[pair]]
             pair = self.group_pair[self.split.group[rows]]
-            # copies of a row lie a pass apart: in one batch they were negatives of each other
-            rows = rows[np.lexsort((earlier_equals(rows), self.row_bucket[rows], pair))]
+            rows = rows[np.lexsort((self.row_bucket[rows], pair))]
         else:
             rows = rows[: self.steps_per_epoch * self.batch_size]
             rows = rows[np.argsort(self.row_bucket[rows], kind="stable")]
