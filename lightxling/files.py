@@ -5,11 +5,12 @@ no half file that looks complete.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Holds the lock of the file `path`, which is made where there is none.
+
+    Args:
+      busy: called when another process holds it; it may raise, and otherwise that one is waited
+        for.
+    """
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from lightxling import bundle as bundles
 from lightxling.config import Config, RankingConfig, UserError
-from lightxling.corpus.prepare import lock
+from lightxling.corpus.prepare import store_lock
 from lightxling.corpus.store import Store, file_sha256
 from lightxling.corpus.vectors import Encode, Pace, SentenceVectors, folder, prepare_vectors
 from lightxling.encoder import Encoder
@@ -72,7 +72,7 @@ def sentence_negatives(
     }
     final = folder(store, identity, kind="negatives")
     if not final.exists():
-        with lock(final.with_name(f".{final.name}.lock"), progress):
+        with store_lock(final, progress):
             if not final.exists():
                 everything = np.ones((len(store.groups), store.train.sides), bool)
                 vectors = prepare_vectors(

@@ -215,6 +215,22 @@ def test_dev_sources_keep_their_sentences_out_of_training(tmp_path):
     assert set(store.dev.group) == {1}
 
 
+@pytest.mark.parametrize("has_dev", [True, False])
+def test_development_pairs_are_not_learnt_the_other_way_round(tmp_path, has_dev):
+    rows = pairs(600)
+    write_tsv(tmp_path / "a.tsv", rows)
+    write_tsv(tmp_path / "swapped.tsv", [(b, a) for a, b in rows])
+    write_tsv(tmp_path / "dev.tsv", rows[:50])
+    sources = [f"en-fr={tmp_path}/a.tsv", f"fr-en={tmp_path}/swapped.tsv"]
+    dev = (f"en-fr={tmp_path}/dev.tsv",) if has_dev else ()
+    store, _ = prepared(tmp_path, *sources, dev=dev, dev_share=0.1)
+    held_out = {tuple(sorted(map(str.lower, row))) for row in store.dev.texts()}
+    learnt = {tuple(sorted(row)) for row in lower(texts_of(store.train, store.tokenizer_path))}
+    assert held_out
+    assert learnt
+    assert not held_out & learnt
+
+
 def test_weights_and_groups(tmp_path):
     write_tsv(tmp_path / "fr.tsv", pairs(200))
     write_tsv(tmp_path / "de.tsv", pairs(300, DE))

@@ -54,6 +54,10 @@ def test_text_is_cut_into_words_and_single_signs():
     assert cut(" \u00a0\n", True) == []
 
 
+def test_half_of_a_character_is_a_word_like_others():
+    assert all(ngram_hashes("a\ud800b"))
+
+
 def test_unknown_words_share_the_buckets():
     tokenizer = tokenizers.read(MODEL)
     ids, lengths = tokenizer.encode(["The cat slept.", "", "zzz zzz un"], 9)

@@ -21,13 +21,22 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.config import MAIN, Config, TokenizerConfig, UserError, rows_of, tasks_of
+from lightxling.config import (
+    MAIN,
+    MAX_TOKENS,
+    Config,
+    TokenizerConfig,
+    UserError,
+    rows_of,
+    tasks_of,
+)
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.cleaning import Cleaner, content_hash
 from lightxling.corpus.readers import Problems, Source
-from lightxling.corpus.store import FORMAT, MAX_TOKENS, Store, StoreWriter, file_sha256, has_labels
+from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
 from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.files import lock
 
 _BATCH = 1 << 14  # rows
 _TALK = 10.0  # seconds between progress lines
@@ -69,7 +78,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(final.parent)
-        with lock(final.parent / f".{name}.lock", progress):
+        with store_lock(final, progress):
             fault = _fault(final)
             if not fault:
                 progress(f"using the store {final}")
@@ -210,23 +219,20 @@ def _fault(path: Path) -> str:
     return ""
 
 
+def store_lock(
+    final: Path, progress: Callable[[str], None]
+) -> contextlib.AbstractContextManager[None]:
+    """Held while `final`, a store or what stands beside it, is made."""
+    waiting = "waiting for another process that prepares the same store"
+    return lock(final.with_name(f".{final.name}.lock"), lambda: progress(waiting))
+
+
 def _remove_leftovers(stores: Path) -> None:
     """Removes what killed processes have left; a process at work holds its lock."""
     for work in stores.glob(".*.part"):
         with open(work.with_suffix(".lock"), "w") as file, contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(work, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def lock(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process that prepares the same store")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _batches(rows: Iterable, size: int = _BATCH) -> Iterator[list]:
@@ -315,6 +321,7 @@ class _Preparation:
         corpus = self._config.corpus
         dev = {source.languages: _DevSet(corpus.dev_limit) for source in self._groups}
         held_out, share = set(), 0
+        leading = {source.languages[0] for source in self._dev_sources or self._sources}
         if self._dev_sources:
             for group, source in enumerate(self._dev_sources, len(self._sources)):
                 for rows, firsts in self._clean(source, self._dev_cleaner):
@@ -326,13 +333,17 @@ class _Preparation:
         with open(self._spool, "w", encoding="utf-8", newline="\n") as spool:
             for group, source in enumerate(self._sources):
                 kept = 0
+                others = [i for i, code in enumerate(source.languages) if i and code in leading]
                 for rows, firsts in self._clean(source, self._cleaner):
                     for row, first in zip(rows, firsts.tolist(), strict=True):
-                        if first in held_out:
+                        hashes = [first, *(content_hash(row[i]) for i in others)]
+                        if not held_out.isdisjoint(hashes):
                             self._dropped["first side in dev"] += 1
                         elif first < share:
                             self._dropped["held out for dev"] += 1
                             dev[source.languages].add(first, group, row)
+                        elif min(hashes) < share:
+                            self._dropped["held out for dev the other way round"] += 1
                         else:
                             kept += 1
                             spool.write(f"{group}\t" + "\t".join(row) + "\n")

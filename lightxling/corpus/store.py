@@ -24,12 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.config import UserError
+from lightxling.config import UserError, fingerprint
 from lightxling.corpus.words import WordTable
 from lightxling.files import map_array, sync
 
 FORMAT = 1
-MAX_TOKENS = 512  # per sentence; the model may cut further
 _MANIFEST_LIMIT = 1 << 26  # bytes
 _ARRAYS = ("tokens.bin", "offsets.npy", "group.npy")
 
@@ -109,6 +108,11 @@ class Store:
     @property
     def groups(self) -> list[dict[str, Any]]:
         return self.manifest["groups"]
+
+    @property
+    def content(self) -> str:
+        """Hash of what is in it: the same wherever it was made from the same text."""
+        return fingerprint({name: file["sha256"] for name, file in self.manifest["files"].items()})
 
     @property
     def tokenizer_path(self) -> Path:

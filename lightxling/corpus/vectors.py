@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lightxling.config import Config, UserError, fingerprint
-from lightxling.corpus.prepare import lock, training_texts
+from lightxling.corpus.prepare import store_lock, training_texts
 from lightxling.corpus.store import Store, file_sha256
 from lightxling.files import atomic, map_array, parse_json, sync, write_json
 
@@ -104,7 +104,7 @@ def prepare_vectors(
     work = final.with_name(f".{final.name}.computing")
     if not final.exists():
         try:
-            with lock(final.with_name(f".{final.name}.lock"), progress):
+            with store_lock(final, progress):
                 if not final.exists():
                     _compute(config, store, work, identity, wanted, load, kind, progress)
                     os.replace(work, final)

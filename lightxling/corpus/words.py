@@ -103,7 +103,10 @@ def ngram_hashes(word: str) -> tuple[int, ...]:
     """32 bits of each n-gram of a word, never 0."""
     text = f"<{word}>"
     found = (text[i : i + n] for n in NGRAMS for i in range(len(text) - n + 1))
-    return tuple(max(zlib.crc32(ngram.encode()), 1) for ngram in itertools.islice(found, MOST))
+    return tuple(
+        max(zlib.crc32(ngram.encode("utf-8", "replace")), 1)
+        for ngram in itertools.islice(found, MOST)
+    )
 
 
 class WordTokenizer(Tokenizer):
