@@ -190,6 +190,7 @@ class AlignConfig:
     """forward: only the first side looks for its translation (half the loss)."""
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float = 1.0
+    """The similarities are divided by it."""
     margin: float = 0.0
     """Subtracted from the similarity of the true pair (additive margin softmax), before the
     temperature."""
@@ -450,8 +451,8 @@ class TrainConfig:
     """Pairs encoded at once: bounds memory for a third more time. The loss is still that of the
     whole batch; dropout is drawn differently. 0: all of them."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
-    """Padded lengths, in tokens; batches hold sentences of one bucket. One number: plain
-    shuffling."""
+    """Padded lengths, in tokens, below `model.max_length`, which is one too; batches hold sentences
+    of one bucket."""
     sampling_temperature: float = 1.0
     """T: a language pair of n training pairs is drawn in proportion to n^(1/T), times the weights
     of its sources. 1: the corpus as it is; 5: small languages far more often than they occur. The
@@ -471,8 +472,8 @@ class TrainConfig:
     anything); the rest stays as it is, bit for bit. Empty: all of them."""
     seed: int = 0
     skip_nonfinite: int = 0
-    """Steps with a non-finite gradient that are left out before the run stops; 0: stop at the
-    first."""
+    """Steps with a non-finite gradient that are left out before the run stops, counted anew when it
+    is resumed; 0: stop at the first."""
     profile_steps: int = 0
     """Steps, after the first few, of which a trace is written to WORKDIR/profile, for TensorBoard
     or Perfetto; 0: none."""
@@ -513,6 +514,9 @@ class Config:
     """Further tasks beside the main one, which is `corpus` with `objectives`; given by recipes, as
     in `configs/dual-encoder.py`."""
 
+
+MAX_TOKENS = 512
+"""Kept of a sentence in a token store; `model.max_length` may cut it further."""
 
 MAIN = "main"
 """Name of the task that `corpus` and `objectives` describe."""
@@ -660,6 +664,7 @@ HARMLESS = {
     "teacher.text",
     "objectives.tokens.vocab_block",
     "objectives.mlm.vocab_block",
+    "train.skip_nonfinite",
     "train.profile_steps",
     "train.log_every",
     "train.dev_every",

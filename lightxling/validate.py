@@ -6,10 +6,12 @@ import re
 
 from lightxling.config import (
     MAIN,
+    MAX_TOKENS,
     ROWS,
     Config,
     ObjectivesConfig,
     RankingConfig,
+    SoftConfig,
     UserError,
     rows_of,
     task_alone,
@@ -87,7 +89,9 @@ def _check_ranges(config: Config) -> None:
         "objectives.sts.highest": config.objectives.sts.highest,
         "tokenizer.vocab_size": config.tokenizer.vocab_size,
         "tokenizer.hash_buckets": config.tokenizer.hash_buckets,
+        "tokenizer.sample": config.tokenizer.sample,
         "corpus.dev_limit": config.corpus.dev_limit,
+        "mesh.model": config.mesh.model,
     }
     for key, value in positive.items():
         if not 0 < value < math.inf:
@@ -95,17 +99,35 @@ def _check_ranges(config: Config) -> None:
     for key, value in {
         "model.layers": model.layers,
         "model.ngrams": model.ngrams,
+        "model.embedding_width": model.embedding_width,
         "train.pairs": train.pairs,
+        "train.epochs": train.epochs,
+        "train.seed": train.seed,
+        "train.skip_nonfinite": train.skip_nonfinite,
         "train.profile_steps": train.profile_steps,
+        "optimizer.eps": optimizer.eps,
+        "optimizer.l2": optimizer.l2,
+        "optimizer.weight_decay": optimizer.weight_decay,
+        "optimizer.clip": optimizer.clip,
+        "optimizer.warmup_steps": optimizer.warmup_steps,
+        "optimizer.decay_factor": optimizer.decay_factor,
+        "tokenizer.sampling": config.tokenizer.sampling,
+        "mesh.data": config.mesh.data,
+        "objectives.tokens.vocab_block": config.objectives.tokens.vocab_block,
+        "objectives.mlm.vocab_block": config.objectives.mlm.vocab_block,
         "objectives.ese.compression": config.objectives.ese.compression,
         "objectives.tokens.language_width": config.objectives.tokens.language_width,
         "objectives.align.projection": config.objectives.align.projection,
         "objectives.ranking.head": config.objectives.ranking.head,
         "objectives.ranking.negatives": config.objectives.ranking.negatives,
         "objectives.ranking.mined_among": config.objectives.ranking.mined_among,
+        **{
+            f"objectives.{field.name}.weight": getattr(config.objectives, field.name).weight
+            for field in dataclasses.fields(config.objectives)
+        },
     }.items():
         if not 0 <= value < math.inf:
-            raise UserError(f"{key}={value} should not be negative")
+            raise UserError(f"{key}={value} should be a number from 0 on")
     for key, value in {
         "model.dropout": model.dropout,
         "corpus.dev_share": config.corpus.dev_share,
@@ -124,6 +146,8 @@ def _check_sizes(config: Config) -> None:
             f"model.width={model.width} is not divisible by model.heads={model.heads}; "
             f"try {below or model.heads} or {below + model.heads}"
         )
+    if model.sinusoidal and not model.positions:
+        raise UserError("model.sinusoidal=True needs model.positions=True; leave one of them out")
     if model.embedding_width > model.width:
         raise UserError(
             f"model.embedding_width={model.embedding_width} is larger than "
@@ -139,8 +163,20 @@ def _check_sizes(config: Config) -> None:
         )
     if not train.buckets or min(train.buckets) < 1:
         raise UserError(f"train.buckets={train.buckets} should hold lengths of at least 1 token")
-    if not train.pairs and train.epochs <= 0:
-        raise UserError(f"train.epochs={train.epochs} should be greater than 0, or set train.pairs")
+    if not train.pairs and not train.epochs:
+        raise UserError("train.epochs=0.0 should be greater than 0, or set train.pairs")
+    if 0 < train.pairs < train.batch_size:
+        raise UserError(
+            f"train.pairs={train.pairs} do not fill one batch of "
+            f"train.batch_size={train.batch_size}; train on more, or set a smaller batch"
+        )
+    if model.max_length > MAX_TOKENS:
+        raise UserError(
+            f"model.max_length={model.max_length} is more than the {MAX_TOKENS} tokens that are "
+            "kept of a sentence"
+        )
+    if model.dropout > 0.99:
+        raise UserError(f"model.dropout={model.dropout} leaves nothing; 0.99 is the most")
 
 
 def _check_objectives(terms: ObjectivesConfig) -> None:
@@ -160,6 +196,11 @@ def _check_tokenizer(config: Config) -> None:
             f"tokenizer.character_coverage={tokenizer.character_coverage} should be from "
             "0.98 to 1, the range that sentencepiece takes; 1.0 gives every character a piece"
         )
+    if tokenizer.model == "words" and tokenizer.vocab_size <= 3:
+        raise UserError(
+            f"tokenizer.vocab_size={tokenizer.vocab_size} counts the three special pieces, and "
+            "leaves no word; use more"
+        )
     if init_from and tokenizer.file:
         raise UserError(
             f"tokenizer.file={tokenizer.file} and train.init_from={init_from} are "
@@ -178,6 +219,11 @@ def _check_ranking(ranking: RankingConfig) -> None:
         raise UserError(
             f"objectives.ranking.mined_among={ranking.mined_among} leaves no choice of "
             f"objectives.ranking.negatives={ranking.negatives}; make it much larger, or 0 for all"
+        )
+    if ranking.shared_negatives and not ranking.negatives:
+        raise UserError(
+            "objectives.ranking.shared_negatives shares hard negatives, and none are asked for; "
+            "set objectives.ranking.negatives=5, or leave it out"
         )
     if ranking.mined_by and not ranking.negatives:
         raise UserError(
@@ -250,11 +296,14 @@ def _check_teaching(config: Config) -> None:
             f"objectives.soft.teacher_temperature={soft.teacher_temperature} should be greater "
             "than 0, or 0 for objectives.soft.temperature"
         )
-    if soft.loss == "mse" and (soft.tcm or soft.margin):
-        raise UserError(
-            "objectives.soft.loss=mse knows neither tcm nor margin; leave them out, or use "
-            "cross-entropy"
-        )
+    if soft.loss == "mse":
+        used = {"tcm", "margin", "targets", "teacher_temperature", "cross"}
+        odd = [key for key in sorted(used) if getattr(soft, key) != getattr(SoftConfig(), key)]
+        if odd:
+            raise UserError(
+                f"objectives.soft.loss=mse does not know {' and '.join(odd)}; leave that out, or "
+                "use cross-entropy"
+            )
     if ese.weight:
         if config.objectives.align.weight and config.objectives.align.projection:
             raise UserError(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
 from lightxling.train.sharding import make_mesh, put_batch, shardings
 from lightxling.train.tasks import make_batches
+from lightxling.train.workdir import alone_in
 
 
 def records(run: Path) -> list[dict]:
@@ -159,15 +161,18 @@ def test_length_and_logging_may_change_where_the_schedule_allows(tiny):
     assert list(differences(cosine, change(cosine, train__pairs=999))) == ["train.pairs"]
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny, straight, tmp_path, capsys):
-    import shutil
-
-    run = tmp_path / "copy"
-    shutil.copytree(run_straight(tiny, straight), run)
-    victim = max((run / "checkpoints" / "12").rglob("*"), key=lambda f: f.stat().st_size)
+def damage(folder: Path) -> None:
+    """Flips a bit of the largest file."""
+    victim = max(folder.rglob("*"), key=lambda f: f.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny, straight, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(run_straight(tiny, straight), run)
+    damage(run / "checkpoints" / "12")
     train(tiny, run)
     assert "damaged" in capsys.readouterr().out
     whole, repaired = files(straight["path"]), files(run)
@@ -175,6 +180,58 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny, straight, tmp_pa
     # gradient is rounding alone (the bias of attention keys).
     for name in whole:
         np.testing.assert_allclose(repaired[name], whole[name], atol=1e-3, err_msg=name)
+
+
+def test_what_follows_a_damaged_checkpoint_is_kept(tiny, straight, tmp_path):
+    run = tmp_path / "copy"
+    shutil.copytree(run_straight(tiny, straight), run)
+    damage(run / "checkpoints" / "12")
+    one = change(tiny, train__keep=1, train__checkpoint_every=1, train__pairs=16 * 8)
+    train(one, run)
+    assert checkpoint.latest_whole(run / "checkpoints") == 8
+    damage(run / "checkpoints" / "8")
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
+        train(one, run)
+    assert (run / "best").is_dir()
+
+
+def test_a_run_is_not_gone_on_with_on_other_text(tiny, corpus, tmp_path):
+    rows = corpus.read_text().splitlines(keepends=True)
+    text, dev = tmp_path / "made.tsv", tmp_path / "dev.tsv"
+    text.write_text("".join(rows[:500]))
+    dev.write_text("".join(rows[500:550]))
+    config = change(tiny, corpus__sources=(f"aa-bb={text}",), corpus__dev=(f"aa-bb={dev}",))
+    run = tmp_path / "run"
+    train(config, run)
+    moved = tmp_path / "moved.tsv"
+    dev.rename(moved)
+    same = change(config, corpus__dev=(f"aa-bb={moved}",))
+    with pytest.raises(UserError, match=r"corpus\.dev"):  # another name is another setting
+        train(same, run)
+    dev.write_text("".join(rows[500:590]))
+    with pytest.raises(UserError, match=r"the task main are others .* its dev pairs have changed"):
+        train(config, run)
+    dev.write_text("".join(rows[500:550]))
+    train(config, run)  # the same text with another date
+
+
+def test_a_folder_is_trained_in_by_one_process(tiny, tmp_path):
+    run = tmp_path / "run"
+    with alone_in(run), pytest.raises(UserError, match="another process is training in"):
+        train(tiny, run)
+    assert not run.exists()  # nothing came of it
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"is no folder that can be written to"):
+        train(tiny, tmp_path / "file" / "run")
+    with pytest.raises(UserError, match=r"train.epochs=0.001"):
+        train(change(tiny, train__pairs=0, train__epochs=0.001), run)
+    assert not run.exists()
+
+
+def test_three_languages_in_a_row_are_no_pairs(tiny, tmp_path):
+    config = change(tiny, corpus__sources=("en-fr-de=no/such/file.tsv",))
+    with pytest.raises(UserError, match=r"'en-fr-de=no/such/file.tsv': training reads pairs"):
+        train(config, tmp_path / "run")
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tiny, tmp_path):
@@ -187,6 +244,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_checkpoint(tiny, tmp_path):
     step = checkpoint.latest_whole(run / "checkpoints")
     assert step is not None
     assert all(np.isfinite(x).all() for x in files(run).values())
+    assert differences(exploding, change(exploding, train__skip_nonfinite=3)) == {}
 
 
 def test_skipped_steps_are_counted_and_bounded():

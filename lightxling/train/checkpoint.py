@@ -106,9 +106,21 @@ def latest_whole(folder: Path, warn=print) -> int | None:
         if is_whole(folder / str(step)):
             found = step
             break
-        warn(f"checkpoint {folder / str(step)} is damaged (checksum); using the one before it")
+        warn(f"checkpoint {folder / str(step)} is damaged (checksum); trying the one before it")
     found = processes.from_first(found)
     return None if found < 0 else found
+
+
+def set_aside(folder: Path, after: int) -> None:
+    """Renames the checkpoints of later steps to N.damaged: what a run that goes on from `after`
+    writes is newer than they, and `prune` counts by step."""
+    if processes.is_first():
+        for step in steps(folder):
+            if step > after:
+                aside = folder / f"{step}.damaged"
+                shutil.rmtree(aside, ignore_errors=True)
+                (folder / str(step)).rename(aside)
+    processes.wait("set aside")
 
 
 def prune(folder: Path, keep: int) -> None:

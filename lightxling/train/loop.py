@@ -35,6 +35,7 @@ from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress, peak_memory
 from lightxling.train.sharding import put_batch, shardings
 from lightxling.train.tasks import (
+    check_sides,
     digests,
     find_frozen,
     gradient_of,
@@ -46,7 +47,7 @@ from lightxling.train.tasks import (
 )
 from lightxling.train.turns import Turns
 from lightxling.train.warm_start import read_origin, warm_start
-from lightxling.train.workdir import check_workdir, describe
+from lightxling.train.workdir import alone_in, check_workdir, describe
 from lightxling.validate import validate
 
 
@@ -157,9 +158,10 @@ def check_finite(records: list[dict], terms: list[str], allowed: int, skipped: i
             loss = next(value for name, value in record.items() if name.endswith("loss"))
             raise UserError(
                 f"step {record['step']}: {' and '.join(culprits) or 'the gradient'} is not finite "
-                f"(loss {loss}, gradient norm {record['grad_norm']}). "
-                "The last good checkpoint is kept. Try a lower optimizer.learning_rate, "
-                "optimizer.clip=1, or train.skip_nonfinite to leave out single steps"
+                f"(loss {loss}, gradient norm {record['grad_norm']}). The last good checkpoint is "
+                "kept: the same command with a higher --train.skip-nonfinite goes on from it and "
+                "leaves out single steps. Otherwise start again in another --workdir, with a lower "
+                "--optimizer.learning-rate or --optimizer.clip 1"
             )
     return skipped
 
@@ -200,13 +202,24 @@ def start_or_resume(
     folder: Path,
     say: Callable[[str], None],
 ) -> TrainState:
-    """The state of the newest whole checkpoint, or a fresh one; with the shardings of `target`."""
+    """The state of the newest whole checkpoint, or a fresh one; with the shardings of `target`.
+
+    Raises:
+      UserError: there are checkpoints, and none is whole.
+    """
     latest = checkpoint.latest_whole(folder, say)
     if latest is None:
+        if checkpoint.steps(folder):
+            raise UserError(
+                f"every checkpoint in {folder} is damaged; delete them to start anew, or give "
+                "another --workdir"
+            )
         layout = jax.tree.map(lambda leaf: leaf.sharding, target)
         return jax.jit(initialise, out_shardings=layout)()
     say(f"resuming from {folder / str(latest)}")
-    return TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
+    state = TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
+    checkpoint.set_aside(folder, after=latest)
+    return state
 
 
 def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float] | None:
@@ -220,14 +233,17 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     """
     console = console or Console(highlight=False)
     with checkpoint.full_disk_explained(workdir), processes.ending_together():
-        # what the first process says holds for all
-        return _train(config, workdir, console if processes.is_first() else Console(quiet=True))
+        validate(config)
+        check_sides(config)
+        freeze.check_trainable(config)
+        if not processes.is_first():  # what the first process says holds for all
+            return _train(config, workdir, Console(quiet=True))
+        with alone_in(workdir):
+            return _train(config, workdir, console)
 
 
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
-    validate(config)
-    freeze.check_trainable(config)
     origin = read_origin(config) if config.train.init_from else None
     mesh = mesh_for(config)
     frozen = find_frozen(config)
@@ -237,7 +253,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
         fingerprint([to_dict(config), *(store.manifest for _, store in stores.values())]),
         "start all of them with the same command line, on the same files",
     )
-    check_workdir(workdir, config, stores[MAIN][1], digests(frozen))
+    data = {name: store.content for name, (_, store) in stores.items()}
+    check_workdir(workdir, config, stores[MAIN][1], data, digests(frozen))
     run_tasks = open_tasks(stores, frozen, mesh, say)
     main, shares = run_tasks[0], tuple(task.config.train.share for task in run_tasks)
     turns = Turns(shares, config.train.task_order, config.train.seed)
@@ -245,7 +262,13 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
     pivots = None
     if config.objectives.pivot.weight:
         pivots = teachers.dev_pivots(config, main.store, frozen[MAIN].teacher)
-    steps = config.train.pairs // config.train.batch_size or round(config.train.epochs * per_epoch)
+    steps = config.train.pairs // config.train.batch_size
+    if not config.train.pairs:
+        steps = round(config.train.epochs * per_epoch)
+    if not steps:
+        raise UserError(
+            f"train.epochs={config.train.epochs} of {per_epoch:,} steps are none; train for longer"
+        )
     steps = round(steps * per_step)  # those of the other tasks come on top
 
     schedule = learning_rate(
@@ -290,7 +313,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
         for task in run_tasks:
             if task.taught:
                 about["teacher"] = {**task.taught.manifest["teacher"], "width": task.taught.width}
-        about["miners"] = digests(frozen)["miners"]
+        about["miners"], about["data"] = digests(frozen)["miners"], data
         write_json(workdir / "config.json", about)
         shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
     processes.wait("workdir")
@@ -393,6 +416,12 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
                     config.model.max_length,
                     ngrams=config.model.ngrams,
                 )
+                if not np.isfinite(vectors).all():
+                    raise UserError(
+                        f"step {step}: the encoder gives vectors that are not finite; start again "
+                        "in another --workdir, with a lower --optimizer.learning-rate or "
+                        "--optimizer.clip 1"
+                    )
                 if pivots:
                     vectors[np.arange(store.dev.rows), pivots.side] = pivots.vectors
                 scores = dev_scores(vectors, pair)

@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 
 from lightxling import negatives
 from lightxling import teacher as teachers
-from lightxling.config import MAIN, Config, UserError, tasks_of
+from lightxling.config import MAIN, Config, UserError, rows_of, tasks_of
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare_tasks
+from lightxling.corpus.readers import Source
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.corpus.vectors import SentenceVectors
@@ -70,6 +71,24 @@ def naming(task: str) -> Iterator[None]:
         if task == MAIN:
             raise
         raise UserError(f"task {task}: {error}") from None
+
+
+def check_sides(config: Config) -> None:
+    """Refuses sources of three languages where an objective reads pairs.
+
+    Raises:
+      UserError: names the source.
+    """
+    for name, task in tasks_of(config).items():
+        rows = rows_of(task.objectives)
+        for text in (*task.corpus.sources, *task.corpus.dev):
+            with naming(name):
+                source = Source.parse(text, rows)
+                if rows == "pairs" and len(source.languages) > 2:
+                    raise UserError(
+                        f"source {text!r}: training reads pairs; write every pair of these "
+                        "languages as a source of its own"
+                    )
 
 
 def mesh_for(config: Config) -> Mesh:

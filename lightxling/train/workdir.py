@@ -1,8 +1,10 @@
 """The folder of a run: what describes it, and whether it may be gone on with."""
 
+import contextlib
+import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import jax
 from lightxling import __version__
 from lightxling.config import Config, UserError, differences, from_dict, to_dict
 from lightxling.corpus.store import Store
-from lightxling.files import parse_json
+from lightxling.files import lock, parse_json
 from lightxling.model import build as models
+
+LOCK = ".lock"
 
 
 def commit() -> str | None:
@@ -50,26 +54,61 @@ def describe(
     }
 
 
-def check_workdir(workdir: Path, config: Config, store: Store, frozen: Mapping[str, Any]) -> None:
+@contextlib.contextmanager
+def alone_in(workdir: Path) -> Iterator[None]:
+    """Makes the folder and holds its lock: two processes in one would remove each other's files.
+
+    Raises:
+      UserError: the folder cannot be made or written to, or another process trains in it.
+    """
+
+    def refuse():
+        raise UserError(
+            f"another process is training in {workdir}; wait for its end, or give another --workdir"
+        )
+
+    with contextlib.ExitStack() as held:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock(workdir / LOCK, refuse))
+        except OSError as error:
+            raise UserError(
+                f"--workdir {workdir} is no folder that can be written to ({error.strerror}); give "
+                "another"
+            ) from None
+        try:
+            yield
+        finally:
+            if os.listdir(workdir) == [LOCK]:  # nothing came of it
+                (workdir / LOCK).unlink()
+                workdir.rmdir()
+
+
+def check_workdir(
+    workdir: Path,
+    config: Config,
+    store: Store,
+    data: Mapping[str, str],
+    frozen: Mapping[str, Any],
+) -> None:
     """Refuses to go on with a run whose mathematics would change.
 
     Args:
+      data: `Store.content` of every task.
       frozen: sha256 of the trained encoders that the run asks, see `tasks.digests`.
 
     Raises:
-      UserError: names the settings that differ, the tokenizer, the teacher or the task.
+      UserError: names the settings that differ, the tokenizer, the data, the teacher or the task.
     """
     path = workdir / "config.json"
     if not path.exists():
-        if workdir.exists() and not workdir.is_dir():
-            raise UserError(f"--workdir {workdir} is a file; give a folder")
         return
     try:
         before = parse_json(path.read_bytes())
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
         old_teacher = before.get("teacher", {}).get("sha256")
-        old_miners = dict(before.get("miners", {}))
+        old_miners, old_data = dict(before.get("miners", {})), dict(before.get("data", {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
@@ -84,6 +123,12 @@ def check_workdir(workdir: Path, config: Config, store: Store, frozen: Mapping[s
             f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
             "its corpus has changed. Choose another --workdir"
         )
+    for name, content in data.items():
+        if old_data.get(name, content) != content:
+            raise UserError(
+                f"the sentences of the task {name} are others than those that {workdir} was "
+                "trained on: its corpus or its dev pairs have changed. Choose another --workdir"
+            )
     for name, miner in frozen["miners"].items():
         if old_miners.get(name) != miner:
             raise UserError(
