@@ -25,6 +25,11 @@ def validate(config: Config) -> None:
       UserError: names the value, the rule and a value that works.
     """
     _check_run(dataclasses.replace(config, tasks=()))
+    if 0 < config.train.pairs < config.train.batch_size:
+        raise UserError(
+            f"train.pairs={config.train.pairs} do not fill one batch of "
+            f"train.batch_size={config.train.batch_size}; train on more, or set a smaller batch"
+        )
     if rows_of(config.objectives) not in ("pairs", "sentences"):
         odd = next(name for name in ROWS if getattr(config.objectives, name).weight)
         raise UserError(
@@ -165,11 +170,6 @@ def _check_sizes(config: Config) -> None:
         raise UserError(f"train.buckets={train.buckets} should hold lengths of at least 1 token")
     if not train.pairs and not train.epochs:
         raise UserError("train.epochs=0.0 should be greater than 0, or set train.pairs")
-    if 0 < train.pairs < train.batch_size:
-        raise UserError(
-            f"train.pairs={train.pairs} do not fill one batch of "
-            f"train.batch_size={train.batch_size}; train on more, or set a smaller batch"
-        )
     if model.max_length > MAX_TOKENS:
         raise UserError(
             f"model.max_length={model.max_length} is more than the {MAX_TOKENS} tokens that are "

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from lightxling.config import ModelConfig, OptimizerConfig
+from lightxling.config import MAIN, ModelConfig, OptimizerConfig
 from lightxling.model import build as models
+from lightxling.model import parts
 from lightxling.train.memory import size
 from lightxling.train.optimizer import learning_rate, make_optimizer, scale_by_amsgrad
 
@@ -55,6 +56,29 @@ def test_ten_steps_of_amsgrad_with_l2_equal_pytorch_s_rule():
     ours = run(make_optimizer(config, optax.constant_schedule(1e-3)), start, gradients)
     expected = pytorch_amsgrad(start, gradients, lr=1e-3, l2=1e-2)
     np.testing.assert_allclose(ours - start, expected - start, rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "adamw"])
+def test_the_head_of_a_task_counts_its_own_steps(name):
+    """Its first step is as long as a first step is, whenever it comes: lr sign(g)."""
+    optimizer = make_optimizer(
+        dataclasses.replace(REFERENCE, name=name, l2=0.0), optax.constant_schedule(0.1)
+    )
+    params = {"encoder": jnp.ones(3), "tasks": {"nli": {"inference": jnp.zeros(2)}}}
+    gradient = {"encoder": jnp.ones(3), "inference": jnp.array([2.0, -0.5])}
+
+    def step(params, state, task):
+        own = parts.own((params, state), task)
+        grads = {name: gradient[name] for name in own[0]}
+        updates, new = optimizer.update(grads, own[1], own[0])
+        return parts.put((params, state), (optax.apply_updates(own[0], updates), new), task)
+
+    state = optimizer.init(params)
+    for _ in range(100):
+        params, state = step(params, state, MAIN)
+    np.testing.assert_allclose(params["encoder"], 1 - 100 * 0.1, rtol=1e-3)
+    params, state = step(params, state, "nli")
+    np.testing.assert_allclose(params["tasks"]["nli"]["inference"], [-0.1, 0.1], rtol=1e-4)
 
 
 def test_optax_s_amsgrad_is_another_rule():

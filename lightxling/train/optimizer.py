@@ -99,7 +99,24 @@ def make_rule(config: OptimizerConfig) -> optax.GradientTransformation:
             optax.scale_by_factored_rms(decay_rate=0.8), optax.clip_by_block_rms(1.0)
         ),
     }
-    return rules[config.name]()
+    return for_each(rules[config.name]())
+
+
+def for_each(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A rule with a state, and so a number of steps, for each parameter.
+
+    The heads of a task move in its steps only: their bias correction has to count those, as
+    PyTorch's does, and not all steps of the run.
+    """
+
+    def init(params):
+        return jax.tree.map(rule.init, params)
+
+    def update(grads, states, params=None):
+        moved = jax.tree.map(rule.update, grads, states, grads if params is None else params)
+        return tuple(jax.tree.map(lambda _, pair, i=i: pair[i], grads, moved) for i in (0, 1))
+
+    return optax.GradientTransformation(init, update)
 
 
 def scale_embeddings(factor: float) -> optax.GradientTransformation:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import DictKey
 
 from lightxling.config import MeshConfig, UserError
 
@@ -46,7 +47,7 @@ def partition(path: tuple, shape: tuple[int, ...], model_axis: int) -> P:
     Rows of the vocabulary's tables and of its bias go over "model" where they divide;
     everything else is replicated.
     """
-    names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+    names = [key.key for key in path if isinstance(key, DictKey)]
     is_vocabulary = "words" in names or names[-2:] in (
         ["token_head", "bias"],
         ["token_head", "decoder"],
