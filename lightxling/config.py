@@ -460,6 +460,10 @@ class TrainConfig:
     batch_languages: Literal["mixed", "single"] = "mixed"
     """mixed: a batch holds any language pairs; single: one, so that all negatives are in its
     languages."""
+    pad_last: Literal["drop", "duplicate"] = "drop"
+    """Rows of an epoch (with `single`: of a language pair) that do not fill a batch: they sit it
+    out, or random other ones are drawn once more to fill it (as IMASCL's code does; a sentence may
+    then be its own negative)."""
     share: float = 1.0
     """Of the steps, for the main task, relative to the shares of `tasks`."""
     task_order: Literal["cycle", "sampled"] = "cycle"

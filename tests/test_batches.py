@@ -291,6 +291,21 @@ def test_there_may_be_a_bucket_for_every_length():
     assert batches[0][0].shape == (8, 2, 180)
 
 
+@pytest.mark.parametrize("batch_languages", ["mixed", "single"])
+def test_the_last_batch_may_be_filled_with_rows_drawn_again(batch_languages):
+    split = multilingual()
+    batches = make_multilingual(
+        split, batch_languages=batch_languages, batch_size=100, pad_last="duplicate"
+    )
+    found = epoch_rows(batches, 0)
+    assert [len(rows) for rows in found] == [100] * 11  # of 1,024 rows: 960 and 64
+    rows = np.concatenate(found)
+    assert set(rows) == set(range(1024))
+    if batch_languages == "single":
+        assert all(len(np.unique(PAIR[split.group[rows]])) == 1 for rows in found)
+        assert np.bincount(PAIR[split.group[rows]]).tolist() == [1000, 100]
+
+
 def test_pair_counts_are_those_of_the_batches():
     split = multilingual()
     batches = make_multilingual(split, temperature=2.0)

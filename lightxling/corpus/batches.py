@@ -131,8 +131,8 @@ class Batches:
     S is the sides of the split and the hard negatives. With several
     processes each has its own rows of every batch (`local`).
 
-    An epoch is a fresh shuffle; the rows that do not fill a batch sit it out (with `single`: those
-    that do not fill a batch of their language pair). Rows are then grouped by length bucket, and
+    An epoch is a fresh shuffle; the rows that do not fill a batch (with `single`: of their language
+    pair) sit it out, or are filled up (`pad_last`). Rows are then grouped by length bucket, and
     the batches shuffled: only the last batch of a bucket mixes two of them.
     """
 
@@ -149,6 +149,7 @@ class Batches:
         languages: np.ndarray | None = None,
         temperature: float = 1.0,
         batch_languages: Literal["mixed", "single"] = "mixed",
+        pad_last: Literal["drop", "duplicate"] = "drop",
         teacher: SentenceVectors | None = None,
         negatives: np.ndarray | None = None,
         local: np.ndarray | None = None,
@@ -161,6 +162,8 @@ class Batches:
             group is language s.
           temperature: of the sampling over language pairs, see `draws_per_epoch`.
           batch_languages: whether a batch mixes language pairs or holds a single one.
+          pad_last: what becomes of rows that do not fill a batch: they sit the epoch out, or random
+            other rows are drawn once more.
           negatives: int [rows, N], sentences (row * sides + side) that are added to each row.
           local: int, the places of a batch that this process fills; None: all.
           ngrams: buckets of character n-grams; 0: the batches have none.
@@ -187,11 +190,10 @@ class Batches:
         self.is_single = batch_languages == "single"
         self.pair_rows = np.bincount(self.group_pair, self.draws).astype(np.int64)
         """Rows of each language pair in an epoch, before remainders are dropped."""
-        self.steps_per_epoch = int(
-            (self.pair_rows // batch_size).sum()
-            if self.is_single
-            else self.rows_per_epoch // batch_size
-        )
+        self.is_padded = pad_last == "duplicate"
+        units = self.pair_rows if self.is_single else self.pair_rows.sum()
+        round_up = batch_size - 1 if self.is_padded else 0
+        self.steps_per_epoch = int(((units + round_up) // batch_size).sum())
         # two epochs: the prefetching thread may be one ahead of `pair_counts`
         self._epoch = functools.lru_cache(maxsize=2)(self._plan)
 
@@ -219,16 +221,20 @@ class Batches:
         """Row numbers [steps_per_epoch, B] of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
         rows = self._draw(rng)
-        if self.is_single:
-            pair = self.group_pair[self.split.group[rows]]
-            whole = self.pair_rows // self.batch_size * self.batch_size
-            rows = rows[earlier_equals(pair) < whole[pair]]
-            pair = self.group_pair[self.split.group[rows]]
-            rows = rows[np.lexsort((self.row_bucket[rows], pair))]
+        unit = self._unit(rows)
+        missing = -np.bincount(unit) % self.batch_size
+        if self.is_padded:
+            more = [rng.choice(rows[unit == u], missing[u]) for u in np.flatnonzero(missing)]
+            rows = np.concatenate([rows, *more])
         else:
-            rows = rows[: self.steps_per_epoch * self.batch_size]
-            rows = rows[np.argsort(self.row_bucket[rows], kind="stable")]
+            whole = np.bincount(unit) // self.batch_size * self.batch_size
+            rows = rows[earlier_equals(unit) < whole[unit]]
+        rows = rows[np.lexsort((self.row_bucket[rows], self._unit(rows)))]
         return rng.permutation(rows.reshape(self.steps_per_epoch, self.batch_size))
+
+    def _unit(self, rows: np.ndarray) -> np.ndarray:
+        """What a batch may not mix: the number of each row's language pair, or nothing."""
+        return self.group_pair[self.split.group[rows]] * self.is_single
 
     def pair_counts(self, start: int, stop: int) -> np.ndarray:
         """Rows of each language pair in the whole batches start ... stop - 1, int64 [P]."""

@@ -216,6 +216,7 @@ def make_batches(
         languages=np.array([list(map(languages.index, g["languages"])) for g in store.groups]),
         temperature=config.train.sampling_temperature,
         batch_languages=config.train.batch_languages,
+        pad_last=config.train.pad_last,
         teacher=teacher,
         negatives=hard,
         local=local,
@@ -228,14 +229,14 @@ def make_batches(
         )
     rows, size = batches.pair_rows, config.train.batch_size
     few = (rows > 0) & (rows < size)
-    if config.train.batch_languages == "single" and few.any():
+    if batches.is_single and not batches.is_padded and few.any():
         names = np.array(pair_names(batches, languages))
         raise UserError(
             "train.batch_languages=single: these language pairs have fewer training pairs an epoch "
             f"than train.batch_size={size} and would never be seen: "
             + ", ".join(f"{name} ({n})" for name, n in zip(names[few], rows[few], strict=True))
-            + ". Use a smaller batch, a higher train.sampling_temperature or "
-            "train.batch_languages=mixed"
+            + ". Use a smaller batch, a higher train.sampling_temperature, "
+            "train.pad_last=duplicate or train.batch_languages=mixed"
         )
     return batches
 
