@@ -41,7 +41,8 @@ CORPORA = {
 CARD = """\
 # The encoder in the box
 
-`Encoder.load()` without a path, and `lightxling encode`, `search` and `mine` without a MODEL, use
+`Encoder.load()` without a path, and `lightxling` commands without a MODEL (`encode`, `search`,
+`mine`, `export`, `serve`), use
 this encoder: {languages} languages, {parameters:.1f} million parameters, {layers} layers of width
 {width}, {pieces:,} pieces, vectors of {dimension} dimensions, {megabytes:.1f} MB in int8.
 
@@ -74,6 +75,8 @@ over {count:,} dev sentences).
 {corpora}
 
 Attribution-only or freer corpora and nothing else; no other model's vectors or weights. The
+sentences of Tatoeba are CC BY 2.0 FR; the Tatoeba Challenge, from whose test sets `tatoeba` and
+`tatoeba-pivot` are taken, states CC BY-NC-SA 4.0 for its compiled releases. The
 Tatoeba Challenge's test sets are in the training data: do not report that benchmark for it.
 
 ## How it was made
