@@ -262,7 +262,7 @@ def _scores(description: Mapping[str, Any]) -> dict[str, float]:
         raise UserError(
             f"scores={scores!r:.100} in {DESCRIPTION} should be numbers by name; export it again"
         )
-    return scores
+    return {name: float(value) for name, value in scores.items()}
 
 
 @dataclasses.dataclass(frozen=True)
