@@ -108,7 +108,7 @@ def test_a_run_given_twice_is_one_seed(make, tmp_path):
     path = make("r0", accuracy=80.0)
     (tmp_path / "link").symlink_to(path)
     _, (row,) = compare([path, tmp_path / "x" / ".." / "r0", tmp_path / "link"])
-    assert row["runs"] == 1
+    assert (row["run"], row["runs"]) == ("r0", 1)
     assert row["retrieval.dev accuracy"] == (85, None, 1)
     with pytest.raises(UserError, match="no run is given; lightxling compare RUN"):
         compare([])

@@ -51,8 +51,11 @@ class Average(NamedTuple):
 
 
 def unique_runs(paths: Iterable[Path]) -> list[Path]:
-    """The paths without those that lead to the same folder."""
-    return list({path.resolve(): path for path in paths}.values())
+    """The first of the paths to every folder."""
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    return list(first.values())
 
 
 def read_run(path: Path) -> Run:
