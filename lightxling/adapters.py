@@ -7,7 +7,7 @@ would be noise, and is refused.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from lightxling.bundle import (
     write_params,
 )
 from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
-from lightxling.files import atomic
+from lightxling.files import atomic, parse_json
 from lightxling.validate import validate
 
 FORMAT = "lightxling-adapter"
@@ -141,8 +141,8 @@ def read(bundle: Bundle, path: Path) -> Bundle:
     if header.get("base") != base_checksum(bundle):
         raise UserError(
             f"the adapter {adapter.name!r} of {path} was trained on another encoder (of the "
-            f"languages {', '.join(json.loads(header.get('languages', '[]'))) or 'unknown'}); load "
-            "it on the run that it was exported from, or on that run's export without adapters"
+            f"languages {', '.join(_languages(header, path)) or 'unknown'}); load it on the run "
+            "that it was exported from, or on that run's export without adapters"
         )
     config = dataclasses.replace(bundle.config, adapters=(*bundle.config.adapters, adapter))
     validate(dataclasses.replace(Config(), model=config))
@@ -154,6 +154,19 @@ def read(bundle: Bundle, path: Path) -> Bundle:
     }
     params = {prefix + name: values for name, values in read_params(path, expected).items()}
     return dataclasses.replace(bundle, config=config, params={**bundle.params, **params})
+
+
+def _languages(header: Mapping[str, str], path: Path) -> list[str]:
+    try:
+        codes = parse_json(header.get("languages", "[]"))
+    except ValueError:
+        codes = None
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise UserError(
+            f"{path} is damaged (languages={header['languages']!r:.100} should be a list of "
+            "codes); export it again"
+        )
+    return codes
 
 
 def with_adapters(bundle: Bundle, wanted: Sequence[str | Path] | None) -> Bundle:

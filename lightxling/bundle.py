@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,18 @@ def _languages(description: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(codes)
 
 
+def _scores(description: Mapping[str, Any]) -> dict[str, float]:
+    scores = description.get("scores", {})
+    if not isinstance(scores, dict) or not all(
+        type(value) in (int, float) and abs(value) <= sys.float_info.max
+        for value in scores.values()
+    ):
+        raise UserError(
+            f"scores={scores!r:.100} in {DESCRIPTION} should be numbers by name; export it again"
+        )
+    return {name: float(value) for name, value in scores.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What the config.json of a run says about its parameters."""
@@ -344,7 +357,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         params,
         _read_tokenizer(path / TOKENIZER),
         _languages(description),
-        description.get("scores") or {},
+        _scores(description),
         description.get("leading") is True,
     )
 

@@ -170,6 +170,11 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
     other = bundle(layers=2, seed=1)
     with pytest.raises(UserError, match=r"trained on another encoder .*en, fr, de"):
         modules.read(other, file)
+    odd, about = tmp_path / "odd.safetensors", bundles.read_header(file)
+    for languages in ("{", "[1]", "[" * 100_000, '"de"'):
+        save_file(load_file(file), odd, {**about, "languages": languages})
+        with pytest.raises(UserError, match=r"odd.safetensors is damaged \(languages=.* of codes"):
+            modules.read(other, odd)
     with pytest.raises(UserError, match="the encoder has one already"):
         modules.read(encoder, file)
     with pytest.raises(UserError, match="no adapter 'it'; the encoder has align, de, fr"):

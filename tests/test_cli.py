@@ -80,6 +80,11 @@ def test_a_warning_is_one_line(tmp_path):
         (["encode", "missing", "sentences.txt"], "missing"),
         (["search", "missing", "sentences.txt"], "missing"),
         (["evaluate", "missing", "--task", "retrieval", "--data", "x.tsv"], "missing"),
+        (["evaluate", "x", "--task", "bucc", "--data", "x", "--neighbours", "0"], "--neighbours 0"),
+        (["evaluate", "x", "--task", "nli", "--data", "x", "--seeds", "-2"], "--seeds -2"),
+        (["mine", "a.txt", "b.txt", "--neighbours", "0"], "--neighbours 0 is too few"),
+        (["mine", "a", "b", "--engine", "ray", "--neighbours", "0"], "--neighbours 0 is too few"),
+        (["compare"], "no run is given"),
     ],
 )
 def test_mistakes_end_in_one_message(capsys, tmp_path, monkeypatch, argv, message):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -267,6 +268,10 @@ def test_damaged_exports_are_refused_or_read(exported, tmp_path_factory, data):
         ({"model": {"layers": 1 << 40}}, "should be at most"),
         ({"model": {"width": 64, "heads": 4, "layers": 1}}, "does not fit its config.json"),
         ({"languages": "en"}, "should be a list of codes"),
+        *(
+            ({"scores": scores}, "scores=.* should be numbers by name; export it again")
+            for scores in ([1, 2], "abc", {"a": "x"}, {"a": True}, {"a": 10**400}, {"a": math.nan})
+        ),
     ],
 )
 def test_hostile_configurations_are_refused(exported, tmp_path, change, message):

@@ -237,12 +237,15 @@ def test_damaged_files_are_named_and_the_rest_is_shown(run):
         file.write('{"loss": 3}\n[1]\n{"step": 9000, "pairs": 9e6, "loss": null}\n{"step": 9, "pa')
     (run / "evaluation" / "sts.x.json").write_text("{half")
     (run / "evaluation" / "nli.y.json").write_text('{"results": {"en": {"scores": {"a": "b"}}}}')
+    write_results(run, "sts", "z", {"en-de": {"scores": {}}, "en-fr": {"scores": {"spearman": 7}}})
     page = page_of(run)
     told = text_of(next(page.iter("header")))
     assert "3 lines are damaged in metrics.jsonl" in told
     assert "without readable scores: nli.y.json, sts.x.json" in told
     assert "9,000,000 pairs" in told
     assert "81.2" in text_of(section(page, "scores"))
+    assert "en-fr 7.0" in text_of(section(page, "scores"))
+    assert "en-de" not in text_of(section(page, "scores"))
 
 
 def test_records_are_numbers_in_the_order_of_steps(tmp_path):
@@ -333,6 +336,25 @@ def test_seeds_are_one_column(run, tmp_path):
         "",
         "A run, B other (2 seeds, mean ± standard deviation)",
     ]
+
+
+def test_means_side_by_side_are_over_the_languages_that_all_have(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    units = {"a": {"scores": {"accuracy": 10}}, "b": {"scores": {"accuracy": 30}}}
+    write_results(run, "ranking", "x", units)
+    write_results(other, "ranking", "x", {**units, "c": {"scores": {"accuracy": 99}}})
+    rows = {text_of(row[0]): row for row in page_of(run, other).iter("tr")}
+    assert [text_of(cell) for cell in rows["mean of 2 that all have"][1:3]] == ["20.0", "20.0"]
+
+
+def test_a_run_given_twice_is_one_and_encoders_are_not_mixed(run, tmp_path):
+    (tmp_path / "link").symlink_to(run)
+    assert "B link" not in text_of(page_of(run, tmp_path / "link"))
+    for dataset in ("x", "y"):
+        unit = {"scores": {"accuracy": 3.0}, "encoder": dataset}
+        write_results(run, "retrieval", dataset, {"aa-bb": unit})
+    with pytest.raises(UserError, match="holds scores of 2 encoders"):
+        page_of(run)
 
 
 def test_more_runs_than_colours_differ_in_their_dashes():

@@ -138,6 +138,11 @@ def test_zero_vectors_find_nothing_and_give_no_nan(scoring):
     np.testing.assert_array_equal(np.delete(places, 2), 1)
 
 
+def test_a_negative_neighbourhood_is_reported_with_another_scoring():
+    with pytest.warns(UserWarning, match=r"negative mean cosine .*--scoring cosine or csls"):
+        ranks(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.0]]), scoring="margin")
+
+
 def test_two_equal_candidates_both_miss_by_row_and_both_hit_by_text():
     src, tgt = np.eye(4), np.eye(4)
     tgt[3] = tgt[2]

@@ -325,9 +325,11 @@ def test_sts_within_across_and_pooled(data, out):
     assert results["results"]["pooled"]["pooled"] == ["en-de", "en-fr"]
     assert abs(results["results"]["pooled"]["scores"]["language_bias"]) < 10
     assert "pooled" not in evaluate("sts", data, out, languages=["fr"])[0]["results"]
-    write(data / "s.dev.en-fr.tsv", [("x", "a", "b")])
-    with pytest.raises(UserError, match=r"s\.dev\.en-fr\.tsv: 'x' in row 1 is no number"):
-        evaluate("sts", data, out)
+    for score in ("x", "nan", "inf", "-1e999"):
+        write(data / "s.dev.en-fr.tsv", [(1, "a", "b"), (score, "a", "b")])
+        message = rf"s\.dev\.en-fr\.tsv: '{score}' in row 2 is no number"
+        with pytest.raises(UserError, match=message):
+            evaluate("sts", data, out)
 
 
 def test_results_are_kept_until_model_data_or_settings_change(data, out):
@@ -377,6 +379,79 @@ def test_other_languages_stay_in_the_file(data, out):
     assert set(run.load_results(out / "retrieval.dev.json")["results"]) == {"en-de", "en-fr"}
 
 
+def test_languages_scored_with_another_encoder_leave_the_file(data, out, capsys):
+    for language in ("fr", "de", "it"):
+        write(data / f"dev.en-{language}.tsv", [("a", "fr_a"), ("b", "fr_b")])
+
+    def go(fingerprint, *languages):
+        options = {"tasks": ["retrieval"], "data": [str(data)], "folder": out}
+        run.evaluate(
+            encode, fingerprint, languages=languages, console=Console(width=300), **options
+        )
+        units = run.load_results(out / "retrieval.dev.json")["results"]
+        assert {unit["encoder"] for unit in units.values()} == {fingerprint}
+        return sorted(units), capsys.readouterr().out
+
+    assert go("one", "fr", "de")[0] == ["en-de", "en-fr"]
+    kept, told = go("two", "it", "de")
+    assert kept == ["en-de", "en-it"]
+    assert "retrieval.dev.json: left out en-fr, scores of another encoder" in told
+    kept, told = go("two", "fr")
+    assert kept == ["en-de", "en-fr", "en-it"]
+    assert "left out" not in told
+
+
+def test_scores_without_their_encoder_are_kept_if_their_key_proves_it(data, out):
+    for language in ("fr", "de", "it"):
+        write(data / f"dev.en-{language}.tsv", [("a", "fr_a"), ("b", "fr_b")])
+    (first,) = evaluate("retrieval", data, out)
+    for unit in first["results"].values():
+        del unit["encoder"]
+    file = out / "retrieval.dev.json"
+    file.write_text(json.dumps(first))
+
+    def refuse(texts):
+        raise AssertionError
+
+    options = {"tasks": ["retrieval"], "data": [str(data)], "folder": out}
+    run.evaluate(refuse, "model", languages=["fr", "de"], console=Console(quiet=True), **options)
+    units = json.loads(file.read_text())["results"]
+    assert {name: unit["encoder"] for name, unit in units.items()} == {
+        "en-de": "model",
+        "en-fr": "model",
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("retrieval", "dev.en-de.tsv"),
+        ("sts", "dev.en-de.tsv"),
+        ("classification", "topic.train.en.tsv"),
+        ("bucc", "fr-en.training.fr"),
+    ],
+)
+def test_files_of_one_name_do_not_replace_each_other(data, out, task, name):
+    paths = []
+    for folder in ("a", "b"):
+        (data / folder).mkdir()
+        paths.append(str(write(data / folder / name, [(1, "a", "b")])))
+    with pytest.raises(UserError, match=rf"a/{name} and .*b/{name} are both .*; rename one"):
+        evaluate(task, paths, out)
+    assert not out.exists()
+
+
+def test_a_file_given_twice_counts_once(data, out):
+    rows = [(1, "a", "fr_a"), (2, "b", "c"), (3, "d", "d e")]
+    for language in ("fr", "de"):
+        write(data / f"s.en-{language}.tsv", rows)
+    (results,) = evaluate("sts", [str(data), str(data / "s.en-fr.tsv")], out)
+    assert results["results"]["pooled"]["pooled"] == ["en-de", "en-fr"]
+    pairs = [row[1:] for row in rows]
+    path = write(data / "p.en-fr.tsv", pairs)
+    assert len(parallel.parallel([str(path), str(data / ".." / data.name / path.name)])) == 1
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     path.write_text("old")
@@ -411,6 +486,48 @@ def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
         evaluate("retrieval", data / "pairs.txt", out)
     (results,) = evaluate("retrieval", [f"en-fr={data / 'pairs.txt'}"], out)
     assert results["dataset"] == "pairs"
+    with pytest.raises(UserError, match="--data is empty; give files, folders"):
+        evaluate("retrieval", [], out)
+    with pytest.raises(UserError, match="--task is empty; there are retrieval, ranking"):
+        run.evaluate(encode, "model", tasks=[], data=[str(data)], folder=out)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        ("neighbours", 0, 1),
+        ("neighbours", -1, 1),
+        ("queries", 0, 1),
+        ("candidates", -1, 1),
+        ("seeds", 0, 1),
+        ("epochs", -1, 0),
+    ],
+)
+def test_numbers_too_small_are_refused(name, value, least):
+    for kind in (Settings, run.MineSettings):
+        if hasattr(kind, name):
+            with pytest.raises(UserError, match=f"--{name} {value} is too few; use {least} or"):
+                kind(**{name: value})
+            kind(**{name: least})
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_the_work(data, tmp_path):
+    write(data / "dev.en-fr.tsv", [("a", "fr_a"), ("b", "fr_b")])
+    file = tmp_path / "file"
+    file.touch()
+
+    def refuse(texts):
+        raise AssertionError
+
+    for folder in (file, file / "below"):
+        with pytest.raises(UserError, match=f"cannot make the folder {folder}: .* --output"):
+            run.evaluate(refuse, "m", tasks=["retrieval"], data=[str(data)], folder=folder)
+
+
+def test_units_without_scores_are_none(tmp_path):
+    units = {"en-de": {"scores": {}}, "en-fr": {"scores": {"accuracy": 3.0}}}
+    (tmp_path / "x.json").write_text(json.dumps({"results": units}))
+    assert list(run.load_results(tmp_path / "x.json")["results"]) == ["en-fr"]
 
 
 @pytest.mark.parametrize("search", ["exact", "faiss"])
@@ -432,6 +549,19 @@ def test_mining_two_files(data, search, monkeypatch):
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] >= 1.05
     assert {path.name for path in data.iterdir()} == {"en", "fr", "pairs.tsv"}
+
+
+def test_mining_tells_standard_error_what_it_left_out(data, capsys):
+    lines = ["w1 w2", "\udcff", "w3 w4", "w5\0"]
+    for name in ("en", "fr"):
+        (data / name).write_text("\n".join(lines) + "\n", errors="surrogateescape")
+    run.mine_files(encode, data / "en", data / "fr", data / "pairs.tsv")
+    out, err = capsys.readouterr()
+    assert out == ""
+    told = "".join(err.split())  # lines are wrapped
+    assert f"1leftout:invalidUTF-8({data}/en:2)" in told
+    assert f"1leftout:NULbyte(UTF-16?)({data}/fr:4)" in told
+    assert f"{data}/en:2differentsentences" in told
 
 
 def test_mining_nothing_is_an_error(data):
@@ -457,6 +587,9 @@ def test_pictures_are_drawn(data, out):
         "map.png",
     }
     assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+    evaluate("retrieval", data, out, plot=True, settings=Settings(scoring="csls"))
+    assert (out / "retrieval.dev.scoring=csls.png").is_file()
+    assert (out / "retrieval.dev.png").read_bytes() == pictures["retrieval.dev.png"]
 
 
 def test_principal_plane_equals_the_eigenvectors_of_the_covariance():

@@ -1,6 +1,7 @@
 """`lightxling compare`: one table over runs, with what each cost and what it scores.
 
-Runs whose settings differ in the seed only are one row: mean ± standard deviation.
+Runs whose settings differ in the seed only are one row: mean ± standard deviation. The mean over
+the languages of a benchmark is taken over those that all of these runs were scored in.
 """
 
 import csv
@@ -8,15 +9,18 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from lightxling.config import UserError
-from lightxling.evaluate.run import load_results, mean_scores
+from lightxling.evaluate.run import Results, load_folder, mean_scores, shared_units
+from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.files import parse_json
 from lightxling.train.progress import read_metrics
 
@@ -32,15 +36,30 @@ class Run:
     group: str
     """Equal for runs that may be averaged."""
     values: Values
-    """Column to number; columns in the order in which they are shown."""
+    """Size and cost: column to number, in the order in which they are shown."""
+    benchmarks: Mapping[str, Results]
+    """Results by the name of their file."""
 
 
-def read_run(path: Path, *, units: bool = True) -> Run:
-    """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty.
+class Average(NamedTuple):
+    """Of a number over the runs of a row that have it."""
 
-    Args:
-      units: the scores of single languages too, not only their means.
-    """
+    mean: float
+    spread: float | None
+    """Sample standard deviation; None for a single run."""
+    runs: int
+
+
+def unique_runs(paths: Iterable[Path]) -> list[Path]:
+    """The first of the paths to every folder."""
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    return list(first.values())
+
+
+def read_run(path: Path) -> Run:
+    """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty."""
     try:
         config = parse_json((path / "config.json").read_bytes())
     except OSError:
@@ -53,9 +72,9 @@ def read_run(path: Path, *, units: bool = True) -> Run:
     if not isinstance(config, dict):
         raise UserError(f"{path}/config.json is damaged; copy or train the run again")
     try:
-        values = {**_size(path, config), **_cost(path), **_scores(path, units)}
+        values = {**_size(path, config), **_cost(path)}
         numbers = {name: float(value) for name, value in values.items()}
-        return Run(path.absolute().name, _without_seed(path, config), numbers)
+        return Run(path.absolute().name, _without_seed(path, config), numbers, _benchmarks(path))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"config.json, metrics.jsonl or evaluation in {path} are not as a run writes them "
@@ -66,41 +85,58 @@ def read_run(path: Path, *, units: bool = True) -> Run:
 def compare(paths: Sequence[Path], *, units: bool = True) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the table, in the order of the runs.
 
-    A row has `run` (the names of its runs), `runs` (how many) and, per column, (mean, sample
-    standard deviation); the deviation is None for a single run, and a column that a run lacks is
-    None.
+    A row has `run` (the names of its runs), `runs` (how many) and, per column, an `Average` over
+    the runs that have the column; None where none has it.
+
+    Args:
+      units: the scores of single languages too, not only their means.
+
+    Raises:
+      UserError: no run is given, one is none or is damaged, or its scores are of several encoders.
     """
+    paths = unique_runs(paths)
+    if not paths:
+        raise UserError("no run is given; lightxling compare RUN RUN ...")
     groups: dict[str, list[Run]] = {}
     for path in paths:
-        run = read_run(path, units=units)
+        run = read_run(path)
         groups.setdefault(run.group, []).append(run)
-    columns = list(dict.fromkeys(c for runs in groups.values() for r in runs for c in r.values))
+    several = _of_several_units(chain.from_iterable(groups.values())) if units else set()
+    first = {
+        group: [run.values | means for run, means in zip(runs, _mean_scores(runs), strict=True)]
+        for group, runs in groups.items()
+    }
+    then = {group: [_unit_scores(run, several) for run in runs] for group, runs in groups.items()}
+    both = (*first.values(), *then.values())
+    columns = list(dict.fromkeys(column for runs in both for run in runs for column in run))
     rows = []
-    for runs in groups.values():
+    for group, runs in groups.items():
         row: dict[str, Any] = {"run": ", ".join(run.name for run in runs), "runs": len(runs)}
+        found = [one | more for one, more in zip(first[group], then[group], strict=True)]
         for column in columns:
-            values = [run.values[column] for run in runs if column in run.values]
-            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            row[column] = (float(np.mean(values)), spread) if values else None
+            row[column] = _average([one[column] for one in found if column in one])
         rows.append(row)
     return columns, rows
 
 
 def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str | Table:
-    """The table for the screen, as Markdown, or as CSV (deviations in columns of their own)."""
+    """The table for the screen, as Markdown, or as CSV (deviations in columns of their own, and
+    how many runs have the number)."""
     if form == "csv":
         return _csv(columns, rows)
     # runs stand side by side: there are more scores than runs
     names = [f"{row['run']} ({row['runs']})" if row["runs"] > 1 else row["run"] for row in rows]
-    lines = [[column, *(as_text(column, row[column]) for row in rows)] for column in columns]
+    lines = [
+        [column, *(as_text(column, row[column], row["runs"]) for row in rows)] for column in columns
+    ]
     if form == "markdown":
         lines = [["", *names], ["---", *["---:"] * len(rows)], *lines]
         return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
-    table = Table("", *names)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table("")
+    for name in names:
+        table.add_column(Text(name), justify="right")  # Text: no name is markup
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*map(Text, line))
     return table
 
 
@@ -160,21 +196,62 @@ def _cost(path: Path) -> Values:
     return values
 
 
-def _scores(path: Path, with_units: bool) -> Values:
-    """Mean of every score of every benchmark; the scores of single units follow."""
-    values: Values = {}
-    single: Values = {}
-    for file in sorted((path / "evaluation").glob("*.json")):
-        results = load_results(file)
-        if not results["results"]:
-            continue
-        name = file.name.removesuffix(".json")
-        units = results["results"]
-        values |= {f"{name} {score}": mean for score, mean in mean_scores(results).items()}
-        if with_units and len(units) > 1:
-            for unit, result in units.items():
-                single |= {f"{name} {unit} {k}": v for k, v in result["scores"].items()}
-    return {**values, **single}
+def _benchmarks(path: Path) -> dict[str, Results]:
+    """Benchmarks that have scores, all of them as floats."""
+    return {
+        name: {
+            "results": {
+                unit: {"scores": {key: float(value) for key, value in result["scores"].items()}}
+                for unit, result in results["results"].items()
+            }
+        }
+        for name, results in load_folder(path / "evaluation").items()
+        if results["results"]
+    }
+
+
+def _mean_scores(runs: Sequence[Run]) -> list[Values]:
+    """For each run, means of every benchmark over the units that all of them have that have it."""
+    having: dict[str, list[Results]] = {}
+    for run in runs:
+        for name, results in run.benchmarks.items():
+            having.setdefault(name, []).append(results)
+    shared = {name: shared_units(benchmarks) for name, benchmarks in having.items()}
+    return [
+        {
+            f"{name} {score}": mean
+            for name, results in run.benchmarks.items()
+            for score, mean in mean_scores(results, shared[name]).items()
+        }
+        for run in runs
+    ]
+
+
+def _of_several_units(runs: Iterable[Run]) -> set[str]:
+    """Benchmarks with more to show than their means."""
+    units: dict[str, set[str]] = {}
+    for run in runs:
+        for name, results in run.benchmarks.items():
+            units.setdefault(name, set()).update(results["results"])
+    return {name for name, names in units.items() if len(names) > 1 or POOLED in names}
+
+
+def _unit_scores(run: Run, benchmarks: Iterable[str]) -> Values:
+    """Scores of single units of some benchmarks."""
+    return {
+        f"{name} {unit} {score}": value
+        for name, results in run.benchmarks.items()
+        if name in benchmarks
+        for unit, result in results["results"].items()
+        for score, value in result["scores"].items()
+    }
+
+
+def _average(values: Sequence[float]) -> Average | None:
+    if not values:
+        return None
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Average(float(np.mean(values)), spread, len(values))
 
 
 def _without_seed(path: Path, config: dict[str, Any]) -> str:
@@ -190,25 +267,27 @@ def _without_seed(path: Path, config: dict[str, Any]) -> str:
     return json.dumps([settings, config.get("store", {}).get("tokenizer")], sort_keys=True)
 
 
-def as_text(column: str, value: tuple[float, float | None] | None) -> str:
-    """A number of the table as text."""
+def as_text(column: str, value: Average | None, runs: int) -> str:
+    """A number of the table as text, with n where fewer than all `runs` of the row have it."""
     if value is None:
         return ""
-    mean, spread = value
+    mean, spread = value.mean, value.spread
     if column in ("bytes", "peak memory"):
-        return f"{mean / 1e6:,.1f} MB"
-    if column in ("parameters", "training pairs", "pairs/s"):
-        return f"{mean:,.0f}"
-    digits = 2 if column == "training hours" else 1
-    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
+        text = f"{mean / 1e6:,.1f} MB"
+    elif column in ("parameters", "training pairs", "pairs/s"):
+        text = f"{mean:,.0f}"
+    else:
+        digits = 2 if column == "training hours" else 1
+        text = f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
+    return text + (f" (n={value.runs})" if value.runs < runs else "")
 
 
 def _csv(columns: list[str], rows: list[dict[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", "runs", *(name for c in columns for name in (c, f"{c} sd"))])
+    writer.writerow(["run", "runs", *(name for c in columns for name in (c, f"{c} sd", f"{c} n"))])
     for row in rows:
-        cells = [part for c in columns for part in (row[c] or (None, None))]
+        cells = [part for c in columns for part in (row[c] or (None, None, 0))]
         writer.writerow(
             [row["run"], row["runs"], *("" if c is None else f"{c:.6g}" for c in cells)]
         )

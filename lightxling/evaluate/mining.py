@@ -79,7 +79,7 @@ def best_pairs(
 
     def score(cosine, around):
         if margin == "ratio":
-            return ratio_margin(cosine, around)
+            return ratio_margin(cosine, around, "--margin distance or absolute")
         return cosine - around if margin == "distance" else cosine
 
     forward = score(forward_cos, (around_src[:, None] + around_tgt[forward_at]) / 2)

@@ -24,21 +24,24 @@ MAPPED = 8
 
 def all_pictures(
     encode: Encode,
-    results: Sequence[Mapping[str, Any]],
+    results: Mapping[Path, Mapping[str, Any]],
     plan: Mapping[str, Sequence[Unit]],
     folder: Path,
 ) -> Iterator[Path]:
-    """Draws what the results and the units give, into `folder`; yields the files."""
-    for benchmark in results:
+    """Draws what the results and the units give, into `folder`; yields the files.
+
+    Args:
+      results: of every benchmark, by the file that keeps them, beside which its picture lies.
+    """
+    for file, benchmark in results.items():
         scores = {
             name: unit["scores"][TASKS[benchmark["task"]].headline]
             for name, unit in benchmark["results"].items()
             if name != POOLED and TASKS[benchmark["task"]].headline in unit["scores"]
         }
         if scores:
-            name = f"{benchmark['task']}.{benchmark['dataset']}"
-            title = f"{name}: {TASKS[benchmark['task']].headline}, per cent"
-            yield bars(scores, title, folder / f"{name}.png")
+            title = f"{file.stem}: {TASKS[benchmark['task']].headline}, per cent"
+            yield bars(scores, title, file.with_suffix(".png"))
     parallel = [unit for units in plan.values() for unit in units if unit.pairs]
     for unit in parallel:
         src, tgt = (side[:SENTENCES] for side in unit.pairs())

@@ -235,12 +235,16 @@ def text_labels(texts: Sequence[str]) -> Int[np.ndarray, " N"]:
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 
-def ratio_margin(cosine: np.ndarray, neighbourhood: np.ndarray) -> np.ndarray:
-    """cosine / neighbourhood, where the neighbourhood (a mean cosine) is kept positive."""
+def ratio_margin(cosine: np.ndarray, neighbourhood: np.ndarray, instead: str) -> np.ndarray:
+    """cosine / neighbourhood, where the neighbourhood (a mean cosine) is kept positive.
+
+    Args:
+      instead: what a warning tells to try where it was not.
+    """
     if np.any(neighbourhood <= 0):
         warnings.warn(
             "some sentences have a negative mean cosine to their nearest neighbours: the ratio "
-            "margin means little here (is the encoder trained?); try the distance margin or csls",
+            "margin means little here (is the encoder trained?); try " + instead,
             stacklevel=2,
         )
     return cosine / np.maximum(neighbourhood, 1e-6)
@@ -252,7 +256,7 @@ def _margin_ranks(queries, candidates, gold, same, block):
     cosines, found = nearest(queries, candidates, k, block)  # [Q, K]
     back, _ = nearest(candidates, queries, k, block)
     around = (cosines.mean(axis=1)[:, None] + back.mean(axis=1)[found]) / 2  # [Q, K]
-    margins = ratio_margin(cosines, around)
+    margins = ratio_margin(cosines, around, "--scoring cosine or csls")
     right = found == gold[:, None] if same is None else same[found] == same[gold][:, None]
     best = np.where(right, margins, -np.inf).max(axis=1)
     wrong = np.count_nonzero(~right & (margins >= best[:, None] - TIE), axis=1)

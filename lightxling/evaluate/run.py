@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from lightxling import __version__
 from lightxling.config import UserError
@@ -28,7 +29,7 @@ from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import TASKS, select
 from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.evaluate.tasks.units import Encode, Settings, Unit
+from lightxling.evaluate.tasks.units import Encode, Settings, Unit, at_least
 from lightxling.files import atomic, parse_json, write_json
 
 Results = dict[str, Any]
@@ -61,10 +62,15 @@ def evaluate(
       plot: also write pictures, into `folder`.
 
     Raises:
-      UserError: unknown task, missing files or languages, files that contradict each other.
+      UserError: unknown task, missing files or languages, files that contradict each other, a
+        folder that cannot be made.
     """
     console, settings = console or Console(), settings or Settings()
     encode = Stopwatch(encode)
+    if not tasks:
+        raise UserError(f"--task is empty; there are {', '.join(TASKS)}")
+    if not data:
+        raise UserError("--data is empty; give files, folders, or languages and a file: en-fr=PATH")
     for task in tasks:
         if task not in TASKS:
             raise UserError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
@@ -72,8 +78,11 @@ def evaluate(
     for task in dict.fromkeys(tasks):
         units = TASKS[task].find(data, settings)
         plan[task] = list(select(units, languages, trained, ", ".join(data)))
+    make_folder(folder)
 
     done: dict[Path, Results] = {}
+    before: dict[Path, Results] = {}
+    dropped: dict[Path, set[str]] = {}
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -90,21 +99,30 @@ def evaluate(
                 bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
                 path = folder / results_name(task, unit.dataset, used)
                 key = unit_key(fingerprint, unit, used)
-                whole = done.setdefault(path, _empty(task, unit.dataset, used))
-                kept = load_results(path)["results"].get(unit.name, {})
+                if path not in done:
+                    done[path], before[path] = _empty(task, unit.dataset, used), load_results(path)
+                kept = before[path]["results"].get(unit.name, {})
+                result = kept
                 if again or kept.get("key") != key:
-                    whole["results"][unit.name] = {**timed(unit, encode), "key": key}
-                    save_results(path, whole)
-                else:
-                    whole["results"][unit.name] = kept
+                    result = {**timed(unit, encode), "key": key}
+                done[path]["results"][unit.name] = result = {**result, "encoder": fingerprint}
+                if result != kept:
+                    others = save_results(path, done[path], fingerprint)
+                    dropped.setdefault(path, set()).update(others)
                 bar.advance(shown)
-    for results in done.values():
+    for path, results in done.items():
         console.print(table(results))
+        if others := sorted(dropped.get(path, set()) - results["results"].keys()):
+            console.print(
+                f"{path}: left out {', '.join(others)}, scores of another encoder",
+                markup=False,
+                highlight=False,
+            )
     console.print(f"kept in {folder}", markup=False, highlight=False)
     if plot:
         from lightxling.evaluate import plots
 
-        for picture in plots.all_pictures(encode, list(done.values()), plan, folder):
+        for picture in plots.all_pictures(encode, done, plan, folder):
             console.print(f"drew {picture}", markup=False, highlight=False)
     return list(done.values())
 
@@ -167,25 +185,69 @@ def unit_key(fingerprint: str, unit: Unit, settings: dict[str, Any]) -> str:
 
 
 def load_results(path: Path) -> Results:
-    """What an evaluation file holds; nothing of what is missing or damaged."""
+    """What an evaluation file holds; nothing of what is missing, damaged or without scores."""
     try:
         whole = parse_json(path.read_bytes())
         units = whole["results"].items()
-        scored = {name: unit for name, unit in units if _are_numbers(unit["scores"])}
+        scored = {name: unit for name, unit in units if _are_scores(unit["scores"])}
         return {**whole, "results": scored}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"results": {}}
 
 
-def _are_numbers(scores: Any) -> bool:
-    return isinstance(scores, dict) and all(type(v) in (int, float) for v in scores.values())
+def _are_scores(scores: Any) -> bool:
+    if not isinstance(scores, dict) or not scores:
+        return False
+    return all(type(value) in (int, float) for value in scores.values())
 
 
-def save_results(path: Path, results: Results) -> None:
-    """Writes the units computed now, and those of other languages that the file has."""
-    kept = load_results(path)["results"]
-    path.parent.mkdir(parents=True, exist_ok=True)
+def load_folder(folder: Path) -> dict[str, Results]:
+    """What the evaluation files of a folder hold, by their names without `.json`.
+
+    Units written before the encoder was kept beside them may be of any.
+
+    Raises:
+      UserError: the scores are those of several encoders: no table may have them side by side.
+    """
+    found = {
+        file.name.removesuffix(".json"): load_results(file)
+        for file in sorted(folder.glob("*.json"))
+    }
+    first: dict[str, str] = {}
+    for name, results in found.items():
+        for unit, result in results["results"].items():
+            if isinstance(encoder := result.get("encoder"), str):
+                first.setdefault(encoder, f"{name} {unit}")
+    if len(first) > 1:
+        raise UserError(
+            f"{folder} holds scores of {len(first)} encoders ({'; '.join(first.values())}): "
+            "--checkpoint or --adapters differed, or the run was trained on; evaluate all of it "
+            "again with one encoder, and give the others an --output of their own"
+        )
+    return found
+
+
+def save_results(path: Path, results: Results, fingerprint: str) -> set[str]:
+    """Writes the units computed now, and those of other languages that the file has of the same
+    encoder. Returns the names of the units that it has of others: they are gone."""
+    before = load_results(path)["results"]
+    kept = {name: unit for name, unit in before.items() if unit.get("encoder") == fingerprint}
     write_json(path, {**results, "results": {**kept, **results["results"]}})
+    return before.keys() - kept.keys()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder for results and those above it.
+
+    Raises:
+      UserError: a file has the name, or the disk refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {folder}: {error.strerror}; name another with --output"
+        ) from None
 
 
 def _empty(task: str, dataset: str, settings: dict[str, Any]) -> Results:
@@ -198,9 +260,23 @@ DETAILS = ("forward_by_text", "backward_by_text")
 DESCRIPTIONS = ("candidates", "queries", "pairs", "documents")
 
 
-def mean_scores(results: Results) -> dict[str, float]:
-    """Mean of every score over the units; the pooled one of STS is not averaged again."""
-    rows = [unit["scores"] for name, unit in results["results"].items() if name != POOLED]
+def shared_units(benchmarks: Sequence[Results]) -> list[str]:
+    """Names of the units that all of these results of one benchmark have."""
+    first, *others = (results["results"] for results in benchmarks)
+    return [name for name in first if all(name in units for units in others)]
+
+
+def mean_scores(results: Results, among: Collection[str] | None = None) -> dict[str, float]:
+    """Mean of every score over the units; the pooled one of STS is not averaged again.
+
+    Args:
+      among: names of the units that are averaged; by default all.
+    """
+    rows = [
+        unit["scores"]
+        for name, unit in results["results"].items()
+        if name != POOLED and (among is None or name in among)
+    ]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
@@ -212,14 +288,14 @@ def table(results: Results) -> Table:
     scores = [name for name in scores if name not in DETAILS]
     about = [name for name in DESCRIPTIONS if any(name in unit for unit in units.values())]
     settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items() if v)
-    title = f"{results['task']} {results['dataset']} ({settings})"
+    title = Text(f"{results['task']} {results['dataset']} ({settings})", "table.title")
     out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     out.add_column("", no_wrap=True)
     for name in (*scores, *about):
         out.add_column(name.replace("_", " "), justify="right")
     for name, unit in units.items():
         out.add_row(
-            name,
+            Text(name),  # no markup
             *(_percent(unit["scores"].get(score)) for score in scores),
             *(_count(unit.get(column)) for column in about),
         )
@@ -268,6 +344,9 @@ class MineSettings:
     probes: int = 32
     """Lists of the index that are searched per sentence."""
 
+    def __post_init__(self):
+        at_least(self, "neighbours", 1)
+
 
 def mine_files(
     encode: Encode,
@@ -279,15 +358,24 @@ def mine_files(
 ) -> dict[str, Any]:
     """Writes `score<TAB>source<TAB>target`, best first, from two files with one sentence per line.
 
-    Blank and repeated lines are left out. Returns what was done, in numbers.
+    Blank and repeated lines are left out, and those that are no text, which are counted. Progress
+    goes to standard error: nobody who stops reading it stops the work.
+
+    Returns:
+      What was done, in numbers.
     """
-    console, settings = console or Console(), settings or MineSettings()
+    console, settings = console or Console(stderr=True), settings or MineSettings()
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}")
     start = time.perf_counter()
     texts = []
     for path in (src, tgt):
-        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], Problems()))
+        problems = Problems()
+        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
+        for reason, count in problems.counts.most_common():
+            places = problems.places[reason]
+            shown = ", ".join(places) + (", ..." if count > len(places) else "")
+            console.print(f"{count:,} left out: {reason} ({shown})", markup=False)
         if not unique:
             raise UserError(f"{path} holds no sentences")
         texts.append(unique)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lightxling import __version__
 from lightxling.config import UserError
+from lightxling.evaluate.compare import unique_runs
 from lightxling.files import atomic
 from lightxling.report import page, pieces, runs, sentences
 from lightxling.report.markup import escape
@@ -33,7 +34,7 @@ def report(
     Raises:
       UserError: a path is no run, or its config.json is damaged.
     """
-    paths = list(dict.fromkeys(paths))
+    paths = unique_runs(paths)
     if not paths:
         raise UserError("no run is given; lightxling report RUN -o report.html")
     if not output.absolute().parent.is_dir():

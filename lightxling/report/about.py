@@ -51,7 +51,7 @@ def damage(run: Run, before: str = "") -> Markup | None:
 
 
 def tiles(run: Run) -> Markup:
-    values = compare.read_run(run.path, units=False).values
+    values = compare.read_run(run.path).values
     tiles = []
     if "best dev P@1" in values:
         x, y = run.measured(DEV)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from lightxling import bundle
 from lightxling.config import MAIN, Config, UserError
 from lightxling.corpus.store import Store
-from lightxling.evaluate.run import Results, load_results
+from lightxling.evaluate.run import Results, load_folder
 from lightxling.train.progress import read_metrics
 
 DEV = "dev_p@1"
@@ -115,7 +115,7 @@ def read(path: Path) -> Run:
     """Reads a run; of config.json all must be in order, of the rest what is there is taken.
 
     Raises:
-      UserError: it is no run, or its config.json is damaged.
+      UserError: it is no run, its config.json is damaged, or its scores are of several encoders.
     """
     if not (path / bundle.DESCRIPTION).is_file():
         raise UserError(
@@ -125,14 +125,13 @@ def read(path: Path) -> Run:
     run, about = bundle.read_run(path), bundle.read_json(path / bundle.DESCRIPTION)
     records, damaged = read_metrics(path / "metrics.jsonl")
     results, unreadable = [], []
-    for file in sorted((path / "evaluation").glob("*.json")):
-        found = load_results(file)
-        names = file.name.removesuffix(".json").split(".", 1)
+    for name, found in load_folder(path / "evaluation").items():
+        names = name.split(".", 1)
         described = {"task": names[0], "dataset": names[-1], "settings": {}, **found}
         if found["results"]:
             results.append(described)
         else:
-            unreadable.append(file.name)
+            unreadable.append(f"{name}.json")
     store, no_store = _open_store(about)
     return Run(
         path,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightxling.evaluate import compare
-from lightxling.evaluate.run import DESCRIPTIONS, DETAILS, Results, mean_scores
+from lightxling.evaluate.run import DESCRIPTIONS, DETAILS, Results, mean_scores, shared_units
 from lightxling.evaluate.tasks import TASKS
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.report import pieces
@@ -109,13 +109,17 @@ def headlines(shown: Sequence[Shown]) -> Markup:
                     if key in result:
                         told.append(f"{_described(result[key])} {key}")
             rows.append((unit, [*cells, "; ".join(dict.fromkeys(told))]))
-        if len(units) > 1:
-            means = [mean_scores(by_run[i]) if i in by_run else {} for i in range(len(shown))]
+        shared = set(shared_units(list(by_run.values()))) - {POOLED}
+        if has_mean := len(units) > 1 and bool(shared):
+            means = [
+                mean_scores(by_run[i], shared) if i in by_run else {} for i in range(len(shown))
+            ]
             cells = [pieces.bar(mean[score]) if score in mean else "" for mean in means]
-            rows.append(("mean", [*cells, ""]))
+            all_have = "" if len(shared) == len(units.keys() - {POOLED}) else " that all have"
+            rows.append((f"mean of {len(shared)}{all_have}", [*cells, ""]))
         head = ["", *(f"{one.label} {one.run.name}" for one in shown), "among"]
         caption = f"{name}: {_score_name(some, score)} in per cent"
-        table = pieces.table(caption, head, rows, mean=len(units) > 1)
+        table = pieces.table(caption, head, rows, mean=has_mean)
         tables.append(h("h3", f"{some['task']}: {some['dataset']}"))
         tables.append(pieces.fold(table, f"The {len(units)} languages", len(units)))
     return join(tables)
@@ -127,7 +131,7 @@ def side_by_side(shown: Sequence[Shown]) -> Markup:
     columns, compared = compare.compare(paths, units=False)
     groups: dict[str, list[Shown]] = {}
     for one in shown:
-        groups.setdefault(compare.read_run(one.run.path, units=False).group, []).append(one)
+        groups.setdefault(compare.read_run(one.run.path).group, []).append(one)
     head = [""]
     for members in groups.values():
         letters = ", ".join(f"{one.label} {one.run.name}" for one in members)
@@ -147,6 +151,7 @@ def side_by_side(shown: Sequence[Shown]) -> Markup:
                 counts = [count for count in counts if isinstance(count, int)]
                 if counts and column == f"{results['task']}.{results['dataset']} accuracy":
                     name = f"{column}: P@1 (among {pieces.bounds(counts)})"
-        rows.append((name, [compare.as_text(column, row[column]) for row in compared]))
+        cells = [compare.as_text(column, row[column], row["runs"]) for row in compared]
+        rows.append((name, cells))
     caption = "Cost, and mean scores in per cent; candidates of P@1 in brackets"
     return pieces.table(caption, head, rows)

@@ -19,6 +19,7 @@ from lightxling.evaluate.tasks.units import (
     Unit,
     constant,
     files_in,
+    is_new,
     of_sides,
     rows_of,
 )
@@ -97,7 +98,8 @@ def _find_labelled(data, settings: Settings, columns: int, vectors) -> list[Unit
             if parts := _split_and_language(file.name):
                 name, split, language = parts
                 dataset = name or file.absolute().parent.name
-                sets.setdefault(dataset, {})[split, language] = file
+                what = f"{dataset} {split} {language}"
+                is_new(sets.setdefault(dataset, {}), (split, language), file, what)
     units = []
     for name, files in sets.items():
         labelled = _Labelled(name, files)
@@ -122,8 +124,6 @@ def _labelled_units(labelled: _Labelled, settings: Settings, columns: int, vecto
         )
     tested = "test" if labelled.languages("test") else "dev"
     dev = labelled.files.get(("dev", home)) if tested == "test" else None
-    if not 0 <= settings.few_shot <= 1:
-        raise UserError(f"--few-shot {settings.few_shot} should be a share, from 0 to 1")
     trained = {}
 
     def heads(encode: Encode):

@@ -18,6 +18,7 @@ from lightxling.evaluate.tasks.units import (
     Unit,
     constant,
     files_in,
+    is_new,
     of_sides,
     rows_of,
 )
@@ -43,14 +44,20 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
     In a folder: `NAME.en-fr.tsv`, `.txt` or `.tmx`, gzipped or not, and Moses files
     `NAME.en-fr.en`, `NAME.en-fr.fr`; NAME may be missing.
     """
-    found: dict[tuple[str, Source], None] = {}
+    found: list[tuple[str, Source]] = []
+    files: dict[tuple[str, tuple[str, ...]], Path] = {}
+
+    def add(dataset: str, source: Source) -> None:
+        what = f"{dataset} {'-'.join(source.languages)}"
+        if is_new(files, (dataset, source.languages), Path(source.path), what):
+            found.append((dataset, source))
+
     for entry in data:
         if "=" in entry:
             source = Source.parse(entry)
-            found[_dataset(Path(source.path).name, source), source] = None
+            add(_dataset(Path(source.path).name, source), source)
             continue
-        path = Path(entry)
-        before = len(found)
+        path, has_any = Path(entry), False
         for file in files_in(path):
             match = PARALLEL_NAME.fullmatch(file.name)
             if not match or match["kind"] not in ("tsv", "txt", "tmx", match["a"], match["b"]):
@@ -59,13 +66,14 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
             if match["kind"] in (match["a"], match["b"]):  # the stem of Moses files
                 where = where.removesuffix(".gz").removesuffix(f".{match['kind']}")
             dataset = match["name"] or file.absolute().parent.name
-            found[dataset, Source((match["a"], match["b"]), 1.0, where)] = None
-        if len(found) == before:
+            add(dataset, Source((match["a"], match["b"]), 1.0, where))
+            has_any = True
+        if not has_any:
             raise UserError(
                 f"{path} holds no parallel text named like NAME.en-fr.tsv or NAME.en-fr.en; name "
                 f"the languages yourself: --data en-fr={path}"
             )
-    return list(found)
+    return found
 
 
 def _dataset(name: str, source: Source) -> str:
@@ -156,8 +164,6 @@ def retrieval_scores(
 
 def find_ranking(data: Sequence[str], settings: Settings) -> list[Unit]:
     """Any parallel text: every sentence looks for its translation among some drawn at random."""
-    if settings.among < 2:
-        raise UserError(f"--among {settings.among} leaves nothing to rank; use 2 or more")
     units = []
     for dataset, source in parallel(data):
         pairs = functools.partial(read_pairs, source)
@@ -256,8 +262,8 @@ def find_bucc(data: Sequence[str], settings: Settings) -> list[Unit]:
             name = file.name.removesuffix(".gz")
             match = re.fullmatch(r"([a-z]{2,3})-([a-z]{2,3})\.(\w+)\.(\w+)", name)
             if match and match[4] in (match[1], match[2], "gold"):
-                pair = splits.setdefault((match[1], match[2]), {})
-                pair.setdefault(match[3], {})[match[4]] = file
+                split = splits.setdefault((match[1], match[2]), {}).setdefault(match[3], {})
+                is_new(split, match[4], file, f"{match[1]}-{match[2]}.{match[3]}.{match[4]}")
     units = []
     for pair, found in splits.items():
         whole = {name: files for name, files in found.items() if {*pair, "gold"} <= set(files)}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from lightxling.evaluate.tasks.units import (
     Unit,
     constant,
     files_in,
+    is_new,
     of_sides,
     rows_of,
 )
@@ -31,7 +33,7 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
     Training files (`.train.`) are left out. Two or more pairs of languages of one data set are also
     scored together, which shows the language bias.
     """
-    units, across = [], {}
+    units, across, files = [], {}, {}
     for entry in data:
         for file in files_in(Path(entry)):
             match = re.fullmatch(
@@ -42,11 +44,14 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
                 continue
             dataset = match[1] or file.absolute().parent.name
             languages = match[2], match[3]
+            name = "-".join(languages)
+            if not is_new(files, (dataset, name), file, f"{dataset} {name}"):
+                continue
             run = functools.partial(_run_sts, file, languages, settings)
             units.append(
                 Unit(
                     dataset,
-                    "-".join(languages),
+                    name,
                     tuple(dict.fromkeys(languages)),
                     constant([file]),
                     run,
@@ -81,10 +86,12 @@ def _sts_similarities(path: Path, languages, settings: Settings, encode: Encode)
         try:
             gold[i] = float(score)
         except ValueError:
+            gold[i] = math.nan
+        if not math.isfinite(gold[i]):
             raise UserError(
                 f"{path}: {score!r} in row {i + 1} is no number; the columns are score, sentence, "
                 "sentence"
-            ) from None
+            )
     one, other = of_sides(encode, languages)
     first, second = one([row[1] for row in rows]), other([row[2] for row in rows])
     return similarity.pair_similarity(first, second, settings.similarity), gold

@@ -68,6 +68,15 @@ class Settings:
     product: retrieval.Product = "dot"
     """Ranking: dot product of the vectors as they are, or cosine."""
 
+    def __post_init__(self):
+        for name in ("queries", "candidates", "neighbours", "seeds"):
+            at_least(self, name, 1)
+        at_least(self, "epochs", 0)
+        if self.among < 2:
+            raise UserError(f"--among {self.among} leaves nothing to rank; use 2 or more")
+        if not 0 <= self.few_shot <= 1:
+            raise UserError(f"--few-shot {self.few_shot} should be a share, from 0 to 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
@@ -93,6 +102,28 @@ class Task:
     """Fields of `Settings` that it uses."""
     headline: str
     """The score that is plotted and averaged first."""
+
+
+def at_least(settings: Any, name: str, least: int) -> None:
+    """Refuses a setting below `least`, by the name of its flag."""
+    value = getattr(settings, name)
+    if value < least:
+        raise UserError(f"--{name} {value} is too few; use {least} or more")
+
+
+def is_new(found: dict[Any, Path], key: Any, file: Path, what: str) -> bool:
+    """Notes what file a part of a benchmark is in; False if that is noted already.
+
+    Raises:
+      UserError: another file is the same part, and one of them would be lost.
+    """
+    other = found.setdefault(key, file)
+    if other is not file and other.resolve() != file.resolve():
+        raise UserError(
+            f"{other} and {file} are both {what}, of which there can be one; rename one, or name "
+            "in --data only the files that you mean, and give another evaluation its own --output"
+        )
+    return other is file
 
 
 def of_sides(encode: Encode, languages: Sequence[str]) -> tuple[Encode, ...]:
