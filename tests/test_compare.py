@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from lightxling.config import UserError
-from lightxling.evaluate.compare import compare, render
+from lightxling.evaluate.compare import as_text, compare, render
 
 
 @pytest.fixture
@@ -30,13 +30,14 @@ def make(tmp_path):
                 "pairs_per_second": 2.0,
                 "peak_memory": 6_000_000,
                 "dev_p@1": 40.0 + seed,
+                "dev_candidates": 300,
             },
         ]
         text = "".join(json.dumps(record) + "\n" for record in records)
         (path / "metrics.jsonl").write_text(text + ('{"step": 3, "pa' if unfinished else ""))
         if accuracy is not None:
             units = {
-                "en-fr": {"scores": {"accuracy": accuracy}},
+                "en-fr": {"scores": {"accuracy": accuracy}, "candidates": 2000},
                 "en-de": {"scores": {"accuracy": accuracy + 10}},
             }
         if units is not None:
@@ -61,6 +62,10 @@ def test_runs_that_differ_in_the_seed_are_one_row(make):
     assert seeds["best dev P@1"] == (40.5, pytest.approx(0.5**0.5), 2)
     assert seeds["retrieval.dev accuracy"] == (87, pytest.approx(8**0.5), 2)
     assert seeds["retrieval.dev en-fr accuracy"] == (82, pytest.approx(8**0.5), 2)
+    assert seeds["dev candidates"] == (300, 0, 2)
+    assert seeds["retrieval.dev en-fr candidates"] == (2000, 0, 2)
+    column = "retrieval.dev en-fr candidates"
+    assert as_text(column, seeds[column], 2) == "2,000"
     assert single["best dev P@1"] == (40, None, 1)
     assert single["retrieval.dev accuracy"] is None
     assert columns.index("retrieval.dev accuracy") < columns.index("retrieval.dev en-fr accuracy")
@@ -195,4 +200,4 @@ def test_what_is_no_number_is_left_out(make):
     assert row["nli.x accuracy"] == (30, None, 1)
     assert "retrieval.dev en-fr accuracy" in columns
     columns, _ = compare([path], units=False)
-    assert [c for c in columns if c.startswith("retrieval")] == ["retrieval.dev accuracy"]
+    assert not any(c.startswith("retrieval.dev en-") for c in columns)

@@ -24,6 +24,7 @@ from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.files import parse_json
 from lightxling.train.progress import read_metrics
 
+CANDIDATES = "candidates"
 Format = Literal["table", "markdown", "csv"]
 Values = dict[str, int | float]
 
@@ -193,6 +194,8 @@ def _cost(path: Path) -> Values:
     dev = [r["dev_p@1"] for r in records if not math.isnan(r.get("dev_p@1", math.nan))]
     if dev:
         values["best dev P@1"] = max(dev)
+        sizes = [r["dev_candidates"] for r in records if "dev_candidates" in r]
+        values |= {f"dev {CANDIDATES}": size for size in sizes[-1:]}
     return values
 
 
@@ -201,13 +204,19 @@ def _benchmarks(path: Path) -> dict[str, Results]:
     return {
         name: {
             "results": {
-                unit: {"scores": {key: float(value) for key, value in result["scores"].items()}}
+                unit: {"scores": {key: float(value) for key, value in _with_size(result).items()}}
                 for unit, result in results["results"].items()
             }
         }
         for name, results in load_folder(path / "evaluation").items()
         if results["results"]
     }
+
+
+def _with_size(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of a unit, and among how many candidates they are."""
+    size = {CANDIDATES: result[CANDIDATES]} if result.get(CANDIDATES) else {}
+    return result["scores"] | size
 
 
 def _mean_scores(runs: Sequence[Run]) -> list[Values]:
@@ -272,7 +281,9 @@ def as_text(column: str, value: Average | None, runs: int) -> str:
     if value is None:
         return ""
     mean, spread = value.mean, value.spread
-    if column in ("bytes", "peak memory"):
+    if column.endswith(CANDIDATES):
+        text = f"{mean:,.0f}"
+    elif column in ("bytes", "peak memory"):
         text = f"{mean / 1e6:,.1f} MB"
     elif column in ("parameters", "training pairs", "pairs/s"):
         text = f"{mean:,.0f}"

@@ -22,6 +22,7 @@ MEASURED = {
     "input_wait",
     "padding",
     "peak_memory",
+    "dev_candidates",
     "device_memory",
     "learning_rate",
     "grad_norm",

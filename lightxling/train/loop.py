@@ -425,7 +425,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
                 if pivots:
                     vectors[np.arange(store.dev.rows), pivots.side] = pivots.vectors
                 scores = dev_scores(vectors, pair)
-                record |= scores
+                record |= scores | {"dev_candidates": len(pair) / len(np.unique(pair))}
                 if scores["dev_p@1"] > float(state.best):
                     # in its old place: another layout of the state would compile the step anew
                     best = jax.device_put(np.float32(scores["dev_p@1"]), state.best.sharding)
