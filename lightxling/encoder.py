@@ -32,7 +32,7 @@ from lightxling.config import UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.words import WordTable
 from lightxling.evaluate.retrieval import normalize as unit
-from lightxling.files import atomic, cache
+from lightxling.files import atomic, cache, check_output
 
 SLAB = 1 << 14
 """Sentences tokenised and sorted by length together: bounds the memory beside the result."""
@@ -405,8 +405,7 @@ def encode_file(
     writers = {".npy": _write_npy, ".jsonl": _write_jsonl}
     if output.suffix not in writers:
         raise UserError(f"--output {output}: the name should end in .npy or .jsonl")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+    check_output(output)
     say = progress or (lambda text: None)
     with (
         Lines.open(source) as lines,
@@ -434,6 +433,10 @@ def _write_npy(file: io.BufferedIOBase, batches, dimension: int) -> int:
         text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}"
         return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
 
+    if not file.seekable():
+        raise UserError(
+            f"{file.name} is a pipe, and .npy files are not written in order; use .jsonl"
+        )
     rows = 0
     file.write(header(rows))
     for _, vectors in batches:

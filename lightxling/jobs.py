@@ -27,7 +27,7 @@ from lightxling.encoder import SLAB, Encoder, Lines
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest
 from lightxling.evaluate.run import MineSettings, write_pairs
-from lightxling.files import atomic, parse_json, write_json
+from lightxling.files import atomic, check_output, parse_json, write_json
 
 JOB, MANIFEST = "job.json", "manifest.json"
 FORMAT = "lightxling vectors 1"
@@ -278,8 +278,7 @@ def mine_folders(
       UserError: vectors of another encoder, or nothing to mine.
     """
     settings, workers = settings or MineSettings(), workers or Workers()
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    check_output(output)
     if settings.search == "faiss":
         raise UserError("--search faiss: jobs search exactly; leave it out")
     ray = _connect()

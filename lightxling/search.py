@@ -77,8 +77,8 @@ class Index:
           UserError: the text cannot be read or the index not be written.
         """
         text = Path(text)
-        path = index or text.with_name(text.name + ".index")
         wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "2"}
+        path = index or text.with_name(text.name + ".index")
         is_current = False
         with contextlib.suppress(UserError, OSError, ValueError):  # missing or damaged
             is_current = read_json(path / _ORIGIN) == wanted and _is_sound(

@@ -210,6 +210,8 @@ def write(bundle: Bundle, folder: Path, format: Format, runtime: Path | None = N
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
+    if not output.name:
+        raise UserError(f"--output {output} is no name of its own; give that of a new folder")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
     if not output.exists():
