@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,10 +197,12 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     Raises:
       UserError: nothing is there, it is damaged, or it is an export for other programs.
     """
+    if path == "":  # of a shell variable that is not set
+        raise UserError("the path of the model is empty; give the folder of a run or of an export")
     path = Path(path)
     if path.name == PARAMETERS:
         path = path.parent
-    if not path.exists():
+    if not os.path.exists(path):  # also of names that are too long
         raise UserError(f"no model at {path}; give the folder of a run or of an export")
     if not (path / DESCRIPTION).is_file() and checkpoint is None:  # RUN/best, RUN/checkpoints/STEP
         if path.name == "best" and (path.parent / DESCRIPTION).is_file():
