@@ -5,6 +5,7 @@ Heavy imports stand inside the functions, so that `lightxling --help` starts at 
 
 import contextlib
 import difflib
+import errno
 import functools
 import inspect
 import os
@@ -578,9 +579,20 @@ def main(argv: list[str] | None = None) -> int:
         note("lightxling: interrupted")
         return 130
     except BrokenPipeError:  # of `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        note(f"lightxling: cannot write the output: {error.strerror}; make room and try again")
+        _silence()
+        return 2
     return 0
+
+
+def _silence() -> None:
+    """Throws away what is still to be written, or the interpreter would try it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn_in_one_line(message, category, *place, **more) -> None:

@@ -94,8 +94,10 @@ def encode_files(
         "files": files,
     }
     folder = output.with_name(output.name + ".writing")
-    _open_folder(folder, job, output)
+    _check_folder(folder, job, output)
     ray = _connect()
+    folder.mkdir(exist_ok=True)
+    write_json(folder / JOB, job)
     settings = ray.put((encoder.bundle, job, folder.absolute(), batch_size, workers.gpus))
     rows = [{"file": i} for i in range(len(files))]
     paths = [str(Path(path).absolute()) for path in files]
@@ -488,11 +490,9 @@ def _check_files(files: list[str], output: Path) -> None:
         raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
 
 
-def _open_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
-    """Makes the folder of a job, or finds the one that the same job has left."""
-    if not folder.exists():
-        folder.mkdir()
-    elif not (folder / JOB).exists() and any(folder.iterdir()):
+def _check_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
+    """Refuses a folder in the place of a job's that is not what the same job has left."""
+    if folder.exists() and not (folder / JOB).exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is in the way and not of a job; move it")
     if (folder / JOB).exists():
         try:
@@ -506,7 +506,6 @@ def _open_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
                 f"{folder} is of a job with other {', '.join(changed)}: remove it, or give "
                 f"another --output than {output}"
             )
-    write_json(folder / JOB, job)
 
 
 def _text_digest(path: Path) -> bytes | None:

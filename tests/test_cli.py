@@ -54,6 +54,15 @@ def test_a_reader_that_stops_reading_is_no_error_of_ours():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_full_disk_behind_standard_output_is_told():
+    command = [sys.executable, "-m", "lightxling", "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lightxling: cannot write the output: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_warning_is_one_line(tmp_path):
     (tmp_path / "long.txt").write_text("far too long " * 500)
     command = [sys.executable, "-m", "lightxling", "encode", "long.txt", "-o", "vectors.npy"]

@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import io
 import json
 import zlib
 
@@ -432,6 +433,16 @@ def test_mining_two_files(data, search, monkeypatch):
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] >= 1.05
     assert {path.name for path in data.iterdir()} == {"en", "fr", "pairs.tsv"}
+
+
+def test_lines_that_mining_cannot_read_are_counted_and_placed(data):
+    (data / "en").write_bytes(b"the cat\ncaf\xe9\na dog\n" + b"\xff\n" * 9)
+    (data / "fr").write_text("le chat\n")
+    said = io.StringIO()
+    console = Console(file=said, width=300)
+    run.mine_files(encode, data / "en", data / "fr", data / "out", console=console)
+    assert f"left out 10: invalid UTF-8 ({data / 'en'}:2, {data / 'en'}:4, " in said.getvalue()
+    assert said.getvalue().count("left out") == 1
 
 
 def test_mining_nothing_is_an_error(data):

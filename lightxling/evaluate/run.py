@@ -286,7 +286,12 @@ def mine_files(
     start = time.perf_counter()
     texts = []
     for path in (src, tgt):
-        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], Problems()))
+        problems = Problems()
+        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
+        for reason, count in problems.counts.items():
+            places = ", ".join(problems.places[reason])
+            more = ", ..." if count > len(problems.places[reason]) else ""
+            console.print(f"left out {count:,}: {reason} ({places}{more})", markup=False)
         if not unique:
             raise UserError(f"{path} holds no sentences")
         texts.append(unique)
