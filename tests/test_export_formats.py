@@ -285,7 +285,7 @@ def test_a_run_with_nan_is_refused(tmp_path, monkeypatch):
     tree = {"encoder": bundles.nest(small.params)}
     monkeypatch.setattr(bundles, "read_run", lambda path: run)
     monkeypatch.setattr(bundles, "read_run_params", lambda run, checkpoint: tree)
-    with pytest.raises(UserError, match="checkpoint last of .* has NaN or infinity in positions"):
+    with pytest.raises(UserError, match=r"checkpoint last of .* has NaN or infinity in positions"):
         bundles.load(tmp_path, "last")
     small.params["positions"][2, 1] = 0
     assert bundles.load(tmp_path).dimension == 32
