@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -188,6 +189,11 @@ def flatten(tree: Mapping, prefix: str = "") -> Params:
     return flat
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of a model, which may be named by the file of its parameters."""
+    return path.parent if path.name == PARAMETERS else path
+
+
 def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     """Reads a run directory, one of its checkpoints, or a `safetensors` export.
 
@@ -195,12 +201,12 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
       checkpoint: of a run: best (the default), last, or a step.
 
     Raises:
-      UserError: nothing is there, it is damaged, or it is an export for other programs.
+      UserError: nothing is there, it is damaged or has NaN, or it is an export for other programs.
     """
-    path = Path(path)
-    if path.name == PARAMETERS:
-        path = path.parent
-    if not path.exists():
+    if path == "":  # of a shell variable that is not set
+        raise UserError("the path of the model is empty; give the folder of a run or of an export")
+    path = folder_of(Path(path))
+    if not os.path.exists(path):  # also of names that are too long
         raise UserError(f"no model at {path}; give the folder of a run or of an export")
     if not (path / DESCRIPTION).is_file() and checkpoint is None:  # RUN/best, RUN/checkpoints/STEP
         if path.name == "best" and (path.parent / DESCRIPTION).is_file():
@@ -318,6 +324,7 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 def _load_run(path: Path, checkpoint: str) -> Bundle:
     run = read_run(path)
     params, model = flatten(read_run_params(run, checkpoint)["encoder"]), run.config.model
+    _check_finite(params, f"checkpoint {checkpoint} of {path}")
     if model.sinusoidal:  # where an encoder is used, they are a table like any
         from lightxling.model.forward import sinusoids
 
@@ -383,13 +390,24 @@ def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
     The header is checked before an array is made: the file may come from a stranger.
 
     Raises:
-      UserError: the file is missing, damaged, or holds other arrays.
+      UserError: the file is missing, damaged, or holds other arrays or NaN.
     """
     import ml_dtypes  # noqa: F401, a part of jax: tells numpy what bfloat16 is
 
     with _open(path) as file:
         _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _check_finite(params, str(path))
+    return params
+
+
+def _check_finite(params: Params, place: str) -> None:
+    for name, values in params.items():
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"{place} has NaN or infinity in {name}, so that no sentence has a vector; take "
+                "another checkpoint, or train again with a lower optimizer.learning_rate"
+            )
 
 
 def read_header(path: Path) -> dict[str, str]:

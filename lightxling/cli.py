@@ -5,6 +5,7 @@ Heavy imports stand inside the functions, so that `lightxling --help` starts at 
 
 import contextlib
 import difflib
+import errno
 import functools
 import inspect
 import os
@@ -213,6 +214,8 @@ def encode(
       worker_gpus: accelerators of each; 0: encoding on its cores.
       dtype: of the vectors in Parquet files.
     """
+    if batch_size < 1:
+        raise UserError(f"--batch-size {batch_size} should be at least 1")
     model, files = _model_first(inputs, rest=None)
     files = files or ["-"]
     if engine == "here" and len(files) != 1:
@@ -252,6 +255,8 @@ def search(
       k: sentences shown.
       index: where the vectors are kept; by default beside the corpus.
     """
+    if k < 1:
+        raise UserError(f"--k {k} should be at least 1")
     from lightxling import search as searching
     from lightxling.encoder import Encoder
 
@@ -488,15 +493,16 @@ def _model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, l
     """Splits `[MODEL] [TEXT ...]`; None stands for the encoder in the box.
 
     Args:
-      rest: how many texts the command takes; None: any number, and a model is what is no file.
+      rest: how many texts the command takes; None: any number, and a model is a folder, or nothing
+        that exists.
 
     Raises:
       UserError: their number is wrong, or a single one is nothing that exists.
     """
     if rest is None:
         first = inputs[0] if inputs else "-"
-        has_model = first != "-" and not Path(first).is_file()
-        if has_model and len(inputs) == 1 and not Path(first).exists():
+        has_model = first != "-" and (os.path.isdir(first) or not os.path.exists(first))
+        if has_model and len(inputs) == 1 and not os.path.exists(first):
             raise UserError(f"{first} is neither a text nor the folder of a run or of an export")
     elif len(inputs) - rest in (0, 1):
         has_model = len(inputs) > rest
@@ -573,9 +579,20 @@ def main(argv: list[str] | None = None) -> int:
         note("lightxling: interrupted")
         return 130
     except BrokenPipeError:  # of `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        note(f"lightxling: cannot write the output: {error.strerror}; make room and try again")
+        _silence()
+        return 2
     return 0
+
+
+def _silence() -> None:
+    """Throws away what is still to be written, or the interpreter would try it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn_in_one_line(message, category, *place, **more) -> None:

@@ -18,6 +18,7 @@ import sys
 import threading
 import warnings
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -32,7 +33,7 @@ from lightxling.config import UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.words import WordTable
 from lightxling.evaluate.retrieval import normalize as unit
-from lightxling.files import atomic, cache
+from lightxling.files import atomic, cache, check_output
 
 SLAB = 1 << 14
 """Sentences tokenised and sorted by length together: bounds the memory beside the result."""
@@ -100,7 +101,9 @@ class Encoder:
           UserError: nothing is there, or it is damaged.
         """
         return cls(
-            with_adapters(bundles.load(path or bundles.BOXED, checkpoint), adapters),
+            with_adapters(
+                bundles.load(bundles.BOXED if path is None else path, checkpoint), adapters
+            ),
             backend=backend,
         )
 
@@ -329,8 +332,9 @@ def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str
 class Lines:
     """The lines of a text file or of standard input, one row each, in constant memory.
 
-    Lines end in a newline and nothing else; a carriage return before it is dropped. What is not
-    UTF-8 becomes a replacement character and is counted. gzip files are unpacked.
+    Lines end in a newline and nothing else; a carriage return before it is dropped, and so is the
+    byte order mark that a file may begin with. What is not UTF-8 becomes a replacement character
+    and is counted. gzip files are unpacked.
 
     Attributes:
       damaged: lines with bytes that are not UTF-8, so far.
@@ -352,10 +356,14 @@ class Lines:
                     file = stack.enter_context(open(path, "rb"))
                 if file.peek(2)[:2] == b"\x1f\x8b":
                     file = io.BufferedReader(gzip.GzipFile(fileobj=file), LINE_LIMIT)
+                if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+                    file.read(len(BOM_UTF8))
                 yield cls(file, name)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UserError(f"{name} is a damaged gzip file ({error}); fetch it again") from None
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        except OSError as error:
+            if error.errno is None or isinstance(error, BrokenPipeError):  # of no file that is read
+                raise
             raise UserError(f"cannot read {name}: {error.strerror}") from None
 
     def __iter__(self) -> Iterator[str]:
@@ -402,11 +410,10 @@ def encode_file(
       progress: receives a line of text now and then.
     """
     output = Path(output)
-    writers = {".npy": _write_npy, ".jsonl": _write_jsonl}
+    writers = {".npy": write_npy, ".jsonl": _write_jsonl}
     if output.suffix not in writers:
         raise UserError(f"--output {output}: the name should end in .npy or .jsonl")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+    check_output(output)
     say = progress or (lambda text: None)
     with (
         Lines.open(source) as lines,
@@ -429,15 +436,21 @@ def encode_file(
     return count
 
 
-def _write_npy(file: io.BufferedIOBase, batches, dimension: int) -> int:
+def write_npy(file: io.BufferedIOBase, batches, dimension: int, dtype: str = "<f4") -> int:
+    """Writes batches of (sentences, vectors) as one array; returns the number of its rows."""
+
     def header(rows: int) -> bytes:  # of constant length, as the rows are not known before the end
-        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}"
+        text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({rows}, {dimension}), }}"
         return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
 
+    if not file.seekable():
+        raise UserError(
+            f"{file.name} is a pipe, and .npy files are not written in order; use .jsonl"
+        )
     rows = 0
     file.write(header(rows))
     for _, vectors in batches:
-        file.write(vectors.astype("<f4", copy=False).tobytes())
+        file.write(vectors.astype(dtype, copy=False).tobytes())
         rows += len(vectors)
     file.seek(0)
     file.write(header(rows))

@@ -23,18 +23,26 @@ from lightxling.config import UserError
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`: a file written there is renamed to it at the end.
 
+    A link stays, and what it leads to is replaced. What is neither a file nor a folder, such as a
+    pipe or /dev/null, is written to as it is.
+
     Raises:
       UserError: the disk refuses, with its reason.
     """
-    temporary = _beside(path)
+    direct = is_device(path)
+    target = path if direct else _followed(path)
+    temporary = path if direct else _beside(target)
     try:
         yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        if not direct:
+            sync(temporary)
+            temporary.replace(target)
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if not direct:
+            with contextlib.suppress(OSError):  # or it would hide the reason above
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -44,18 +52,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
       UserError: the disk refuses, with its reason.
     """
-    temporary = _beside(path)
+    target = _followed(path)
+    temporary = _beside(target)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
         yield temporary
-        if path.exists():
-            old = path.with_name(f"{temporary.name}.old")
-            path.rename(old)
-            temporary.rename(path)
+        if target.exists():
+            old = target.with_name(f"{temporary.name}.old")
+            target.rename(old)
+            temporary.rename(target)
             shutil.rmtree(old)
         else:
-            temporary.rename(path)
+            temporary.rename(target)
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
@@ -77,6 +86,23 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
             busy()
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def check_output(path: Path) -> None:
+    """Finds out early whether `atomic` could write a file.
+
+    Raises:
+      UserError: there is no folder to write it in, or a folder in its place.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"--output {path} is a folder; give the name of a file")
+    if not os.path.isdir(path.absolute().parent):
+        raise UserError(f"--output {path}: there is no folder {path.absolute().parent}")
+
+
+def is_device(path: Path) -> bool:
+    """Whether something stands there that is neither a file nor a folder, nor leads to one."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def sync(path: Path) -> None:
@@ -121,7 +147,14 @@ def write_json(path: Path, values: dict) -> None:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
+def _followed(path: Path) -> Path:
+    """Where a link leads; any other path as it is."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
+
+
 def _beside(path: Path) -> Path:
+    if not path.name:
+        raise UserError(f"cannot write {path}: this is no name of its own; give one")
     return path.with_name(f".{path.name}.{os.getpid()}.writing")
 
 

@@ -27,7 +27,7 @@ from lightxling.encoder import SLAB, Encoder, Lines
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest
 from lightxling.evaluate.run import MineSettings, write_pairs
-from lightxling.files import atomic, parse_json, write_json
+from lightxling.files import atomic, check_output, parse_json, write_json
 
 JOB, MANIFEST = "job.json", "manifest.json"
 FORMAT = "lightxling vectors 1"
@@ -94,8 +94,10 @@ def encode_files(
         "files": files,
     }
     folder = output.with_name(output.name + ".writing")
-    _open_folder(folder, job, output)
+    _check_folder(folder, job, output)
     ray = _connect()
+    folder.mkdir(exist_ok=True)
+    write_json(folder / JOB, job)
     settings = ray.put((encoder.bundle, job, folder.absolute(), batch_size, workers.gpus))
     rows = [{"file": i} for i in range(len(files))]
     paths = [str(Path(path).absolute()) for path in files]
@@ -278,8 +280,7 @@ def mine_folders(
       UserError: vectors of another encoder, or nothing to mine.
     """
     settings, workers = settings or MineSettings(), workers or Workers()
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    check_output(output)
     if settings.search == "faiss":
         raise UserError("--search faiss: jobs search exactly; leave it out")
     ray = _connect()
@@ -489,11 +490,9 @@ def _check_files(files: list[str], output: Path) -> None:
         raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
 
 
-def _open_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
-    """Makes the folder of a job, or finds the one that the same job has left."""
-    if not folder.exists():
-        folder.mkdir()
-    elif not (folder / JOB).exists() and any(folder.iterdir()):
+def _check_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
+    """Refuses a folder in the place of a job's that is not what the same job has left."""
+    if folder.exists() and not (folder / JOB).exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is in the way and not of a job; move it")
     if (folder / JOB).exists():
         try:
@@ -507,7 +506,6 @@ def _open_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
                 f"{folder} is of a job with other {', '.join(changed)}: remove it, or give "
                 f"another --output than {output}"
             )
-    write_json(folder / JOB, job)
 
 
 def _text_digest(path: Path) -> bytes | None:

@@ -1,7 +1,8 @@
 """Ask in one language, find in another: a file of sentences, its vectors beside it.
 
-The index is a folder next to the text: float16 vectors, the place of every line, and the hashes of
-the text and of the encoder it was made from. It is made again when either has changed.
+The index is a folder next to the text: float16 vectors of the lines that are not blank, number and
+place of each, and the hashes of the text and of the encoder it was made from. It is made again when
+either has changed.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,13 +18,14 @@ import numpy as np
 
 from lightxling.bundle import read_json
 from lightxling.config import UserError
-from lightxling.encoder import Encoder, Lines
+from lightxling.encoder import Encoder, Lines, write_npy
 from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, map_array, write_json
 
 _LANGUAGE = re.compile(r"([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)", re.DOTALL)
 _SLAB = 1 << 13
-_VECTORS, _STARTS, _ORIGIN = "vectors.npy", "starts.npy", "origin.json"
+_VECTORS, _STARTS, _LINES = "vectors.npy", "starts.npy", "lines.npy"
+_ORIGIN = "origin.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Hit:
 
 
 class Index:
-    """Searchable vectors of the lines of a text file.
+    """Searchable vectors of the lines of a text file that are not blank.
 
     A line may begin with a language code and a tab (`fr<TAB>Où est la gare ?`); without, the
     language of all lines is the ending of the file's name (`corpus.fr`), if that is one the encoder
@@ -54,7 +57,7 @@ class Index:
 
     def __init__(self, encoder: Encoder, text: Path, path: Path, rebuilt: bool):
         self.encoder, self.text, self.rebuilt = encoder, text, rebuilt
-        self.vectors, self.starts = _arrays(path)
+        self.vectors, self.starts, self.lines = _arrays(path)
         ending = text.suffix.removeprefix(".")
         self.language = ending if ending in encoder.languages else ""
 
@@ -77,8 +80,8 @@ class Index:
           UserError: the text cannot be read or the index not be written.
         """
         text = Path(text)
+        wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "3"}
         path = index or text.with_name(text.name + ".index")
-        wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "2"}
         is_current = False
         with contextlib.suppress(UserError, OSError, ValueError):  # missing or damaged
             is_current = read_json(path / _ORIGIN) == wanted and _is_sound(
@@ -109,7 +112,7 @@ class Index:
         file.seek(int(self.starts[row]))
         raw = file.readline(1 << 20).removesuffix(b"\n").removesuffix(b"\r")
         language, sentence = split_language(raw.decode("utf-8", "replace"))
-        return Hit(score, row + 1, language or self.language, sentence)
+        return Hit(score, int(self.lines[row]), language or self.language, sentence)
 
 
 def split_language(line: str) -> tuple[str, str]:
@@ -128,17 +131,18 @@ def _digest(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors [N, D] and byte offsets [N] of an index, mapped into memory."""
-    vectors, starts = (map_array(path / name) for name in (_VECTORS, _STARTS))
-    return vectors, starts
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors [N, D], byte offsets [N] and line numbers [N] of an index, mapped into memory."""
+    vectors, starts, lines = (map_array(path / name) for name in (_VECTORS, _STARTS, _LINES))
+    return vectors, starts, lines
 
 
-def _is_sound(vectors: np.ndarray, starts: np.ndarray, dimension: int) -> bool:
+def _is_sound(vectors: np.ndarray, starts: np.ndarray, lines: np.ndarray, dimension: int) -> bool:
     return (
         vectors.dtype == np.float16
-        and starts.dtype == np.int64
+        and starts.dtype == lines.dtype == np.int64
         and starts.ndim == 1
+        and starts.shape == lines.shape
         and vectors.shape == (len(starts), dimension)
         and bool((starts >= 0).all())
     )
@@ -149,28 +153,36 @@ def _build(
 ) -> None:
     """Encodes the text into an index, in constant memory."""
     starts = _line_starts(text)
+    is_text = np.zeros(len(starts), bool)
     with Lines.open(text) as lines, atomic_folder(path) as folder:
-        np.save(folder / _STARTS, starts)
-        shape = (len(starts), encoder.dimension)
-        vectors = np.lib.format.open_memmap(folder / _VECTORS, "w+", np.float16, shape)
-        done = 0
-        for slab in lines.slabs(_SLAB):
-            found = encoder.encode([split_language(line)[1] for line in slab])
-            if done + len(slab) > len(starts):
-                break
-            vectors[done : done + len(slab)] = found
-            done += len(slab)
-            say(f"indexed {done:,} of {len(starts):,} lines")
-        if done != len(starts):
-            raise UserError(f"{text} changed while it was read; try again")
-        vectors.flush()
+
+        def batches() -> Iterator[tuple[list[str], np.ndarray]]:
+            done = 0
+            for slab in lines.slabs(_SLAB):
+                found = encoder.encode([split_language(line)[1] for line in slab])
+                here = slice(done, done + len(slab))
+                done += len(slab)
+                if done > len(starts):
+                    break
+                is_text[here] = found.any(axis=1)  # a blank line has a vector of zeros
+                yield slab, found[is_text[here]]
+                say(f"indexed {done:,} of {len(starts):,} lines")
+            if done != len(starts):
+                raise UserError(f"{text} changed while it was read; try again")
+
+        with open(folder / _VECTORS, "wb") as file:
+            write_npy(file, batches(), encoder.dimension, "<f2")
+        np.save(folder / _STARTS, starts[is_text])
+        np.save(folder / _LINES, np.flatnonzero(is_text) + 1)
         write_json(folder / _ORIGIN, origin)
 
 
 def _line_starts(path: Path) -> np.ndarray:
-    """Byte offset of every line."""
-    starts, offset = [np.zeros(1, np.int64)], 0
+    """Byte offset of every line; a byte order mark is no part of the first."""
+    starts, offset = [], 0
     with open(path, "rb") as file:
+        has_mark = file.peek(len(BOM_UTF8)).startswith(BOM_UTF8)
+        starts.append(np.full(1, len(BOM_UTF8) if has_mark else 0, np.int64))
         while block := file.read(1 << 20):
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
             starts.append(offset + ends + 1)

@@ -262,6 +262,10 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     from lightxling.corpus.cleaning import clean
     from lightxling.encoder import Lines
 
+    if not paths:
+        raise UserError(
+            "no text is given; lightxling specialise MODEL FILE ... --language de -o FOLDER"
+        )
     sentences: dict[str, None] = {}
     for path in paths:
         with Lines.open(path) as lines:
@@ -269,5 +273,5 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
                 sentences[clean(line)] = None
     sentences.pop("", None)
     if not sentences:
-        raise UserError(f"{', '.join(map(str, paths)) or '--text'} holds no sentences")
+        raise UserError(f"{', '.join(map(str, paths))} holds no sentences")
     return list(sentences)

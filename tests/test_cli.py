@@ -54,6 +54,15 @@ def test_a_reader_that_stops_reading_is_no_error_of_ours():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_a_full_disk_behind_standard_output_is_told():
+    command = [sys.executable, "-m", "lightxling", "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lightxling: cannot write the output: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_warning_is_one_line(tmp_path):
     (tmp_path / "long.txt").write_text("far too long " * 500)
     command = [sys.executable, "-m", "lightxling", "encode", "long.txt", "-o", "vectors.npy"]
@@ -79,6 +88,13 @@ def test_a_warning_is_one_line(tmp_path):
         (["prepare", "light", "--model.width", "500", "--model.heads", "8"], "496 or 504"),
         (["encode", "missing", "sentences.txt"], "missing"),
         (["search", "missing", "sentences.txt"], "missing"),
+        (["search", "", "sentences.txt", "--query", "x"], "the path of the model is empty"),
+        (["search", "s.txt", "--query", "x", "--k", "0"], "--k 0 should be at least 1"),
+        (["search", "s.txt", "--query", "x", "--k", "-1"], "--k -1 should be at least 1"),
+        (["encode", "", "sentences.txt"], "the path of the model is empty"),
+        (["encode", "n" * 300], "is neither a text nor the folder"),
+        (["encode", "n" * 300, "sentences.txt"], "no model at"),
+        (["encode", "s.txt", "--batch-size", "0"], "--batch-size 0 should be at least 1"),
         (["evaluate", "missing", "--task", "retrieval", "--data", "x.tsv"], "missing"),
         (["evaluate", "x", "--task", "bucc", "--data", "x", "--neighbours", "0"], "--neighbours 0"),
         (["evaluate", "x", "--task", "nli", "--data", "x", "--seeds", "-2"], "--seeds -2"),
@@ -137,6 +153,17 @@ def test_encode_reads_an_export_and_says_what_belongs_to_a_job(capsys, tmp_path)
     assert (code, "2 files are given; give one, or --engine ray" in said) == (2, True), said
     code, said = run(capsys, "encode", model, text, "--dtype", "float16")
     assert (code, "--engine ray" in said) == (2, True), said
+
+
+def test_a_pipe_is_a_text(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, b"the cat\nle chat\n")
+    os.close(writing)
+    command = [sys.executable, "-m", "lightxling", "encode", f"/dev/fd/{reading}", "-o", "v.npy"]
+    done = subprocess.run(command, cwd=tmp_path, pass_fds=[reading], capture_output=True, text=True)
+    os.close(reading)
+    assert done.returncode == 0, done.stderr
+    assert len(np.load(tmp_path / "v.npy")) == 2
 
 
 def test_a_model_is_what_comes_before_the_texts():

@@ -221,6 +221,13 @@ def test_bytes_that_are_no_text_are_counted(tmp_path):
         assert lines.damaged == 1
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, pack):
+    (tmp_path / "in").write_bytes(pack("\ufeffthe cat\n\ufeffa dog\n".encode()))
+    with Lines.open(tmp_path / "in") as lines:
+        assert list(lines) == ["the cat", "\ufeffa dog"]
+
+
 def test_endless_line_stays_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "LINE_LIMIT", 16)
     (tmp_path / "in").write_bytes(b"x" * 100 + b"\nnext\n" + b"y" * 50)
@@ -283,6 +290,8 @@ def test_a_killed_command_leaves_the_old_file(tmp_path):
         ("in", "out.txt", "end in .npy or .jsonl"),
         ("in", "missing/out.npy", "there is no folder"),
         ("missing", "out.npy", "cannot read"),
+        ("in/x", "out.npy", "cannot read .*in/x: Not a directory"),
+        ("n" * 300, "out.npy", "cannot read .*: File name too long"),
         ("bad.gz", "out.npy", "damaged gzip"),
     ],
 )
@@ -295,8 +304,11 @@ def test_mistakes_are_explained(tmp_path, source, output, message):
 
 
 def test_load_explains_what_is_no_model(tmp_path):
-    with pytest.raises(UserError, match="no model at"):
-        Encoder.load(tmp_path / "nothing")
+    for name in ("nothing", "n" * 300):
+        with pytest.raises(UserError, match="no model at"):
+            Encoder.load(tmp_path / name)
+    with pytest.raises(UserError, match="the path of the model is empty; give the folder"):
+        Encoder.load("")
     with pytest.raises(UserError, match=r"cannot read .*config.json"):
         Encoder.load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')

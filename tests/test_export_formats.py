@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import math
+import re
+import shlex
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,7 +20,8 @@ from safetensors.numpy import load_file, save_file
 
 from lightxling import bundle as bundles
 from lightxling import export as exports
-from lightxling.config import UserError
+from lightxling.cli import main
+from lightxling.config import AdapterConfig, Config, UserError
 from lightxling.encoder import Encoder
 from lightxling.export import export, write
 from lightxling.export.quantize import quantize, to_int8
@@ -26,6 +30,9 @@ from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabula
 pytestmark = pytest.mark.filterwarnings("ignore:a sentence is longer")
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(60)]
+
+HERE = Path(__file__)
+"""A text like any."""
 
 
 def cosines(a, b):
@@ -104,8 +111,13 @@ def test_trimming_int8_keeps_scales_beside_their_rows():
 def test_number_of_pieces_is_bounded():
     trimmed = trim_vocabulary(bundle(), TEXT, pieces=150)
     assert trimmed.vocab_size <= 150
-    with pytest.raises(UserError, match="--pieces 5 does not hold"):
+    with pytest.raises(UserError, match=r"--pieces 5 does not hold the \d+ pieces") as caught:
         trim_vocabulary(bundle(), TEXT, pieces=5)
+    least = int(str(caught.value).rsplit(" ", 1)[1])
+    assert f"the {least} pieces that are always kept (special ones, bytes, and" in str(caught.value)
+    assert trim_vocabulary(bundle(), TEXT, pieces=least).vocab_size == least
+    with pytest.raises(UserError, match=f"--pieces {least - 1} .* give at least {least}"):
+        trim_vocabulary(bundle(), TEXT, pieces=least - 1)
     with pytest.raises(UserError, match="is empty"):
         trim_vocabulary(bundle(), ["", " "][:1] and [])
 
@@ -173,9 +185,111 @@ def test_export_reports_bytes_and_scores(tmp_path):
     modes = {f.stat().st_mode for f in (tmp_path / "small").iterdir()}
     assert modes == {(tmp_path / "plain").stat().st_mode}  # whoever reads others reads these
     ((name, (before, after)),) = report.scores.items()
+    assert name == f"dev en-fr ({len(set(TEXT))} candidates)"
     assert before == after == 100
     assert f"{name} P@1 100.00 -> 100.00 (+0.00)" in str(report)
     assert small.bundle.scores == {f"{name}, P@1 in %, both directions": 100.0}
+
+
+@pytest.fixture
+def model(tmp_path):
+    (tmp_path / "model").mkdir()
+    write(bundle(), tmp_path / "model", "safetensors")
+    return tmp_path / "model"
+
+
+def test_a_score_stays_with_the_encoder_that_it_was_measured_on(model, tmp_path):
+    (tmp_path / "dev.tsv").write_text("".join(f"{text}\t{text}\n" for text in dict.fromkeys(TEXT)))
+    (tmp_path / "text").write_text("\n".join(TEXT))
+    export(model, tmp_path / "measured", dev=[f"en-fr={tmp_path / 'dev.tsv'}"])
+    expected = {"dev en-fr (60 candidates), P@1 in %, both directions": 100.0}
+    assert bundles.load(tmp_path / "measured").scores == expected
+    text = [tmp_path / "text"]
+    changes = {
+        "same": {},
+        "dtype": {"dtype": "float16"},
+        "layers": {"layers": 1},
+        "leading": {"leading": 8},
+        "pieces": {"pieces": 200, "text": text},
+        "dimensions": {"dimensions": 8, "text": text},
+        "languages": {"languages": ["en"], "text": text},
+    }
+    for name, options in changes.items():
+        export(tmp_path / "measured", tmp_path / name, **options)
+        assert bundles.load(tmp_path / name).scores == (expected if name == "same" else {}), name
+    adapted = bundle(layers=1, adapters=(AdapterConfig(name="a", reduction=4),))
+    (tmp_path / "adapted").mkdir()
+    write(dataclasses.replace(adapted, scores=expected), tmp_path / "adapted", "safetensors")
+    export(tmp_path / "adapted", tmp_path / "bare", adapters=[])
+    assert bundles.load(tmp_path / "bare").scores == {}
+
+
+def test_dev_pairs_are_those_that_evaluate_counts(model, tmp_path):
+    (tmp_path / "a").mkdir()
+    rows = ["the cat\tthe cat\n", "\t\n", "a dog\ta dog\n", "the house\t \n", " \tle chat\n"]
+    for name in ("dev.tsv", "test.tsv", "a/dev.tsv"):
+        (tmp_path / name).write_text("".join(rows))
+    dev = [f"en-fr={tmp_path / name}" for name in ("dev.tsv", "test.tsv")]
+    report = export(model, tmp_path / "out", dev=dev)
+    both = {f"{name} en-fr (2 candidates)": (100, 100) for name in ("dev", "test")}
+    assert report.scores == both
+    dev.append(f"en-fr={tmp_path / 'a' / 'dev.tsv'}")
+    with pytest.raises(
+        UserError, match=r"dev\.tsv and .*a/dev\.tsv would both be called dev en-fr"
+    ):
+        export(tmp_path / "nothing", tmp_path / "other", dev=dev)  # told before a model is read
+    with pytest.raises(UserError, match="write it like en-fr="):
+        export(tmp_path / "nothing", tmp_path / "other", dev=[str(tmp_path / "dev.tsv")])
+
+
+@pytest.mark.parametrize("named", [".", "model.safetensors", "../model", "part/.."])
+def test_an_export_lies_beside_the_model_however_that_is_named(model, tmp_path, monkeypatch, named):
+    (model / "part").mkdir()
+    monkeypatch.chdir(model)
+    report = export(Path(named))
+    assert report.folder.resolve() == tmp_path / "model-safetensors-float32"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", report.folder.name]
+    assert Encoder.load(report.folder).dimension == 32
+
+
+def test_what_an_example_or_a_message_says_can_be_typed(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dev.tsv").write_text("the cat\tle chat\n")
+    (tmp_path / "runs").mkdir()
+    _, example = re.search(r"Example: (lightxling) (.*)", export.__doc__).groups()
+    assert main(shlex.split(example)) == 2
+    assert "no model at runs/en-fr" in capsys.readouterr().err
+    assert main(["export", "model", "-o", "out"]) == 0
+    assert main(["export", "model", "-o", "out"]) == 2
+    advice = re.search(r"--overwrite( \w+)? to replace", capsys.readouterr().err)[0]
+    assert main(["export", "model", "-o", "out", *advice.split()[:-2]]) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_an_encoder_with_nan_is_refused(dtype, number, tmp_path):
+    small = quantize(bundle(), dtype)
+    name = "words.scales" if dtype == "int8" else "blocks.0.up.kernel"
+    small.params[name] = small.params[name].copy()
+    small.params[name][3] = number
+    write(small, tmp_path, "safetensors")
+    with pytest.raises(UserError, match=f"has NaN or infinity in {name}"):
+        bundles.load(tmp_path)
+
+
+def test_a_run_with_nan_is_refused(tmp_path, monkeypatch):
+    small = bundle()
+    small.params["positions"][2, 1] = np.nan
+    (tmp_path / "config.json").write_text('{"config": {}}')
+    (tmp_path / "tokenizer.model").write_bytes(small.tokenizer)
+    run = bundles.Run(tmp_path, Config(model=small.config), small.vocab_size, ("en", "fr"))
+    tree = {"encoder": bundles.nest(small.params)}
+    monkeypatch.setattr(bundles, "read_run", lambda path: run)
+    monkeypatch.setattr(bundles, "read_run_params", lambda run, checkpoint: tree)
+    with pytest.raises(UserError, match=r"checkpoint last of .* has NaN or infinity in positions"):
+        bundles.load(tmp_path, "last")
+    small.params["positions"][2, 1] = 0
+    assert bundles.load(tmp_path).dimension == 32
 
 
 def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
@@ -206,6 +320,10 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
         ({"output": "no/folder"}, "there is no folder"),
         ({"output": "o", "languages": ["xx"]}, "the encoder knows en, fr, de"),
         ({"output": "o", "trim": True}, "name a text with --text FILE"),
+        ({"output": "o", "dimensions": 0, "text": [HERE]}, "--dimensions 0 should be at least 1"),
+        ({"output": "o", "pieces": 0, "text": [HERE]}, "--pieces 0 does not hold"),
+        ({"output": "o", "text": [HERE]}, "--text .* would not be read; say what it is for"),
+        ({"output": "o", "format": "adapter", "text": [HERE]}, "--text .* would not be read"),
         ({"output": "o", "format": "sentence-transformers", "dtype": "int8"}, "no int8 weights"),
     ],
 )

@@ -1,5 +1,7 @@
 """The exports in the libraries that they are made for; runs where those are installed."""
 
+import re
+
 import numpy as np
 import pytest
 from export_samples import ALPHABETS, HOSTILE, KINDS, VARIANTS, WORDS, bundle, ids, tokenizer
@@ -87,6 +89,23 @@ def test_onnx_gives_the_same_vectors(changes, dtype, tmp_path):
         np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=1e-5)
     hidden = session.run(["last_hidden_state"], inputs)[0]
     assert hidden.shape == (1, inputs["input_ids"].shape[1], 32)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_the_card_of_an_onnx_export_says_how_to_use_it(dtype, tmp_path, monkeypatch):
+    for library in ("onnx", "onnxruntime", "tokenizers"):
+        pytest.importorskip(library)
+    small = quantize(bundle(), dtype)
+    write(small, tmp_path, "onnx")
+    card = (tmp_path / "README.md").read_text()
+    assert "library_name: onnx\n" in card
+    assert "SentenceTransformer" not in card
+    monkeypatch.chdir(tmp_path)
+    values = {}
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], values)
+    texts = ["Where is the station?", "Où est la gare ?"]
+    expected = Encoder(small).encode(texts, normalize=False)
+    np.testing.assert_allclose(values["vectors"], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

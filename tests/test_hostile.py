@@ -176,7 +176,7 @@ def encoder():
 
 @FUZZ
 @given(
-    st.sampled_from(["vectors.npy", "starts.npy", "origin.json"]),
+    st.sampled_from(["vectors.npy", "starts.npy", "lines.npy", "origin.json"]),
     st.binary(max_size=200),
     st.integers(0, 200),
 )

@@ -66,6 +66,7 @@ def test_ray_is_asked_for_by_its_extra(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("the cat\n")
     with pytest.raises(UserError, match=r"pip install 'lightxling\[ray\]'"):
         jobs.encode_files(Encoder(bundle()), [str(tmp_path / "a.txt")], tmp_path / "vectors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_ray_is_asked_for_by_its_extra(tmp_path, monkeypatch):
         (["a.txt"], "there", "give another name"),
         (["a.txt"], "no/vectors", "there is no folder"),
         (["a.txt"], "taken", "in the way"),
-        (["a.txt"], "other", "other dtype"),
+        (["a.txt"], "other", "of a job with other dtype:"),
     ],
 )
 def test_mistakes_are_explained_before_a_cluster_starts(
@@ -91,8 +92,10 @@ def test_mistakes_are_explained_before_a_cluster_starts(
     Path("taken.writing").mkdir()
     Path("taken.writing/thesis.txt").write_text("mine")
     encoder = Encoder(bundle())
-    with contextlib.suppress(UserError):  # leaves other.writing, of float32
-        jobs.encode_files(encoder, ["a.txt"], Path("other"))
+    Path("other.writing").mkdir()
+    job = {"format": jobs.FORMAT, "encoder": encoder.fingerprint, "dimension": encoder.dimension}
+    job |= {"dtype": "float32", "normalize": True, "part": jobs.SLAB, "files": ["a.txt"]}
+    write_json(Path("other.writing") / jobs.JOB, job)
     with pytest.raises(UserError, match=message):
         jobs.encode_files(encoder, files, Path(output), dtype="float16")
     assert Path("taken.writing/thesis.txt").read_text() == "mine"

@@ -29,8 +29,8 @@ def test_a_line_finds_itself(encoder, text):
     assert hits[0].sentence == "le chat est dans la maison"
     np.testing.assert_allclose(hits[0].score, 1, atol=1e-3)  # float16 vectors
     assert hits[1].score < hits[0].score
-    assert len(index) == 4
-    assert [len(found) for found in index.search(["a", "b"], k=9)] == [4, 4]
+    assert len(index) == 3
+    assert [len(found) for found in index.search(["a", "b"], k=9)] == [3, 3]
 
 
 def test_index_is_kept_and_made_again_when_the_text_or_the_encoder_changes(encoder, text):
@@ -47,14 +47,14 @@ def test_index_is_kept_and_made_again_when_the_text_or_the_encoder_changes(encod
 def test_damaged_index_is_made_again(encoder, text):
     Index.open(encoder, text)
     path = text.with_name("lines.txt.index")
-    for name in ("vectors.npy", "starts.npy", "origin.json"):
+    for name in ("vectors.npy", "starts.npy", "lines.npy", "origin.json"):
         whole = (path / name).read_bytes()
         for damaged in (whole[: len(whole) // 2], b"\xff" * 100):
             (path / name).write_bytes(damaged)
             index = Index.open(encoder, text)
             assert index.rebuilt
             assert index.search("where is the station")[0][0].line == 4
-    np.save(path / "vectors.npy", np.zeros((4, 5), np.float16))
+    np.save(path / "vectors.npy", np.zeros((3, 5), np.float16))
     assert Index.open(encoder, text).rebuilt
 
 
@@ -83,15 +83,33 @@ def test_line_places(encoder, tmp_path, ending, monkeypatch):
     path = tmp_path / "t"
     path.write_bytes((ending or "\n").join(lines).encode() + ending.encode())
     index = Index.open(encoder, path)
-    assert len(index) == len(lines)
+    assert len(index) == len(lines) - 1
     for number, line in enumerate(lines, 1):
         if line:
             assert index.search(line)[0][0].line == number
             assert index.search(line)[0][0].sentence == line
 
 
-def test_empty_text_finds_nothing(encoder, tmp_path):
-    (tmp_path / "t").touch()
+def test_blank_lines_are_not_found_and_are_counted(encoder, tmp_path):
+    lines = ["", "the cat", " \t", "fr\t", "fr\tla gare", "\u3000", "the house", ""]
+    (tmp_path / "t").write_text("\n".join(lines) + "\n")
+    (hits,) = Index.open(encoder, tmp_path / "t").search("zzz", k=8)
+    assert sorted(hit.line for hit in hits) == [2, 5, 7]
+    assert all(hit.sentence for hit in hits)
+
+
+@pytest.mark.parametrize("ending", ["\n", "", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_text(encoder, tmp_path, ending):
+    text = f"fr\tOù est la gare ?{ending}"
+    (tmp_path / "t").write_bytes(b"\xef\xbb\xbf" + text.encode() + b"the cat\n" * bool(ending))
+    (hits,) = Index.open(encoder, tmp_path / "t").search("Où est la gare ?", k=1)
+    assert (hits[0].line, hits[0].language, hits[0].sentence) == (1, "fr", "Où est la gare ?")
+    np.testing.assert_allclose(hits[0].score, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n\n", b"\xef\xbb\xbf"])
+def test_empty_text_finds_nothing(encoder, tmp_path, content):
+    (tmp_path / "t").write_bytes(content)
     assert Index.open(encoder, tmp_path / "t").search("the cat") == [[]]
 
 

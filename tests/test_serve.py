@@ -125,6 +125,15 @@ def test_the_openai_client_gets_the_vectors_of_the_encoder(server, encoder):
     np.testing.assert_allclose(numbers(single), encoder.encode(["the cat"]), atol=1e-6)
 
 
+def test_a_key_is_compared_without_the_white_space_around_it(model):
+    flags = model / "model.safetensors", "--wait", 0.0
+    with serving(*flags, **{KEY: " secret\n"}) as running:
+        for key, status in (("secret", 200), ("secre", 401)):
+            headers = {**JSON, "Authorization": f"Bearer {key}"}
+            body = json.dumps({"model": "tiny", "input": "the cat"})
+            assert running.ask("POST", "/v1/embeddings", body, headers)[0] == status
+
+
 def test_base64_equals_float(server):
     bodies = [
         server.ask(

@@ -51,6 +51,9 @@ def test_a_text_and_a_list_of_texts():
         ({"input": "a", "model": "six"}, 404, "model", "this server has 'five'"),
         ({"input": "a", "model": None}, 404, "model", "this server has 'five'"),
         ({"input": "a", "inputs": "b"}, 400, "inputs", "unknown parameter 'inputs'"),
+        ({"input": "a", "größe": "b"}, 400, "größe", "unknown parameter 'größe'"),
+        ({"input": "a", "\ud800": "b"}, 400, "\\ud800", "unknown parameter"),
+        ({"input": "a", "model": "\ud800"}, 404, "model", "this server has 'five'"),
         ({"input": []}, 400, "input", "empty list"),
         ({"input": None}, 400, "input", "a text or a list of texts"),
         ({"input": {"a": 1}}, 400, "input", "a text or a list of texts"),
@@ -74,6 +77,7 @@ def test_what_is_refused(body, status, param, words):
     error = caught.value.body()["error"]
     assert error["type"] == "invalid_request_error"
     assert error.keys() == {"message", "type", "param", "code"}
+    assert json.dumps(error, ensure_ascii=False).encode()  # as it is sent
 
 
 def test_messages_do_not_repeat_what_was_sent_at_length():
@@ -253,6 +257,12 @@ def test_a_batch_that_fails_does_not_stop_the_next():
 def test_settings_that_cannot_work_are_named(changes, message):
     with pytest.raises(UserError, match=message):
         Settings(**changes).validate()
+
+
+@pytest.mark.parametrize("host", ["my..host", "n" * 64 + ".org", "."])
+def test_a_host_that_is_no_name_is_refused(host):
+    with pytest.raises(UserError, match=f"--host {host}"):
+        serve.listen(host, 0)
 
 
 def test_the_extra_is_named_where_it_lacks(monkeypatch, tmp_path):

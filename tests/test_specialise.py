@@ -163,6 +163,9 @@ def test_the_command_writes_an_encoder_to_start_from(text, tmp_path, capsys):
     assert main(arguments) == 2
     assert "exists; give another --output" in capsys.readouterr().err
     assert len(read_sentences([tmp_path / "de.txt"])) == len(set(text))
+    no_text = [*arguments[:2], *arguments[3:5], "-o", str(tmp_path / "new")]
+    assert main(no_text) == 2
+    assert "no text is given; lightxling specialise MODEL FILE" in capsys.readouterr().err
     (tmp_path / "empty").write_text("\n \n")
     with pytest.raises(UserError, match="holds no sentences"):
         read_sentences([tmp_path / "empty"])

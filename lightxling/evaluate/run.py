@@ -30,7 +30,7 @@ from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import TASKS, select
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.evaluate.tasks.units import Encode, Settings, Unit, at_least
-from lightxling.files import atomic, parse_json, write_json
+from lightxling.files import atomic, check_output, is_device, parse_json, write_json
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -365,8 +365,7 @@ def mine_files(
       What was done, in numbers.
     """
     console, settings = console or Console(stderr=True), settings or MineSettings()
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.parent}")
+    check_output(output)
     start = time.perf_counter()
     texts = []
     for path in (src, tgt):
@@ -385,7 +384,8 @@ def mine_files(
     if name == "auto":
         name = "exact" if products <= EXACT_LIMIT else "faiss"
     search = nearest if name == "exact" else mining.faiss_search(settings.index, settings.probes)
-    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".mine-") as scratch:
+    place = None if is_device(output) else output.absolute().parent  # /dev holds no vectors
+    with tempfile.TemporaryDirectory(dir=place, prefix=".mine-") as scratch:
         vectors = [
             _unit_vectors(encode, side, Path(scratch) / f"{i}.npy") for i, side in enumerate(texts)
         ]

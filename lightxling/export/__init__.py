@@ -72,7 +72,7 @@ def export(
 ) -> Report:
     """Writes an encoder in a format that other programs open.
 
-    Example: lightxling export runs/en-fr --format onnx --dtype int8 --trim --dev en-fr=dev.tsv
+    Example: lightxling export runs/en-fr --format onnx --dtype int8 --trim True --dev en-fr=dev.tsv
 
     Args:
       model: a run or a `safetensors` export; by default the encoder in the box.
@@ -103,16 +103,25 @@ def export(
       UserError: an argument does not fit the model or the format, or a file is missing.
     """
     dtype = dtype or ("int8" if format == "web" else "float32")
-    model = Path(model or bundles.BOXED)
-    beside = Path() if model == bundles.BOXED else model.parent
-    output = output or beside / f"{model.name}-{format}-{dtype}"
+    model = bundles.folder_of(Path(model or bundles.BOXED))
+    named = model.resolve() if model.name in ("", "..") else model
+    beside = Path() if model == bundles.BOXED else named.parent
+    output = output or beside / f"{named.name}-{format}-{dtype}"
     _check_output(output, overwrite)
+    fewer = bool(languages) or trim or pieces is not None or min_count > 1
+    if text and not fewer and dimensions is None:
+        raise UserError(
+            f"--text {text[0]} would not be read; say what it is for: --trim True, --languages, "
+            "--pieces, --min-count or --dimensions"
+        )
+    pairs = _dev_pairs(dev)
     if runtime is not None and format != "web":
         raise UserError(f"--runtime belongs to --format web, not to {format}")
-    original = with_adapters(bundles.load(model, checkpoint), adapters)
+    loaded = bundles.load(model, checkpoint)
+    original = with_adapters(loaded, adapters)
     _check_languages(original, languages)
     if format == "adapter":
-        if languages or trim or pieces or min_count > 1 or dimensions or dev or dtype != "float32":
+        if fewer or dimensions is not None or dev or dtype != "float32":
             raise UserError(
                 "--format adapter writes adapters as they are; leave out --dtype, --dev and what "
                 "makes an encoder smaller"
@@ -120,7 +129,6 @@ def export(
         if layers is not None or leading is not None:
             raise UserError("--format adapter keeps all layers; leave out --layers and --leading")
         return _write_adapters(original, output)
-    fewer = languages or trim or pieces or min_count > 1
     if original.tokenizer.startswith(b"{") and (format != "safetensors" or fewer):
         raise UserError(
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
@@ -136,22 +144,23 @@ def export(
         from lightxling.export.trim import cut
 
         small = cut(small, layers=layers, leading=leading)
-    if languages or trim or pieces or min_count > 1:
+    if fewer:
         from lightxling.export.trim import trim_vocabulary
 
         sentences = _sentences(model, text, languages)
         small = trim_vocabulary(small, sentences, min_count=min_count, pieces=pieces)
     if languages:
         small = dataclasses.replace(small, languages=tuple(languages))
-    if dimensions:
+    if dimensions is not None:
         from lightxling.export.trim import reduce_dimensions
 
         small = reduce_dimensions(small, _sentences(model, text, languages), dimensions)
     small = quantize(small, dtype)
-    scores = {}
-    for source in dev:
-        name, before, after = _measure(original, small, source)
-        scores[name] = (before, after)
+    if small.scores and small.fingerprint() != loaded.fingerprint():
+        small = dataclasses.replace(small, scores={})  # they are of another encoder
+    scores = {
+        name: (_measure(original, *sides), _measure(small, *sides)) for name, sides in pairs.items()
+    }
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
     with atomic_folder(output) as folder:
@@ -210,12 +219,16 @@ def write(bundle: Bundle, folder: Path, format: Format, runtime: Path | None = N
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
+    if not output.name:
+        raise UserError(f"--output {output} is no name of its own; give that of a new folder")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
     if not output.exists():
         return
     if not overwrite:
-        raise UserError(f"{output} exists; give another --output, or --overwrite to replace it")
+        raise UserError(
+            f"{output} exists; give another --output, or --overwrite True to replace it"
+        )
     if not (output / bundles.DESCRIPTION).is_file() or (output / "checkpoints").exists():
         raise UserError(f"{output} is no export; it is not overwritten. Give another --output")
 
@@ -248,19 +261,38 @@ def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> I
     yield from corpus_sentences(sources, languages)
 
 
-def _measure(before: Bundle, after: Bundle, source: str) -> tuple[str, float, float]:
-    """Name of a dev set, and P@1 in per cent, mean of both directions, of two encoders on it."""
-    from lightxling.corpus.readers import Problems, Source, read
+def _dev_pairs(dev: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """Both sides of dev sets, as `lightxling evaluate` reads them, by name and size.
+
+    Raises:
+      UserError: a file cannot be read, or two would have one name.
+    """
+    if not dev:
+        return {}
+    from lightxling.corpus.readers import Source
+    from lightxling.evaluate.tasks.parallel import parallel, read_pairs
+
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    places: dict[str, str] = {}
+    for text in dev:
+        Source.parse(text)  # what names no languages is refused
+        ((dataset, source),) = parallel([text])
+        called = f"{dataset} {'-'.join(source.languages)}"
+        if called in places:
+            raise UserError(
+                f"--dev {places[called]} and {source.path} would both be called {called}; rename "
+                "one of the files"
+            )
+        places[called] = source.path
+        sides = read_pairs(source)
+        found[f"{called} ({len(sides[0]):,} candidates)"] = sides
+    return found
+
+
+def _measure(bundle: Bundle, src: list[str], tgt: list[str]) -> float:
+    """P@1 of an encoder in per cent, mean of both directions."""
     from lightxling.encoder import Encoder
     from lightxling.evaluate.retrieval import precision_at_1
 
-    parsed = Source.parse(source)
-    pairs = [row[:2] for row in read(parsed, Problems())]
-    if not pairs:
-        raise UserError(f"--dev {source}: the file holds no pairs")
-    scores = []
-    for bundle in (before, after):
-        encoder = Encoder(bundle)
-        src, tgt = (encoder.encode(list(side)) for side in zip(*pairs, strict=True))
-        scores.append(100 * precision_at_1(src, tgt).mean)
-    return f"{'-'.join(parsed.languages)} ({len(pairs):,} candidates)", *scores
+    encoder = Encoder(bundle)
+    return 100 * precision_at_1(encoder.encode(src), encoder.encode(tgt)).mean

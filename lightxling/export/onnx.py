@@ -30,6 +30,22 @@ FILES = {
 }
 """Names under which transformers.js looks for the number formats."""
 
+USAGE = """\
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_padding(pad_id=0)
+session = onnxruntime.InferenceSession("onnx/FILE")
+texts = tokenizer.encode_batch(["Where is the station?", "Où est la gare ?"])
+inputs = {
+    "input_ids": np.array([text.ids for text in texts], np.int64),
+    "attention_mask": np.array([text.attention_mask for text in texts], np.int64),
+}
+(vectors,) = session.run(["sentence_embedding"], inputs)
+"""
+
 
 def write(bundle: Bundle, folder: Path) -> None:
     """Writes the graph, the tokenizer and the configuration."""
@@ -39,7 +55,8 @@ def write(bundle: Bundle, folder: Path) -> None:
     write_tokenizer(bundle, folder)
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "README.md").write_text(model_card(bundle))
+    usage = USAGE.replace("FILE", FILES[bundle.dtype])
+    (folder / "README.md").write_text(model_card(bundle, "onnx", usage))
 
 
 class _Builder:

@@ -186,15 +186,28 @@ def write_tokenizer(bundle: Bundle, folder: Path) -> None:
     )
 
 
-def model_card(bundle: Bundle) -> str:
-    """README.md of an export: what it is, what was measured, how to use it."""
+USAGE = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/of/this/folder")
+vectors = model.encode(["Where is the station?", "Où est la gare ?"])
+"""
+
+
+def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: str = USAGE) -> str:
+    """README.md of an export: what it is, what was measured, how to use it.
+
+    Args:
+      library: that opens the folder.
+      usage: Python that encodes two sentences.
+    """
     languages = "".join(f"\n- {code}" for code in bundle.languages)
     lines = [
         "---",
         f"language:{languages}" if languages else "language: multilingual",
-        "library_name: sentence-transformers",
+        f"library_name: {library}",
         "pipeline_tag: sentence-similarity",
-        "tags:\n- sentence-transformers\n- feature-extraction\n- lightxling",
+        f"tags:\n- {library}\n- feature-extraction\n- lightxling",
         "---",
         "",
         "# A small cross-lingual sentence encoder",
@@ -203,12 +216,7 @@ def model_card(bundle: Bundle) -> str:
         f"pieces, vectors of {bundle.dimension} dimensions, trained with lightxling. Translations "
         "lie close together; compare vectors by cosine.",
         "",
-        "```python",
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        'model = SentenceTransformer("path/of/this/folder")',
-        'vectors = model.encode(["Where is the station?", "Où est la gare ?"])',
-        "```",
+        f"```python\n{usage}```",
     ]
     if bundle.scores:
         lines += ["", "## Measured", "", "| what | score |", "| --- | --- |"]

@@ -38,9 +38,12 @@ def trim_vocabulary(
     kept = {name for name in names if name not in scores}
     letters = {char for i in np.flatnonzero(counts) for char in names[i]}
     kept |= {name for name in scores if name in letters} | {"▁"} & scores.keys()
-    room = (pieces or len(names)) - len(kept)
+    room = (len(names) if pieces is None else pieces) - len(kept)
     if room < 0:
-        raise UserError(f"--pieces {pieces} does not hold the {len(kept)} characters of the text")
+        raise UserError(
+            f"--pieces {pieces} does not hold the {len(kept)} pieces that are always kept (special "
+            f"ones, bytes, and the characters of the text); give at least {len(kept)}"
+        )
     for i in np.argsort(-counts, kind="stable"):
         if counts[i] < max(min_count, 1):
             break

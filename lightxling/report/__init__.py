@@ -16,7 +16,7 @@ from pathlib import Path
 from lightxling import __version__
 from lightxling.config import UserError
 from lightxling.evaluate.compare import unique_runs
-from lightxling.files import atomic
+from lightxling.files import atomic, check_output
 from lightxling.report import page, pieces, runs, sentences
 from lightxling.report.markup import escape
 
@@ -37,8 +37,7 @@ def report(
     paths = unique_runs(paths)
     if not paths:
         raise UserError("no run is given; lightxling report RUN -o report.html")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+    check_output(output)
     read = [runs.read(path) for path in paths]  # all, before minutes are spent on one
     shown = []
     for i, run in enumerate(read):

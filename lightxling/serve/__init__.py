@@ -96,7 +96,9 @@ def serve(
     """
     settings.validate()
     key = os.environ.get(KEY)
-    if key is not None and not (key.strip() and key.isascii()):
+    if key is not None:
+        key = key.strip()  # as headers are, and a file that it was read from may end in a newline
+    if key is not None and not (key and key.isascii()):
         raise UserError(f"{KEY} should hold a key of ASCII characters; unset it to need no key")
     try:
         import uvicorn
@@ -109,6 +111,7 @@ def serve(
         raise UserError(
             f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
         ) from None
+    from lightxling.bundle import folder_of
     from lightxling.encoder import Encoder, keep_compiled
 
     with listen(settings.host, settings.port) as door:
@@ -117,7 +120,8 @@ def serve(
             keep_compiled()
         # counted in /metrics instead
         warnings.filterwarnings("ignore", message="a sentence is longer than")
-        service = Service(encoder, settings, settings.name or model.resolve().name, key)
+        name = folder_of(model.resolve()).name
+        service = Service(encoder, settings, settings.name or name, key)
         server = uvicorn.Server(
             uvicorn.Config(
                 service.app(),
@@ -159,6 +163,11 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=1024)
     except socket.gaierror as error:
         raise UserError(f"--host {host}: {error.strerror}") from None
+    except UnicodeError:
+        raise UserError(
+            f"--host {host} is no name: its parts have 1 to 63 letters; give one of this machine's "
+            "addresses, such as 127.0.0.1"
+        ) from None
     except OSError as error:
         raise UserError(
             f"cannot listen on {host} port {port}: {os.strerror(error.errno)}; give another "

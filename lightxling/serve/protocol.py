@@ -95,7 +95,8 @@ def parse(body: bytes, served: Served, settings: Settings) -> Question:
     for key in asked:
         if key not in KNOWN:
             message = f"unknown parameter {key!r:.80}; known are {', '.join(KNOWN)}"
-            raise Refusal(400, message, param=key[:80], code="unknown_parameter")
+            shown = key.encode(errors="backslashreplace").decode()  # half characters are no UTF-8
+            raise Refusal(400, message, param=shown[:80], code="unknown_parameter")
     for key in ("model", "input"):
         if key not in asked:
             raise Refusal(400, f"{key} is missing", param=key, code="missing_required_parameter")

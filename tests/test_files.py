@@ -1,0 +1,146 @@
+"""Where output goes: links, pipes, devices, names that nothing can have."""
+
+import contextlib
+import os
+import re
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_samples import bundle
+from rich.console import Console
+
+from lightxling.config import UserError
+from lightxling.encoder import Encoder, encode_file
+from lightxling.evaluate.run import mine_files
+from lightxling.export import export, write
+from lightxling.files import atomic, atomic_folder
+from lightxling.jobs import mine_folders
+from lightxling.report import report
+from lightxling.search import Index
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return Encoder(bundle())
+
+
+def read_end(path: Path) -> int:
+    """Makes a pipe with a name and opens it for reading, so that a writer need not wait."""
+    os.mkfifo(path)
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def test_a_link_stays_and_its_target_is_replaced(encoder, tmp_path):
+    (tmp_path / "in").write_text("the cat\n")
+    (tmp_path / "other").mkdir()
+    link, target = tmp_path / "link.npy", tmp_path / "other" / "v.npy"
+    link.symlink_to("other/v.npy")  # which is not there yet
+    for count in (1, 2):
+        (tmp_path / "in").write_text("the cat\n" * count)
+        encode_file(encoder, tmp_path / "in", link)
+        assert np.load(target).shape == (count, 32)
+    assert os.readlink(link) == "other/v.npy"
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["v.npy"]
+
+
+def test_a_link_to_a_folder_stays_too(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "link").symlink_to("old")
+    with atomic_folder(tmp_path / "link") as folder:
+        (folder / "new").touch()
+    assert os.readlink(tmp_path / "link") == "old"
+    assert (tmp_path / "old" / "new").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_written_to(encoder, tmp_path, linked):
+    for name, text in (("a", "the cat\na dog\n"), ("b", "a dog\nle chat\n")):
+        (tmp_path / name).write_text(text)
+    pipe = output = tmp_path / "pipe.tsv"
+    end = read_end(pipe)
+    if linked:
+        output = tmp_path / "out"
+        output.symlink_to(pipe)
+    quiet = Console(quiet=True)
+    mine_files(encoder.encode, tmp_path / "a", tmp_path / "b", output, console=quiet)
+    assert len(os.read(end, 1000).splitlines()) == 2
+    os.close(end)
+    assert pipe.is_fifo()
+    assert output.is_symlink() == linked
+
+
+def test_a_device_stays_one(tmp_path):
+    device, full = tmp_path / "null", tmp_path / "full"
+    try:
+        for path, number in ((device, 3), (full, 7)):
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, number))
+        device.write_text("x")
+    except PermissionError:
+        pytest.skip("making a device needs root")
+    with atomic(device) as path:
+        path.write_text("gone")
+    assert device.is_char_device()
+    with pytest.raises(UserError, match="full: No space left"), atomic(full) as path:
+        path.write_text("x")
+    assert full.is_char_device()
+
+
+def test_an_array_does_not_go_into_a_pipe(encoder, tmp_path):
+    (tmp_path / "in").write_text("the cat\n")
+    end = read_end(tmp_path / "v.npy")
+    with pytest.raises(UserError, match=r"v\.npy is a pipe.*\.jsonl"):
+        encode_file(encoder, tmp_path / "in", tmp_path / "v.npy")
+    os.close(end)
+    end = read_end(tmp_path / "v.jsonl")
+    assert encode_file(encoder, tmp_path / "in", tmp_path / "v.jsonl") == 1
+    assert os.read(end, 10_000).startswith(b'{"text": "the cat"')
+    os.close(end)
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    path = tmp_path / ("n" * 250)
+    with pytest.raises(UserError, match="File name too long"), atomic(path) as temporary:
+        temporary.write_text("x")
+
+
+@pytest.mark.parametrize("writing", [atomic, atomic_folder])
+@pytest.mark.parametrize("name", [".", "/"])
+def test_what_has_no_name_cannot_be_written(tmp_path, monkeypatch, writing, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"cannot write {name}: ")), writing(Path(name)):
+        pass
+
+
+def explode(*args, **kwargs):
+    raise AssertionError("this is work")
+
+
+@pytest.mark.parametrize("output", [".", "folder"])
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(
+    encoder, tmp_path, monkeypatch, output
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder", "folder.npy"):
+        Path(name).mkdir()
+    Path("a").write_text("the cat\n")
+    message = re.escape(f"--output {output}") + " is a folder; give the name of a file"
+    with pytest.raises(UserError, match=message):
+        mine_files(explode, Path("a"), Path("a"), Path(output))
+    with pytest.raises(UserError, match=message):
+        mine_folders("0", Path("a"), Path("a"), Path(output))
+    with pytest.raises(UserError, match=message):
+        report([Path("missing")], Path(output))
+    with pytest.raises(UserError, match=r"folder\.npy is a folder"):
+        encode_file(encoder, "missing", Path("folder.npy"))
+
+
+def test_a_point_is_no_text_and_no_export(encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"cannot read \.: Is a directory"):
+        Index.open(encoder, ".")
+    write(bundle(), tmp_path, "safetensors")
+    with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is no name"):
+        export(Path("."), Path("."), overwrite=True)
