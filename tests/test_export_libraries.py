@@ -120,7 +120,8 @@ def test_sentence_transformers_opens_the_folder(changes, dtype, tmp_path):
     model = library.SentenceTransformer(str(tmp_path), device="cpu")
     texts = [text for text in TEXT + HOSTILE if text.strip(" \t\n\u3000")]
     merged = "embedding_width" in changes and dtype != "float32"  # the product is rounded again
-    expected = Encoder(small).encode(texts, normalize=False)
-    np.testing.assert_allclose(model.encode(texts), expected, atol=3e-2 if merged else 1e-5)
+    np.testing.assert_allclose(
+        model.encode(texts), Encoder(small).encode(texts), atol=3e-3 if merged else 1e-6
+    )
     assert model.max_seq_length == 24
     assert not np.abs(model.encode("<MASK>") - model.encode("x")).max() > 1e3  # one path, no error

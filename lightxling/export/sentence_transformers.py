@@ -70,6 +70,10 @@ def write(bundle: Bundle, folder: Path) -> None:
                 "activation_function": "torch.nn.modules.linear.Identity",
             },
         )
+    path = f"{len(modules)}_Normalize"
+    modules.append(("Normalize", path))  # vectors of length 1, as Encoder gives them
+    (folder / path).mkdir()
+    _dump(folder / path / "config.json", {})
     _dump(
         folder / "modules.json",
         [
