@@ -285,7 +285,7 @@ def test_objectives_read_the_sides_they_need():
     [
         ("soft", {"weight": 1.0, "temperature": 0.0}, "soft.temperature=0.0"),
         ("soft", {"weight": 1.0, "teacher_temperature": -1.0}, "teacher_temperature=-1.0"),
-        ("soft", {"weight": 1.0, "loss": "mse", "tcm": True}, "mse knows neither tcm"),
+        ("soft", {"weight": 1.0, "loss": "mse", "tcm": True}, "mse does not know tcm"),
         ("ese", {"weight": 1.0, "dimensions": 512}, "ese.dimensions=512 should be below"),
     ],
 )

@@ -74,6 +74,7 @@ RUN = {
     "store": {"path": "stores/x", "tokenizer": "abc"},
     "teacher": {"width": 8, "sha256": "0"},
     "miners": {"nli": "0"},
+    "data": {"main": "0"},
 }
 FROZEN = {"teacher": "0", "miners": {"nli": "0"}}
 METRICS = [
@@ -109,7 +110,7 @@ class AnyStore:
 @example(DEEP)
 def test_any_description_of_a_run_to_be_resumed(tmp_path, data):
     (tmp_path / "config.json").write_bytes(data)
-    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), FROZEN)
+    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), {"main": "0"}, FROZEN)
     assert not said or str(tmp_path) in said or "setting" in said or "should be" in said
 
 

@@ -28,7 +28,9 @@ from lightxling.config import (
 )
 from lightxling.corpus import vectors as kept
 from lightxling.corpus.batches import Batches
+from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.prepare import prepare
+from lightxling.corpus.readers import Source
 from lightxling.corpus.store import Store
 from lightxling.encoder import Encoder
 from lightxling.export import safetensors
@@ -78,11 +80,20 @@ def two_corpora(tmp_path, tiny):
 
 
 def expected_rows(config: Config, store: Store) -> list[tuple[str, ...]]:
-    """The lines of the sources without those held out, as the store must have them."""
-    dev = set(store.dev.texts())
-    files = [Path(source.split("=")[1]) for source in config.corpus.sources]
-    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
-    rows = [row for line in lines if (row := tuple(line.split("\t"))) not in dev]
+    """The lines of the sources without those held out, as the store must have them: by a sentence
+    in a language that comes first in some source."""
+    parsed = map(Source.parse, config.corpus.sources)
+    sources = [(source.languages, Path(source.path)) for source in parsed]
+    leading = {codes[0] for codes, _ in sources}
+    rows = [
+        tuple(line.split("\t"))
+        for codes, file in sources
+        for line in file.read_text("utf-8").splitlines()
+        if not any(
+            code in leading and content_hash(text) < config.corpus.dev_share * 2**64
+            for code, text in zip(codes, line.split("\t"), strict=True)
+        )
+    ]
     assert len(rows) == store.train.rows
     return rows
 
