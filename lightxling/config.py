@@ -150,8 +150,9 @@ class TokensConfig:
     xtr_from: Literal["masked", "original"] = "masked"
     """Which version of the masked sentence the other side reconstructs."""
     mask_inputs: bool = True
-    """Encode the pair with one piece masked. False (kind xtr only): nothing is masked, and
-    `xtr_from` and `maskable` have no effect."""
+    """Encode the pair with one piece masked: of one side only, which a contrastive term beside this
+    one may learn to tell from the other (docs/results.md). False (kind xtr only): nothing is
+    masked, and `xtr_from` and `maskable` have no effect."""
     maskable: Literal["words", "all"] = "words"
     """Pieces that masking chooses from: words, or all of them, punctuation too."""
     language_width: int = 0
