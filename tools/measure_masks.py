@@ -20,6 +20,7 @@ from lightxling.corpus.readers import Problems, Source, read
 from lightxling.corpus.tokenizer import MASK
 from lightxling.evaluate.retrieval import normalize
 from lightxling.model.forward import Forward
+from lightxling.objectives.contrast import alignment
 
 BATCH, TEMPERATURE = 128, 0.05
 
@@ -74,13 +75,10 @@ def vectors(run: str, texts: list[str], rng: np.random.Generator | None) -> np.n
 
 
 def contrastive_loss(src: np.ndarray, tgt: np.ndarray) -> float:
-    """Mean over whole batches of both directions' cross entropy."""
-    losses = []
-    for start in range(0, len(src) - BATCH + 1, BATCH):
-        logits = src[start : start + BATCH] @ tgt[start : start + BATCH].T / TEMPERATURE
-        for z in (logits, logits.T):
-            losses.append(np.mean(np.logaddexp.reduce(z, axis=1) - np.diag(z)))
-    return 2 * float(np.mean(losses))
+    """Mean over whole batches."""
+    starts = range(0, len(src) - BATCH + 1, BATCH)
+    batches = [(src[start : start + BATCH], tgt[start : start + BATCH]) for start in starts]
+    return float(np.mean([alignment(*batch, temperature=TEMPERATURE) for batch in batches]))
 
 
 if __name__ == "__main__":

@@ -493,10 +493,7 @@ class _Preparation:
         """Returns one line for each reason for which something was left out."""
         dropped = self._cleaner.dropped + self._dropped
         lines = [f"\n{n:>16,}  {reason}" for reason, n in dropped.most_common()]
-        for reason, n in self._problems.counts.most_common():
-            places = self._problems.places[reason]
-            more = ", ..." if n > len(places) else ""
-            lines.append(f"\n{n:>16,}  unreadable: {reason} ({', '.join(places)}{more})")
+        lines += [f"\n{n:>16,}  unreadable: {what}" for n, what in self._problems.told()]
         return "".join(lines)
 
     def _table(self, manifest: dict[str, Any]) -> Iterator[str]:

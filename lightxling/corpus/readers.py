@@ -115,6 +115,13 @@ class Problems:
         if len(self.places[reason]) < _SHOWN:
             self.places[reason].append(place)
 
+    def told(self) -> Iterator[tuple[int, str]]:
+        """How often each reason was met, and the reason with its first places; the most frequent
+        first."""
+        for reason, n in self.counts.most_common():
+            places = self.places[reason]
+            yield n, f"{reason} ({', '.join(places)}{', ...' if n > len(places) else ''})"
+
 
 def files(source: Source) -> list[Path]:
     """Returns the files that `source` reads; UserError when there are none."""

@@ -371,10 +371,8 @@ def mine_files(
     for path in (src, tgt):
         problems = Problems()
         unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
-        for reason, count in problems.counts.most_common():
-            places = problems.places[reason]
-            shown = ", ".join(places) + (", ..." if count > len(places) else "")
-            console.print(f"{count:,} left out: {reason} ({shown})", markup=False)
+        for count, what in problems.told():
+            console.print(f"{count:,} left out: {what}", markup=False)
         if not unique:
             raise UserError(f"{path} holds no sentences")
         texts.append(unique)
