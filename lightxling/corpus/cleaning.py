@@ -85,16 +85,14 @@ class HashSet:
     def _insert(self, values: np.ndarray) -> np.ndarray:
         """Inserts distinct `values`; returns which of them were new."""
         mask = np.uint64(len(self._table) - 1)
-        slot, unsettled = values & mask, np.arange(len(values))
+        slot, rest = values & mask, np.arange(len(values))
         added = np.zeros(len(values), bool)
-        while len(unsettled):
+        while len(rest):
             free = self._table[slot] == 0
-            self._table[slot[free]] = values[
-                unsettled[free]
-            ]  # of several rivals for a slot one wins
-            settled = self._table[slot] == values[unsettled]
-            added[unsettled[free]] = True  # what was there would have been met before a free slot
-            unsettled, slot = unsettled[~settled], (slot[~settled] + np.uint64(1)) & mask
+            self._table[slot[free]] = values[rest[free]]  # of several rivals for a slot one wins
+            settled = self._table[slot] == values[rest]
+            added[rest[free]] = True  # what was there would have been met before a free slot
+            rest, slot = rest[~settled], (slot[~settled] + np.uint64(1)) & mask
         return added
 
 

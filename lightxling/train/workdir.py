@@ -79,9 +79,10 @@ def alone_in(workdir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(workdir) == [LOCK]:  # nothing came of it
-                (workdir / LOCK).unlink()
-                workdir.rmdir()
+            with contextlib.suppress(OSError):  # which would hide why the run ended
+                if os.listdir(workdir) == [LOCK]:  # nothing came of it
+                    (workdir / LOCK).unlink()
+                    workdir.rmdir()
 
 
 def check_workdir(
