@@ -23,16 +23,11 @@ table (`export --dtype int8 --pieces N`), that mean falls: 32,000 give 64.0 in 6
 
 from dataclasses import replace
 
-from lightxling.config import load, only
+from lightxling.config import load
 
-small, light = load("ems-small"), load("light")
+many = load("many")
 config = replace(
-    small,
-    tokenizer=replace(small.tokenizer, vocab_size=48_000, sample=500_000),
-    objectives=only(align=light.objectives.align),
-    train=replace(
-        small.train,
-        pairs=832_000,
-        buckets=(8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 64, 96, 120),
-    ),
+    many,
+    tokenizer=replace(many.tokenizer, vocab_size=48_000, sample=500_000),
+    train=replace(many.train, pairs=832_000),
 )
