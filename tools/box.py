@@ -7,10 +7,10 @@ is shipped. Nothing is replaced if the export is larger than 10 MB.
 """
 
 import itertools
-import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +18,17 @@ import numpy as np
 import tyro
 
 from lightxling.bundle import BOXED
+from lightxling.config import load
 from lightxling.corpus.readers import Problems, Source, read
 from lightxling.encoder import Encoder
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
 from lightxling.files import atomic
+from lightxling.report.repeat import command
+from lightxling.report.runs import Run
+from lightxling.report.runs import read as read_run
+
+RECIPE = "boxed"
 
 LARGEST = 10_000_000
 """Bytes."""
@@ -81,13 +87,13 @@ Tatoeba Challenge's test sets are in the training data: do not report that bench
 
 ## How it was made
 
-{pairs:,} pairs were seen in {steps:,} steps of {batch} with seed {seed}, in {hours:.1f} hours on
-a CPU. The recipe is `configs/boxed.py`:
+{pairs:,} pairs were seen in {hours:.1f} hours on a CPU. The recipe is `configs/boxed.py`; every run
+has the files above as `--corpus.sources "en-de=data/tatoeba.en-de.tsv.gz" ...` and `--corpus.dev
+"en-de=dev.en-de.tsv.gz" ...`, too:
 
 ```
-lightxling train boxed --workdir runs/boxed \\
-    --corpus.sources "en-de=data/tatoeba.en-de.tsv.gz" ... --corpus.dev "en-de=dev.en-de.tsv.gz" ...
-python tools/box.py runs/boxed --dev "en-de=dev.en-de.tsv.gz" ...
+{commands}
+python tools/box.py runs/{last} --dev "en-de=dev.en-de.tsv.gz" ...
 ```
 
 ## Licence
@@ -137,6 +143,35 @@ def count_pairs(sources: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     return by_corpus, by_language
 
 
+def stages(run: Path) -> list[Run]:
+    """The runs that led to it, each started from the one before; `run` is the last."""
+    found = [read_run(run)]
+    while before := found[0].config.train.init_from:
+        found.insert(0, read_run(Path(before)))
+    return found
+
+
+def command_of(run: Run) -> str:
+    """As it was typed, without the corpora, which all have in common."""
+    before = Path(run.config.train.init_from).name
+    settings = replace(
+        run.config,
+        corpus=load(RECIPE).corpus,
+        train=replace(run.config.train, init_from=f"runs/{before}" if before else ""),
+    )
+    return command(settings, f"runs/{run.name}")
+
+
+def hours(run: Run) -> float:
+    """Spent on training steps."""
+    records = [{"pairs": 0}, *run.records]
+    return sum(
+        (record["pairs"] - before["pairs"]) / record["pairs_per_second"] / 3600
+        for before, record in itertools.pairwise(records)
+        if "pairs_per_second" in record
+    )
+
+
 def main(
     run: Annotated[Path, tyro.conf.Positional],
     dev: tuple[str, ...],
@@ -149,9 +184,9 @@ def main(
       dev: one development set a language, `en-de=PATH`.
       passes: over a sample of the dev sentences, to measure the speed.
     """
-    about = json.loads((run / "config.json").read_text())
-    config = about["config"]
-    by_corpus, by_language = count_pairs(config["corpus"]["sources"])
+    runs = stages(run)
+    config = runs[-1].config
+    by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:
         made = export(run, Path(folder) / "boxed", dtype="int8")
         if made.after > LARGEST:
@@ -168,8 +203,6 @@ def main(
         speed = rate(boxed, sentences, passes)
         shutil.rmtree(BOXED, ignore_errors=True)
         shutil.copytree(made.folder, BOXED)
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    pairs = records[-1]["pairs"]
     means = np.mean(list(scores.values()), axis=0)
     rows = [
         f"| {name} | {by_language[name]:,} | {len(sets[name][0]):,} | "
@@ -179,8 +212,8 @@ def main(
     ]
     card = CARD.format(
         parameters=sum(array.size for array in parent.bundle.params.values()) / 1e6,
-        layers=config["model"]["layers"],
-        width=config["model"]["width"],
+        layers=config.model.layers,
+        width=config.model.width,
         pieces=parent.tokenizer.vocab_size,
         dimension=parent.dimension,
         languages=1 + len(scores),
@@ -196,16 +229,10 @@ def main(
             f"| {name} | {by_corpus[name]:,} | {licence} | {origin} |"
             for name, (licence, origin) in CORPORA.items()
         ),
-        pairs=pairs,
-        steps=records[-1]["step"],
-        batch=config["train"]["batch_size"],
-        seed=config["train"]["seed"],
-        hours=sum(
-            (record["pairs"] - before["pairs"]) / record["pairs_per_second"]
-            for before, record in itertools.pairwise([{"pairs": 0}, *records])
-            if "pairs_per_second" in record
-        )
-        / 3600,
+        pairs=sum(stage.last["pairs"] for stage in runs),
+        hours=sum(map(hours, runs)),
+        commands="\n".join(map(command_of, runs)),
+        last=runs[-1].name,
     )
     with atomic(BOXED / "README.md") as path:
         path.write_text(card)
