@@ -8,6 +8,7 @@ this recipe with what it names.
 
     --train.pairs 51200 (400 steps)
     this recipe                                   89.7, 89.8
+    `--objectives.tokens.kind xtr --objectives.tokens.mask-inputs False`   89.4, 89.9   no masks
     `--optimizer.warmup-steps 200`                88.4
     ... and `--model.dropout 0.1`                 87.5
     ... and `--objectives.tokens.weight 0`        85.8   the token loss pays even at weight 1
@@ -28,7 +29,8 @@ this recipe with what it names.
 So scaled initialisation and leaving the similarity term out carry the recipe; one layer does as
 well as two at these lengths, and a bag of vectors loses two to three points. Raw products and a
 constant rate were no worse in 200 steps of one seed: cosine with a temperature and the cosine
-schedule are kept for long runs, for which neither was measured against the alternative.
+schedule are kept for long runs, for which neither was measured against the alternative. With many
+languages the masks can give translations away (`docs/results.md`): take the second line, or `many`.
 """
 
 from lightxling.config import (
