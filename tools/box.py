@@ -87,9 +87,9 @@ Tatoeba Challenge's test sets are in the training data: do not report that bench
 
 ## How it was made
 
-{pairs:,} pairs were seen in {hours:.1f} hours on a CPU. The recipe is `configs/boxed.py`; every run
-has the files above as `--corpus.sources "en-de=data/tatoeba.en-de.tsv.gz" ...` and `--corpus.dev
-"en-de=dev.en-de.tsv.gz" ...`, too:
+{pairs:,} pairs were seen in {hours:.1f} hours on a CPU, with seed {seed}. The recipe is
+`configs/boxed.py`; every run has the files above as `--corpus.sources
+"en-de=data/tatoeba.en-de.tsv.gz" ...` and `--corpus.dev "en-de=dev.en-de.tsv.gz" ...`, too:
 
 ```
 {commands}
@@ -231,6 +231,7 @@ def main(
         ),
         pairs=sum(stage.last["pairs"] for stage in runs),
         hours=sum(map(hours, runs)),
+        seed=config.train.seed,
         commands="\n".join(map(command_of, runs)),
         last=runs[-1].name,
     )
