@@ -3,8 +3,9 @@
     lightxling train boxed --workdir runs/boxed \
         --corpus.sources "en-de=data/tatoeba.en-de.tsv.gz" "en-de=data/xed.en-de.tsv.gz" ... \
         --corpus.dev "en-de=dev.en-de.tsv.gz" ...
-    lightxling train boxed --workdir runs/boxed-2 --train.init-from runs/boxed --train.pairs 870400 \
-        --train.batch-size 512 --optimizer.warmup-steps 50 ...   the same corpora
+    lightxling train boxed --workdir runs/boxed-2 --train.init-from runs/boxed \
+        --train.pairs 870400 --train.batch-size 512 --optimizer.warmup-steps 50 \
+        ...   the same corpora
 
 It is `many` with 48,000 pieces. What was measured, on the corpora of the box (1,190,275 training
 pairs, 42 languages with English, seed 0): mean dev P@1 in per cent, at most 300 candidates a
