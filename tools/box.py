@@ -6,7 +6,6 @@ Every dev set is retrieved from in both directions, with the run's float32 param
 is shipped. Nothing is replaced if the export is larger than 10 MB.
 """
 
-import itertools
 import shutil
 import tempfile
 import time
@@ -21,6 +20,7 @@ from lightxling.bundle import BOXED
 from lightxling.config import load
 from lightxling.corpus.readers import Problems, Source, read
 from lightxling.encoder import Encoder
+from lightxling.evaluate import compare
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
 from lightxling.files import atomic
@@ -144,11 +144,22 @@ def count_pairs(sources: list[str]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def stages(run: Path) -> list[Run]:
-    """The runs that led to it, each started from the one before; `run` is the last."""
+    """The runs that led to it, each started from the one before; `run` is the last.
+
+    Raises:
+      SystemExit: one of them has other corpora, which the card would not name.
+    """
     found = [read_run(run)]
     while before := found[0].config.train.init_from:
         found.insert(0, read_run(Path(before)))
+        if corpora(found[0]) != corpora(found[1]):
+            raise SystemExit(f"{before} was trained on other corpora than the run started from it")
     return found
+
+
+def corpora(run: Run) -> set[str]:
+    """Names of its files."""
+    return {Path(Source.parse(text).path).name for text in run.config.corpus.sources}
 
 
 def command_of(run: Run) -> str:
@@ -160,16 +171,6 @@ def command_of(run: Run) -> str:
         train=replace(run.config.train, init_from=f"runs/{before}" if before else ""),
     )
     return command(settings, f"runs/{run.name}")
-
-
-def hours(run: Run) -> float:
-    """Spent on training steps."""
-    records = [{"pairs": 0}, *run.records]
-    return sum(
-        (record["pairs"] - before["pairs"]) / record["pairs_per_second"] / 3600
-        for before, record in itertools.pairwise(records)
-        if "pairs_per_second" in record
-    )
 
 
 def main(
@@ -185,6 +186,7 @@ def main(
       passes: over a sample of the dev sentences, to measure the speed.
     """
     runs = stages(run)
+    costs = [compare.read_run(stage.path).values for stage in runs]
     config = runs[-1].config
     by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:
@@ -229,8 +231,8 @@ def main(
             f"| {name} | {by_corpus[name]:,} | {licence} | {origin} |"
             for name, (licence, origin) in CORPORA.items()
         ),
-        pairs=sum(stage.last["pairs"] for stage in runs),
-        hours=sum(map(hours, runs)),
+        pairs=round(sum(cost["training pairs"] for cost in costs)),
+        hours=sum(cost["training hours"] for cost in costs),
         seed=config.train.seed,
         commands="\n".join(map(command_of, runs)),
         last=runs[-1].name,
