@@ -26,7 +26,7 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
       The quickstart recipe with these files as its corpus, the held-out rows, and the number of
       training rows.
     """
-    rows, held_out = everyday.split(everyday.sentences(), everyday.compose(COMPOSED, seed=0))
+    rows, held_out = everyday.split(everyday.sentences(), everyday.composed(COMPOSED))
     sources: dict[str, list[str]] = {"train": [], "dev": []}
     for a, b in itertools.combinations(everyday.LANGUAGES, 2):
         for split, part in (("train", rows), ("dev", held_out)):

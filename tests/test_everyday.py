@@ -1,12 +1,15 @@
 import collections
+import hashlib
+import itertools
 import re
 import unicodedata
 
 import pytest
+import templates
+from lexicon import agree, render, words
 
 from lightxling.corpus import everyday
-from lightxling.corpus.everyday import LANGUAGES, Row, compose, pairs, sentences, split
-from lightxling.corpus.everyday.lexicon import agree, render, words
+from lightxling.corpus.everyday import LANGUAGES, Row, composed, pairs, sentences, split
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +18,8 @@ def whole():
 
 
 @pytest.fixture(scope="module")
-def composed():
-    return compose(3000, seed=0)
+def made():
+    return composed(3000)
 
 
 def word(name, part="noun"):
@@ -36,8 +39,8 @@ def test_there_are_a_thousand_whole_sentences(whole):
     assert len({row.texts for row in whole}) >= 1000
 
 
-def test_every_row_has_a_clean_text_in_every_language(whole, composed):
-    for row in whole + composed:
+def test_every_row_has_a_clean_text_in_every_language(whole, made):
+    for row in whole + made:
         assert len(row.texts) == len(LANGUAGES)
         for text in row.texts:
             assert text
@@ -48,8 +51,8 @@ def test_every_row_has_a_clean_text_in_every_language(whole, composed):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_text_comes_twice_in_its_language(whole, composed, language):
-    for rows in (whole, composed):
+def test_no_text_comes_twice_in_its_language(whole, made, language):
+    for rows in (whole, made):
         texts = collections.Counter(text for text, _ in pairs(rows, language, language))
         assert [text for text, times in texts.items() if times > 1] == []
 
@@ -61,32 +64,55 @@ def test_pairs_are_ordered():
         pairs([row], "en", "pt")
 
 
-def test_a_seed_gives_one_list_and_a_larger_count_continues_it(composed):
-    assert compose(500, seed=0) == composed[:500]
-    assert compose(500, seed=1) != composed[:500]
+def test_a_larger_count_continues_the_list(made):
+    assert composed(500) == made[:500]
 
 
-def test_composed_rows_come_from_many_frames(composed):
-    assert len({row.frame for row in composed}) >= 60
+def test_composed_rows_come_from_many_frames(made):
+    assert len({row.frame for row in made}) >= 60
 
 
-def test_asking_for_too_many_names_the_most_there_are(monkeypatch):
-    few = tuple(t for t in everyday.templates.TEMPLATES if t.name in ("none_left", "pet_age"))
-    monkeypatch.setattr(everyday.templates, "TEMPLATES", few)
-    with pytest.raises(ValueError, match=r"count=5000 .* try \d+"):
-        compose(5000, seed=0)
+def test_asking_for_too_many_names_the_most_there_are():
+    with pytest.raises(ValueError, match=r"count=12001 .* try 12000$"):
+        composed(12_001)
 
 
-def test_no_frame_is_on_both_sides(whole, composed):
-    training, held_out = split(whole, composed)
+def test_the_composed_rows_are_those_that_quickstart_was_measured_with():
+    lines = "".join("\t".join((row.frame, *row.texts)) + "\n" for row in composed(12_000))
+    assert hashlib.sha256(lines.encode()).hexdigest() == (
+        "0b3c7a5d4cea7cee4ef94ff73e010dba0b4dce975006a93aef256efd675cb60a"
+    )
+
+
+def test_the_templates_still_give_the_composed_rows():
+    rows = [Row(*row) for row in itertools.islice(templates.composed(seed=0), 12_000)]
+    assert rows == composed(12_000)
+
+
+def test_a_seed_gives_one_list():
+    first = list(itertools.islice(templates.composed(seed=1), 100))
+    assert list(itertools.islice(templates.composed(seed=1), 100)) == first
+    assert list(itertools.islice(templates.composed(seed=0), 100)) != first
+
+
+def test_templates_end_when_nothing_is_new(monkeypatch):
+    few = tuple(t for t in templates.TEMPLATES if t.name in ("none_left", "pet_age"))
+    monkeypatch.setattr(templates, "TEMPLATES", few)
+    rows = list(templates.composed(seed=0))
+    assert 0 < len(rows) < 5000
+    assert {name for name, _ in rows} == {"none_left", "pet_age"}
+
+
+def test_no_frame_is_on_both_sides(whole, made):
+    training, held_out = split(whole, made)
     assert not {row.frame for row in training} & {row.frame for row in held_out}
     assert {row.frame for row in held_out} <= {row.frame for row in whole}
     assert 0.15 < len(held_out) / len(whole) < 0.3
-    assert len(training) + len(held_out) > len(whole) + 0.95 * len(composed)
+    assert len(training) + len(held_out) > len(whole) + 0.95 * len(made)
 
 
-def test_no_near_copy_is_on_both_sides(whole, composed):
-    training, held_out = split(whole, composed[:1000])
+def test_no_near_copy_is_on_both_sides(whole, made):
+    training, held_out = split(whole, made[:1000])
     sets = [word_sets(row) for row in training[::2]]
     for held in held_out[::9]:
         held = word_sets(held)

@@ -1,18 +1,19 @@
 """Everyday sentences in English, German, French, Spanish and Italian, for a first small run.
 
-Whole sentences, written one by one, lie in sentences/<topic>.tsv. Composed ones come from the
-templates and the lexicon in this folder; they teach words and agreement, and are never scored.
+Whole sentences, written one by one, lie in sentences/<topic>.tsv. Composed ones teach words and
+agreement, and are never scored; `python tools/everyday` made them, from templates and a lexicon.
 """
 
 import collections
 import hashlib
 import importlib.resources
+import lzma
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import NamedTuple
 
-from lightxling.corpus.everyday import templates
-from lightxling.corpus.everyday.lexicon import LANGUAGES
+LANGUAGES = ("en", "de", "fr", "es", "it")
+COMPOSED = "composed.tsv.xz"
+"""The composed sentences: a line holds the template's name, then a text in each of LANGUAGES."""
 
 HELD_OUT_SHARE = 0.2  # of the whole sentences, before near-copies follow them
 
@@ -43,15 +44,14 @@ def sentences() -> list[Row]:
     return rows
 
 
-def compose(count: int, seed: int) -> list[Row]:
-    """The first `count` sentences composed under `seed`; no text comes twice in its language.
-
-    A larger count continues the same list.
-    """
-    rows = [Row(*made) for made in islice(templates.composed(seed), count)]
-    if len(rows) < count:
-        raise ValueError(f"count={count} is more than the templates give; try {len(rows)}")
-    return rows
+def composed(count: int) -> list[Row]:
+    """The first `count` composed sentences; no text comes twice in its language."""
+    packed = importlib.resources.files(__package__).joinpath(COMPOSED).read_bytes()
+    lines = lzma.decompress(packed).decode().splitlines()
+    if len(lines) < count:
+        raise ValueError(f"count={count} is more than the sentences composed; try {len(lines)}")
+    rows = (line.split("\t") for line in lines[:count])
+    return [Row(frame, tuple(texts)) for frame, *texts in rows]
 
 
 def split(whole: Sequence[Row], composed: Iterable[Row]) -> tuple[list[Row], list[Row]]:

@@ -20,7 +20,9 @@ import functools
 import random
 import re
 
-from lightxling.corpus.everyday.lexicon import LANGUAGES, Word, agree, render, words
+from lexicon import Word, agree, render, words
+
+from lightxling.corpus.everyday import LANGUAGES
 
 RETIRES_AFTER = 60  # draws in a row that gave nothing new
 

@@ -22,9 +22,10 @@ den Mann, die Frau, das Kind; French "du" is de with the article, so du lait, de
 
 import dataclasses
 import functools
-import importlib.resources
+from pathlib import Path
 
-LANGUAGES = ("en", "de", "fr", "es", "it")
+from lightxling.corpus.everyday import LANGUAGES
+
 PLURAL_TWINS = ("fruit", "food1", "pair")  # one buys apples and shoes, hardly ever one of them
 
 
@@ -56,7 +57,7 @@ def words() -> tuple[Word, ...]:
     """All words of the four tables, and the plural twins."""
     rows = []
     for part in ("noun", "verb", "adjective", "phrase"):
-        table = importlib.resources.files(__package__).joinpath(f"{part}s.tsv")
+        table = Path(__file__).with_name(f"{part}s.tsv")
         for line in table.read_text(encoding="utf-8").splitlines()[1:]:
             kinds, *cells = line.split("\t")
             takes = cells.pop(0) if part in ("verb", "adjective") else ""
@@ -166,7 +167,6 @@ for _stem in ("kein", "mein", "dein", "unser"):
     }
 _WEAK = {"nom": "e/e/e/en", "acc": "en/e/e/en", "dat": "en/en/en/en"}
 _MIXED = {"nom": "er/e/es/en", "acc": "en/e/es/en", "dat": "en/en/en/en"}
-_EIN_WORDS = ("ein", "kein", "mein", "dein", "unser")
 _PRONOUNS = {"er": "er/sie/es/sie", "ihn": "ihn/sie/es/sie"}
 
 
