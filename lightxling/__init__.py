@@ -1,9 +1,14 @@
 """lightxling: small cross-lingual sentence encoders, trained from scratch from parallel text."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightxling.encoder import Encoder as Encoder
+
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """`lightxling.Encoder`, imported when it is first asked for: importing the package is quick."""
     if name == "Encoder":
         from lightxling.encoder import Encoder
