@@ -1,6 +1,8 @@
 """lightxling: small cross-lingual sentence encoders, trained from scratch from parallel text."""
 
-__version__ = "0.1.0"
+from lightxling.base.version import __version__
+
+__all__ = ["Encoder", "__version__"]
 
 
 def __getattr__(name: str):
@@ -10,3 +12,8 @@ def __getattr__(name: str):
 
         return Encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What TAB shows."""
+    return sorted({*globals(), *__all__})

@@ -17,6 +17,8 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from lightxling.base.tree import flatten
+
 
 class UserError(Exception):
     """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
@@ -679,17 +681,6 @@ HARMLESS = {
     "mesh.model",
 }
 """Settings that may change when a run is resumed: they do not touch the mathematics."""
-
-
-def flatten(values: dict, prefix: str = "") -> dict:
-    """{"a": {"b": 1}, "c": [{"d": 2}]} -> {"a.b": 1, "c.0.d": 2}."""
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            value = {str(number): item for number, item in enumerate(value)}
-        is_table = isinstance(value, dict)
-        flat.update(flatten(value, f"{prefix}{key}.") if is_table else {prefix + key: value})
-    return flat
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple]:

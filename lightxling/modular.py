@@ -24,13 +24,13 @@ import numpy as np
 from jaxtyping import Float
 
 from lightxling import bundle as bundles
+from lightxling.base.tree import flatten
 from lightxling.config import (
     HARMLESS,
     Config,
     NewPieces,
     UserError,
     fingerprint,
-    flatten,
     load,
     to_dict,
 )

@@ -33,9 +33,9 @@ from lightxling.config import (
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.cleaning import Cleaner, content_hash
+from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.readers import Problems, Source
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
-from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import lock
 
 _BATCH = 1 << 14  # rows
@@ -147,7 +147,7 @@ def training_texts(
     sources, dev = (_parsed(names, rows) for names in (corpus.sources, corpus.dev))
     preparation = _Preparation(config, sources, dev, work, progress)
     preparation._read()
-    tokenizer, start = Tokenizer.load(store.tokenizer_path), 0
+    tokenizer, start = tokenizers.load_tokenizer(store.tokenizer_path), 0
     lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
     for batch in _batches((int(group), tuple(row)) for group, *row in preparation._spooled()):
         batch = [(group, row[: split.sides]) for group, row in batch]  # without labels
@@ -391,7 +391,7 @@ class _Preparation:
             self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
             texts = itertools.chain.from_iterable(spool._sampled(rates) for spool in spools)
             tokenizers.train(texts, config, path)
-        return Tokenizer.load(path)
+        return tokenizers.load_tokenizer(path)
 
     def _sampled(self, rates: dict[str, float]) -> Iterator[str]:
         new = self._new_sides

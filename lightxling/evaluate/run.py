@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from lightxling import __version__
+from lightxling.base.version import __version__
 from lightxling.config import UserError
 from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining

@@ -9,9 +9,8 @@ import numpy as np
 
 from lightxling.bundle import Bundle, array
 from lightxling.config import UserError
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.pieces import Tokenizer, read_model
 from lightxling.encoder import Encoder
-from lightxling.export.fast_tokenizer import read_model
 
 _NORMAL = 1  # type of a piece; the others are special and always kept
 _SLAB = 1 << 14
