@@ -12,8 +12,9 @@ from pathlib import Path
 
 from lightxling.base.version import __version__
 from lightxling.bundle import Bundle, read_header, read_params, write_params
-from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
+from lightxling.config import AdapterConfig, Config, UserError, from_dict
 from lightxling.files import atomic, parse_json
+from lightxling.identity import first_defaults
 from lightxling.model.params import FREE, merge_lora, shapes
 from lightxling.validate import validate
 
@@ -55,8 +56,8 @@ def select(bundle: Bundle, names: Sequence[str]) -> Bundle:
 def base_checksum(bundle: Bundle) -> str:
     """sha256 of the encoder without adapters: of its sizes, its tokenizer and its parameters."""
     bare = select(bundle, ())
-    settings = {name: getattr(ModelConfig(), name) for name in FREE}
-    config = dataclasses.replace(bare.config, **settings)
+    first = first_defaults("ModelConfig")
+    config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
     return dataclasses.replace(bare, config=config).fingerprint()
 
 

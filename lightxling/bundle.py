@@ -18,6 +18,7 @@ from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
 from lightxling.files import read_json
+from lightxling.identity import identity
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 from lightxling.validate import validate
 
@@ -79,9 +80,9 @@ class Bundle:
 
     def fingerprint(self) -> str:
         """sha256 of everything that a vector depends on."""
-        settings = dataclasses.asdict(self.config)
+        settings = identity(self.config)
         if not self.config.adapters:
-            del settings["adapters"]
+            del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
         for name in sorted(self.params):

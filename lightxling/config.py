@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightxling.base.tree import flatten
+from lightxling.identity import first_defaults
 
 
 class UserError(Exception):
@@ -626,6 +627,9 @@ def to_dict(config) -> dict:
 def from_dict(kind, values: Any, path: str = ""):
     """A config dataclass from plain values; every key must be known and every value of its type.
 
+    A setting that is missing has its first default (see `identity`), and one that no longer exists
+    may have that.
+
     Raises:
       UserError: names the key.
     """
@@ -634,13 +638,16 @@ def from_dict(kind, values: Any, path: str = ""):
             f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
         )
     fields = typing.get_type_hints(kind)
+    first = first_defaults(kind.__name__)  # of what came after the values were written
     for key in values:
-        if key not in fields:
+        was_taken_away = key in first and values[key] == first[key]  # and had no effect
+        if key not in fields and not was_taken_away:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"; perhaps you meant {path}{near[0]}" if near else ""
             name = repr(str(key))[1:-1]  # line breaks written out
             raise UserError(f"unknown setting {path}{name}{hint}")
-    return kind(**{key: _typed(fields[key], value, path + key) for key, value in values.items()})
+    whole = {key: value for key, value in (first | values).items() if key in fields}
+    return kind(**{key: _typed(fields[key], value, path + key) for key, value in whole.items()})
 
 
 def _typed(kind, value, path: str):

@@ -37,6 +37,7 @@ from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.readers import Problems, Source
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
 from lightxling.files import lock
+from lightxling.identity import identity
 
 _BATCH = 1 << 14  # rows
 _TALK = 10.0  # seconds between progress lines
@@ -186,7 +187,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
       others: further tasks whose text the tokenizer is trained on.
     """
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
-    settings = dataclasses.asdict(config.corpus) | dataclasses.asdict(tokenizer)
+    settings = identity(config.corpus) | identity(tokenizer)
     del settings["store"]
     if tokenizer.model != "words":
         del settings["hash_buckets"]  # which earlier stores did not have
