@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lightxling.encoder import Encoder as Encoder
+from lightxling.base.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from lightxling.encoder import Encoder
+
+__all__ = ["Encoder", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -15,3 +17,8 @@ def __getattr__(name: str) -> object:
 
         return Encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What TAB shows."""
+    return sorted(__all__)

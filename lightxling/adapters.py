@@ -10,53 +10,16 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from lightxling import __version__
-from lightxling.bundle import (
-    FREE,
-    Bundle,
-    Params,
-    array,
-    read_header,
-    read_params,
-    shapes,
-    write_params,
-)
-from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
+from lightxling.base.version import __version__
+from lightxling.bundle import Bundle, read_header, read_params, write_params
+from lightxling.config import AdapterConfig, Config, UserError, from_dict
 from lightxling.files import atomic, parse_json
+from lightxling.identity import first_defaults
+from lightxling.model.params import FREE, merge_lora, shapes
 from lightxling.validate import validate
 
 FORMAT = "lightxling-adapter"
 SUFFIX = ".safetensors"
-_FUSED = {"q": 0, "k": 1, "v": 2}  # thirds of a block's qkv
-
-
-def merge_lora(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
-    """The same function with its low-rank adapters added to the projections that they change.
-
-        kernel' = kernel + alpha / rank * A B
-
-    Kernels that change become float32; parallel adapters stay.
-    """
-    params, rest = dict(params), []
-    for adapter in config.adapters:
-        if adapter.kind != "lora":
-            rest.append(adapter)
-            continue
-        scale = np.float32(adapter.alpha / adapter.rank)
-        for i in range(config.layers):
-            for target in adapter.targets:
-                part = f"adapters.{adapter.name}.blocks.{i}.{target}"
-                change = scale * (array(params, f"{part}.a") @ array(params, f"{part}.b"))
-                name = f"blocks.{i}.{'qkv' if target in _FUSED else target}.kernel"
-                kernel = array(params, name).copy()
-                third = _FUSED.get(target, 0) * config.width
-                kernel[:, third : third + change.shape[1]] += change
-                params.pop(f"{name}.scales", None)
-                params[name] = kernel
-        params = {n: v for n, v in params.items() if not n.startswith(f"adapters.{adapter.name}.")}
-    return dataclasses.replace(config, adapters=tuple(rest)), params
 
 
 def merged(bundle: Bundle) -> Bundle:
@@ -93,8 +56,8 @@ def select(bundle: Bundle, names: Sequence[str]) -> Bundle:
 def base_checksum(bundle: Bundle) -> str:
     """sha256 of the encoder without adapters: of its sizes, its tokenizer and its parameters."""
     bare = select(bundle, ())
-    settings = {name: getattr(ModelConfig(), name) for name in FREE}
-    config = dataclasses.replace(bare.config, **settings)
+    first = first_defaults("ModelConfig")
+    config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
     return dataclasses.replace(bare, config=config).fingerprint()
 
 

@@ -1,9 +1,5 @@
 """What encoding needs, read from a run or from an export: configuration, parameters, tokenizer,
-languages.
-
-Parameters are a flat dict of numpy arrays under dotted names (`blocks.0.qkv.kernel`), kept in the
-number format of the file. An int8 array has its scales beside it, in `NAME.scales`.
-"""
+languages; and lightxling's own format of an export, which is written here too."""
 
 import contextlib
 import dataclasses
@@ -18,16 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from lightxling import __version__
+from lightxling.base.tree import flatten
+from lightxling.base.version import __version__
 from lightxling.config import AdapterConfig, Config, ModelConfig, UserError, from_dict
-from lightxling.files import parse_json
+from lightxling.files import read_json
+from lightxling.identity import identity
+from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 from lightxling.validate import validate
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 FORMAT = "lightxling"
 BOXED = Path(__file__).parent / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
-_JSON_LIMIT = 16 << 20  # bytes
 _LARGEST = {
     "layers": 1000,
     "width": 1 << 20,
@@ -36,14 +34,6 @@ _LARGEST = {
     "ngrams": 1 << 28,
 }
 _MOST_ADAPTERS, _LARGEST_RANK = 1000, 1 << 20
-
-TABLES = ("words", "ngrams", "positions")
-"""Parameters of which single rows are looked up."""
-
-FREE = ("dropout", "init", "identical_layers", "compute_dtype")
-"""Settings of the model that are no part of the function that was learnt."""
-
-Params = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +80,9 @@ class Bundle:
 
     def fingerprint(self) -> str:
         """sha256 of everything that a vector depends on."""
-        settings = dataclasses.asdict(self.config)
+        settings = identity(self.config)
         if not self.config.adapters:
-            del settings["adapters"]
+            del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
         for name in sorted(self.params):
@@ -100,93 +90,6 @@ class Bundle:
             digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8))
         return digest.hexdigest()
-
-
-def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter of an encoder."""
-    width, feedforward = config.width, config.feedforward
-    table = config.embedding_width or width
-    expected: dict[str, tuple[int, ...]] = {"words": (vocab_size, table)}
-    if table != width:
-        expected["word_projection"] = (table, width)
-    if config.ngrams:
-        expected["ngrams"] = (config.ngrams + 1, table)
-        expected["ngram_layer.kernel"], expected["ngram_layer.bias"] = (table, table), (table,)
-    if config.positions:
-        expected["positions"] = (config.max_length + 1, width)
-
-    def norm(name):
-        expected[f"{name}.scale"] = expected[f"{name}.bias"] = (width,)
-
-    def linear(name, fan_in, fan_out):
-        expected[f"{name}.kernel"], expected[f"{name}.bias"] = (fan_in, fan_out), (fan_out,)
-
-    norm("embedding_norm")
-    for i in range(config.layers):
-        linear(f"blocks.{i}.qkv", width, 3 * width)
-        linear(f"blocks.{i}.out", width, width)
-        norm(f"blocks.{i}.attention_norm")
-        linear(f"blocks.{i}.up", width, feedforward)
-        linear(f"blocks.{i}.down", feedforward, width)
-        norm(f"blocks.{i}.output_norm")
-    for adapter in config.adapters:
-        for i in range(config.layers):
-            part = f"adapters.{adapter.name}.blocks.{i}"
-            if adapter.kind == "parallel":
-                narrow = width // adapter.reduction
-                linear(f"{part}.down", width, narrow)
-                linear(f"{part}.up", narrow, width)
-                continue
-            for target in adapter.targets:
-                fan_in = feedforward if target == "down" else width
-                fan_out = feedforward if target == "up" else width
-                expected[f"{part}.{target}.a"] = (fan_in, adapter.rank)
-                expected[f"{part}.{target}.b"] = (adapter.rank, fan_out)
-    if dimension != width:
-        expected["projection"] = (width, dimension)
-    return expected
-
-
-def scale_axis(name: str) -> int:
-    """Axis of an int8 array that has a scale per index: rows of tables, outputs of kernels."""
-    return 0 if name in TABLES else 1
-
-
-def array(params: Params, name: str) -> np.ndarray:
-    """A parameter in float32, whatever its format."""
-    values = np.asarray(params[name], np.float32)
-    scales = params.get(f"{name}.scales")
-    if scales is None:
-        return values
-    return values * np.expand_dims(scales, 1 - scale_axis(name))
-
-
-def dequantize(params: Params) -> Params:
-    """All parameters in float32."""
-    return {name: array(params, name) for name in params if not name.endswith(".scales")}
-
-
-def nest(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The `encoder` part of the tree of `lightxling.model.build`; digits become integer keys."""
-    tree: dict[Any, Any] = {}
-    for name, value in params.items():
-        *folders, last = (int(part) if part.isdecimal() else part for part in name.split("."))
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = value
-    return tree
-
-
-def flatten(tree: Mapping, prefix: str = "") -> Params:
-    """The inverse of `nest`."""
-    flat: Params = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = np.asarray(value)
-    return flat
 
 
 def folder_of(path: Path) -> Path:
@@ -203,19 +106,10 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     Raises:
       UserError: nothing is there, it is damaged or has NaN, or it is an export for other programs.
     """
-    if path == "":  # of a shell variable that is not set
-        raise UserError("the path of the model is empty; give the folder of a run or of an export")
-    path = folder_of(Path(path))
-    if not os.path.exists(path):  # also of names that are too long
-        raise UserError(f"no model at {path}; give the folder of a run or of an export")
-    if not (path / DESCRIPTION).is_file() and checkpoint is None:  # RUN/best, RUN/checkpoints/STEP
-        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
-            return load(path.parent, "best")
-        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
-            return load(path.parent.parent, path.name)
+    path, checkpoint = _find(path, checkpoint)
     description = read_json(path / DESCRIPTION)
     if "config" in description:
-        return _load_run(path, str(checkpoint or "best"))
+        return _load_run(path, "best" if checkpoint is None else str(checkpoint))
     if description.get("format") != FORMAT:
         raise UserError(
             f"{path} is no run and no export that lightxling reads; exports for other programs "
@@ -226,23 +120,20 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     return _load_export(path, description)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file that may come from a stranger."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_JSON_LIMIT + 1)
-        if len(text) > _JSON_LIMIT:
-            raise ValueError("too large")
-        value = parse_json(text)
-        if not isinstance(value, dict):
-            raise ValueError("no JSON object")
-        return value
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; a model is the folder of a run or of an export"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
+def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
+    """The folder of a model, and the checkpoint: the path may name it, as RUN/best does and
+    RUN/checkpoints/STEP."""
+    if path == "":  # of a shell variable that is not set
+        raise UserError("the path of the model is empty; give the folder of a run or of an export")
+    path = folder_of(Path(path))
+    if not os.path.exists(path):  # also of names that are too long
+        raise UserError(f"no model at {path}; give the folder of a run or of an export")
+    if checkpoint is None and not (path / DESCRIPTION).is_file():
+        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
+            return path.parent, "best"
+        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
+            return path.parent.parent, path.name
+    return path, checkpoint
 
 
 def _read_tokenizer(path: Path) -> bytes:
@@ -323,11 +214,10 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
     run = read_run(path)
-    params, model = flatten(read_run_params(run, checkpoint)["encoder"]), run.config.model
+    encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
+    params = {name: np.asarray(values) for name, values in flatten(encoder).items()}
     _check_finite(params, f"checkpoint {checkpoint} of {path}")
     if model.sinusoidal:  # where an encoder is used, they are a table like any
-        from lightxling.model.forward import sinusoids
-
         if model.positions:
             params["positions"] = sinusoids(model.max_length, model.width)
         model = dataclasses.replace(model, sinusoidal=False)
@@ -374,6 +264,25 @@ def _check_sizes(adapters: Sequence[AdapterConfig]) -> None:
         raise UserError(
             f"model.adapters should be at most {_MOST_ADAPTERS}, of rank {_LARGEST_RANK} or less"
         )
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Writes the files of an export into a folder that exists."""
+    write_params(folder / PARAMETERS, bundle.params, {"format": FORMAT})
+    (folder / TOKENIZER).write_bytes(bundle.tokenizer)
+    description = {
+        "format": FORMAT,
+        "format_version": 1,
+        "lightxling": __version__,
+        "dtype": bundle.dtype,
+        "dimension": bundle.dimension,
+        "leading": bundle.leading,
+        "vocab_size": bundle.vocab_size,
+        "languages": list(bundle.languages),
+        "model": dataclasses.asdict(bundle.config),
+        "scores": dict(bundle.scores),
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
 def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:

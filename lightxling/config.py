@@ -17,6 +17,9 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
+from lightxling.base.tree import flatten
+from lightxling.identity import first_defaults
+
 
 class UserError(Exception):
     """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
@@ -624,6 +627,9 @@ def to_dict(config) -> dict:
 def from_dict(kind, values: Any, path: str = ""):
     """A config dataclass from plain values; every key must be known and every value of its type.
 
+    A setting that is missing has its first default (see `identity`), and one that no longer exists
+    may have that.
+
     Raises:
       UserError: names the key.
     """
@@ -632,13 +638,16 @@ def from_dict(kind, values: Any, path: str = ""):
             f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
         )
     fields = typing.get_type_hints(kind)
+    first = first_defaults(kind.__name__)  # of what came after the values were written
     for key in values:
-        if key not in fields:
+        was_taken_away = key in first and values[key] == first[key]  # and had no effect
+        if key not in fields and not was_taken_away:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"; perhaps you meant {path}{near[0]}" if near else ""
             name = repr(str(key))[1:-1]  # line breaks written out
             raise UserError(f"unknown setting {path}{name}{hint}")
-    return kind(**{key: _typed(fields[key], value, path + key) for key, value in values.items()})
+    whole = {key: value for key, value in (first | values).items() if key in fields}
+    return kind(**{key: _typed(fields[key], value, path + key) for key, value in whole.items()})
 
 
 def _typed(kind, value, path: str):
@@ -679,17 +688,6 @@ HARMLESS = {
     "mesh.model",
 }
 """Settings that may change when a run is resumed: they do not touch the mathematics."""
-
-
-def flatten(values: dict, prefix: str = "") -> dict:
-    """{"a": {"b": 1}, "c": [{"d": 2}]} -> {"a.b": 1, "c.0.d": 2}."""
-    flat = {}
-    for key, value in values.items():
-        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            value = {str(number): item for number, item in enumerate(value)}
-        is_table = isinstance(value, dict)
-        flat.update(flatten(value, f"{prefix}{key}.") if is_table else {prefix + key: value})
-    return flat
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple]:

@@ -28,12 +28,14 @@ from jaxtyping import Float, Int, Real
 
 from lightxling import bundle as bundles
 from lightxling.adapters import with_adapters
+from lightxling.base.tree import nest
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
-from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
 from lightxling.evaluate.retrieval import normalize as unit
 from lightxling.files import atomic, cache, check_output
+from lightxling.model.params import dequantize
 
 SLAB = 1 << 14
 """Sentences tokenised and sorted by length together: bounds the memory beside the result."""
@@ -65,7 +67,7 @@ class Encoder:
         self.dimension = bundle.dimension
         self.max_length = bundle.config.max_length
         self.truncated = 0
-        self.tokenizer = tokenizers.read(bundle.tokenizer)
+        self.tokenizer = read_tokenizer(bundle.tokenizer)
         if bundle.config.ngrams and self.tokenizer.new_lexicon() is None:
             raise UserError("the model reads n-grams of words, and its tokenizer has pieces")
         if self.tokenizer.vocab_size != bundle.vocab_size:
@@ -257,9 +259,9 @@ class _JaxBackend:
         from lightxling.model import build
 
         graphdef = build.structure(bundle.config, bundle.vocab_size, token_head=False)
-        params = bundles.dequantize(bundle.params)
+        params = dequantize(bundle.params)
         projection = params.pop("projection", None)
-        self.params = jax.device_put({"encoder": bundles.nest(params)})
+        self.params = jax.device_put({"encoder": nest(params)})
 
         def encode(params, tokens, ngrams):
             vectors = build.encode(graphdef, params, tokens, ngrams)

@@ -18,6 +18,8 @@ import numpy as np
 
 from lightxling.config import UserError
 
+_JSON_LIMIT = 16 << 20  # bytes
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -126,6 +128,25 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file that may come from a stranger."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_JSON_LIMIT + 1)
+        if len(text) > _JSON_LIMIT:
+            raise ValueError("too large")
+        value = parse_json(text)
+        if not isinstance(value, dict):
+            raise ValueError("no JSON object")
+        return value
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; a model is the folder of a run or of an export"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
 
 
 def map_array(path: Path) -> np.ndarray:

@@ -24,15 +24,14 @@ import numpy as np
 from jaxtyping import Float
 
 from lightxling import bundle as bundles
+from lightxling.base.tree import flatten
 from lightxling.config import (
     HARMLESS,
     Config,
     NewPieces,
     UserError,
     fingerprint,
-    flatten,
     load,
-    to_dict,
 )
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, write_pairs
@@ -40,6 +39,7 @@ from lightxling.corpus.readers import Source
 from lightxling.corpus.store import file_sha256
 from lightxling.encoder import Encoder
 from lightxling.files import atomic_folder, write_json
+from lightxling.identity import identity
 from lightxling.validate import validate
 
 DESCRIPTION = "modular.json"
@@ -303,7 +303,7 @@ def _paraphrases(folder: Path, languages: Sequence[str]) -> Text:
 def _mathematics(config: Config) -> dict[str, Any]:
     """The settings that a stage's result depends on; what files hold is looked at elsewhere."""
     files = {"corpus.sources", "sources", "train.init_from", "teacher.source"}
-    values = flatten(to_dict(config))
+    values = flatten(identity(config))
     return {
         name: value
         for name, value in values.items()

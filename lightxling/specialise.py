@@ -26,14 +26,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from lightxling.bundle import Bundle, array
+from lightxling.bundle import Bundle, write_bundle
 from lightxling.config import NewPieces, TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
-from lightxling.corpus.tokenizer import PAD, UNK, Tokenizer
+from lightxling.corpus.pieces import PAD, UNK, Tokenizer, read_model
 from lightxling.evaluate.retrieval import normalize
-from lightxling.export import safetensors
-from lightxling.export.fast_tokenizer import read_model
 from lightxling.files import atomic_folder
+from lightxling.model.params import array
 
 WINDOW = 5  # pieces on each side
 SMOOTHING = 0.75  # exponent of the frequencies of contexts
@@ -119,7 +118,7 @@ def specialise_to(
     specialised, report = specialise(bundle, sentences, language, vocab_size, new_pieces)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(output) as folder:
-        safetensors.write(specialised, folder)
+        write_bundle(specialised, folder)
     progress(str(report))
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import sentencepiece
 from hypothesis import strategies as st
 
-from lightxling import bundle as bundles
 from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig
 from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.model.params import shapes
 
 WORDS = (  # noqa: SIM905
     "the a cat dog house station where is this and of to in it was le la un une chat chien "
@@ -121,7 +121,7 @@ def bundle(tokenizer_model: bytes | None = None, seed: int = 0, **changes) -> Bu
     vocab_size = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
     rng = np.random.default_rng(seed)
     params = {}
-    for name, shape in bundles.shapes(config, vocab_size, config.width).items():
+    for name, shape in shapes(config, vocab_size, config.width).items():
         scale = shape[0] ** -0.5 if name.endswith("kernel") else 0.3
         offset = 1 if name.endswith(".scale") else 0
         params[name] = (offset + scale * rng.normal(size=shape)).astype(np.float32)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.bundle import Bundle, flatten, shapes
+from lightxling.base.tree import flatten
+from lightxling.bundle import Bundle
 from lightxling.config import (
     Config,
     EseConfig,
@@ -20,6 +21,7 @@ from lightxling.config import (
 from lightxling.export.trim import cut
 from lightxling.model import build as models
 from lightxling.model.forward import Forward
+from lightxling.model.params import shapes
 from lightxling.objectives import combine
 from lightxling.objectives.contrast import alignment
 from lightxling.objectives.distillation import (

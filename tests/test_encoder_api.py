@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lightxling import bundle as bundles
 from lightxling import encoder as encoders
+from lightxling.base.tree import flatten, nest
 from lightxling.config import UserError
 from lightxling.encoder import Encoder, Lines, encode_file
 from lightxling.export import write
@@ -49,7 +50,7 @@ def test_numpy_forward_is_the_training_forward(changes):
     graphdef = build.structure(small.config, small.vocab_size, token_head=False)
     encoder = Encoder(small, backend="numpy")
     texts = [*sentences(40), *HOSTILE]
-    params = jax.tree.map(jnp.asarray, {"encoder": bundles.nest(small.params)})
+    params = jax.tree.map(jnp.asarray, {"encoder": nest(small.params)})
     expected = build.encode(graphdef, params, jnp.asarray(padded(encoder, texts)))
     found = encoder.encode(texts, normalize=False)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
@@ -64,9 +65,9 @@ def test_parameter_names_and_shapes_are_those_of_the_model():
             ),
             jax.random.key(0),
         )["encoder"]
-        nested = bundles.nest(small.params)
+        nested = nest(small.params)
         assert jax.tree.map(lambda x: x.shape, nested) == jax.tree.map(lambda x: x.shape, tree)
-        assert bundles.flatten(nested).keys() == small.params.keys()
+        assert flatten(nested).keys() == small.params.keys()
 
 
 def test_both_backends_agree():

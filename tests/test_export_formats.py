@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from lightxling import bundle as bundles
 from lightxling import export as exports
+from lightxling.base.tree import nest
 from lightxling.cli import main
 from lightxling.config import AdapterConfig, Config, UserError
 from lightxling.encoder import Encoder
@@ -283,7 +284,7 @@ def test_a_run_with_nan_is_refused(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"config": {}}')
     (tmp_path / "tokenizer.model").write_bytes(small.tokenizer)
     run = bundles.Run(tmp_path, Config(model=small.config), small.vocab_size, ("en", "fr"))
-    tree = {"encoder": bundles.nest(small.params)}
+    tree = {"encoder": nest(small.params)}
     monkeypatch.setattr(bundles, "read_run", lambda path: run)
     monkeypatch.setattr(bundles, "read_run_params", lambda run, checkpoint: tree)
     with pytest.raises(UserError, match=r"checkpoint last of .* has NaN or infinity in positions"):

@@ -12,6 +12,7 @@ from changes import change
 from test_train import command, environment, files, records, wait_for
 
 from lightxling import cli
+from lightxling.base.tree import nest
 from lightxling.bundle import read_run, read_run_params
 from lightxling.config import (
     Config,
@@ -32,7 +33,7 @@ from lightxling.config import (
 from lightxling.corpus.prepare import prepare, prepare_tasks
 from lightxling.corpus.readers import LABELS
 from lightxling.corpus.store import Store
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.encoder import Encoder
 from lightxling.model import build as models
 from lightxling.model import parts
@@ -271,7 +272,7 @@ def test_parts_come_back_whole():
     assert changed["tasks"] == {"x": {"head": {"k": 8}}}
     assert changed["token_head"] == {"b": 2}
     assert changed["encoder"] == {"w": 7}
-    assert parts.nest(parts.heads(params)) == params
+    assert nest(parts.heads(params)) == params
 
 
 def test_the_main_task_starts_as_it_does_alone(several):
@@ -292,8 +293,8 @@ def test_labels_survive_the_store(several, texts):
     """Every label is the last word of its sentences too; the tokenizer is the main task's."""
     stores = open_stores(several, lambda line: None)
     config, store = stores["nli"]
-    split, tokenizer = store.train, Tokenizer.load(store.tokenizer_path)
-    assert tokenizer.sha256 == Tokenizer.load(stores["main"][1].tokenizer_path).sha256
+    split, tokenizer = store.train, load_tokenizer(store.tokenizer_path)
+    assert tokenizer.sha256 == load_tokenizer(stores["main"][1].tokenizer_path).sha256
     assert split.rows == 60
     words = [
         tokenizer.decode(split.tokens[split.offsets[2 * row] : split.offsets[2 * row + 1]])
@@ -320,7 +321,7 @@ def test_a_changed_label_is_damage(several, tmp_path):
 
 def test_running_text_becomes_three_sentences_in_a_row(several):
     _, store = open_stores(several, lambda line: None)["thought"]
-    split, tokenizer = store.train, Tokenizer.load(store.tokenizer_path)
+    split, tokenizer = store.train, load_tokenizer(store.tokenizer_path)
     assert (split.sides, split.rows, store.languages) == (3, 12 * 4, ["en"])
     ends = [
         re.findall(r"\d+", tokenizer.decode(split.tokens[a:b]))
@@ -356,7 +357,7 @@ def test_masked_language_modelling_is_a_task_on_sentences_of_one_language(severa
 def test_the_tokenizer_knows_the_text_of_all_tasks(several):
     alone = dataclasses.replace(several, tasks=())
     with_tasks, without = (
-        Tokenizer.load(prepare(config) / "tokenizer.model") for config in (several, alone)
+        load_tokenizer(prepare(config) / "tokenizer.model") for config in (several, alone)
     )
     word = "contradiction"
     assert len(with_tasks.encode([word], 99)[0]) < len(without.encode([word], 99)[0])

@@ -22,7 +22,7 @@ from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
-from lightxling.corpus.tokenizer import UNK, Tokenizer
+from lightxling.corpus.tokenizer import UNK, load_tokenizer
 
 EN = ["cat", "dog", "house", "tree", "river", "child", "friend", "street", "garden", "window"]
 FR = ["chat", "chien", "maison", "arbre", "fleuve", "enfant", "ami", "rue", "jardin", "fenêtre"]
@@ -62,7 +62,7 @@ def prepared(folder, *sources, **changes):
 
 def texts_of(split, tokenizer_path):
     """Returns the sentences of a split, decoded from their tokens."""
-    model = Tokenizer.load(tokenizer_path)
+    model = load_tokenizer(tokenizer_path)
     ends = split.offsets.tolist()
     flat = [model.decode(split.tokens[a:b]) for a, b in itertools.pairwise(ends)]
     return list(zip(*[iter(flat)] * split.sides, strict=True))
@@ -107,7 +107,7 @@ def test_manifest_tells_what_is_inside(fresh):
     assert manifest["counts"]["read"] == 1000
     assert manifest["counts"]["kept"] == store.train.rows
     assert manifest["counts"]["dropped"] == {"held out for dev": store.dev.rows}
-    model = Tokenizer.load(store.tokenizer_path)
+    model = load_tokenizer(store.tokenizer_path)
     assert manifest["tokenizer"] == {"sha256": model.sha256, "vocab_size": 120, "lowercase": True}
     lengths = np.concatenate([store.train.lengths, store.dev.lengths])
     for side, language in enumerate(store.languages):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lightxling import bundle as bundles
 from lightxling import serve
+from lightxling.base.tree import nest
 from lightxling.config import Config, EseConfig, UserError, to_dict
 from lightxling.encoder import Encoder
 from lightxling.export import write
@@ -130,7 +131,7 @@ def test_a_run_knows_it_by_its_objectives(tmp_path, monkeypatch, weight):
     described = {"config": to_dict(config), "vocab_size": whole.vocab_size}
     (tmp_path / "config.json").write_text(json.dumps(described))
     (tmp_path / "tokenizer.model").write_bytes(whole.tokenizer)
-    params = {"encoder": bundles.nest(whole.params)}
+    params = {"encoder": nest(whole.params)}
     monkeypatch.setattr(bundles, "read_run_params", lambda run, checkpoint: params)
     assert bundles.load(tmp_path).leading is (weight > 0)
 

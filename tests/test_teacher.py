@@ -16,7 +16,7 @@ import pytest
 
 from lightxling import bundle as bundles
 from lightxling import teacher as teachers
-from lightxling.bundle import Bundle
+from lightxling.bundle import Bundle, write_bundle
 from lightxling.config import (
     Config,
     ModelConfig,
@@ -33,7 +33,7 @@ from lightxling.corpus.prepare import prepare
 from lightxling.corpus.readers import Source
 from lightxling.corpus.store import Store
 from lightxling.encoder import Encoder
-from lightxling.export import safetensors
+from lightxling.model.params import shapes
 from lightxling.train import checkpoint
 from lightxling.train.loop import train
 
@@ -204,11 +204,11 @@ def export_toy(tiny, folder: Path, languages=("aa", "bb"), width=8) -> Path:
     rng, vocab = np.random.default_rng(0), tiny.tokenizer.vocab_size
     params = {
         name: rng.normal(size=shape).astype(np.float32)
-        for name, shape in bundles.shapes(config, vocab, width).items()
+        for name, shape in shapes(config, vocab, width).items()
     }
     folder.mkdir()
     bundle = Bundle(config, params, store.tokenizer_path.read_bytes(), languages)
-    safetensors.write(bundle, folder)
+    write_bundle(bundle, folder)
     return folder
 
 

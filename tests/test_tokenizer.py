@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightxling.config import TokenizerConfig, UserError
 from lightxling.corpus import tokenizer
-from lightxling.corpus.tokenizer import MASK, PAD, UNK, Tokenizer, sample_rates
+from lightxling.corpus.tokenizer import MASK, PAD, UNK, load_tokenizer, sample_rates
 
 TEXT = "the a cat dog house Tree, river; walks runs sees 'old' (new) small & big isn't why?"
 SENTENCES = [
@@ -21,7 +21,7 @@ SMALL = TokenizerConfig(vocab_size=100, character_coverage=1.0)
 
 def trained(path, sentences=SENTENCES, **changes):
     tokenizer.train(sentences, dataclasses.replace(SMALL, **changes), path)
-    return Tokenizer.load(path)
+    return load_tokenizer(path)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_damaged_files_are_refused(tmp_path, spoil, capfd):
         }
         path.write_bytes(spoilt[spoil])
     with pytest.raises(UserError, match=r"tokenizer\.model"):
-        Tokenizer.load(path)
+        load_tokenizer(path)
     assert capfd.readouterr().err == ""  # sentencepiece has an opinion of its own
 
 
@@ -172,7 +172,7 @@ def test_models_with_other_special_pieces_are_refused(tmp_path):
         minloglevel=2,
     )
     with pytest.raises(UserError, match="starts with the pieces <unk> <s> </s>"):
-        Tokenizer.load(tmp_path / "other.model")
+        load_tokenizer(tmp_path / "other.model")
 
 
 def test_sample_rates():

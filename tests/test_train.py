@@ -20,7 +20,7 @@ from changes import change
 from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
@@ -362,7 +362,7 @@ def test_padding_is_the_share_of_empty_slots(tiny, tmp_path):
     config = change(tiny, train__log_every=3, train__pairs=16 * 3, train__profile_steps=2)
     train(config, tmp_path / "run")
     store = Store.open(prepare(config))
-    batches = make_batches(config, store, Tokenizer.load(store.tokenizer_path).maskable())
+    batches = make_batches(config, store, load_tokenizer(store.tokenizer_path).maskable())
     tokens = np.concatenate([batches[step][0] for step in range(3)])
     (record,) = records(tmp_path / "run")
     assert record["padding"] == pytest.approx(np.mean(tokens == 0))

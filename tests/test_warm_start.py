@@ -152,7 +152,7 @@ def test_languages_keep_their_rows_and_heads_that_fit_are_taken(base, trained):
     assert "new languages: ab, dd" in said[0]
 
     fresh["encoder"]["words"] = jax.numpy.zeros((7, 16))
-    with pytest.raises(UserError, match=r"encoder\['words'\] is \(120, 16\) .* \(7, 16\) here"):
+    with pytest.raises(UserError, match=r"encoder\.words is \(120, 16\) .* \(7, 16\) here"):
         warm_start(origin, fresh, languages, said.append)
 
 

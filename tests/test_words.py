@@ -10,17 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling import bundle as bundles
+from lightxling.base.tree import nest
 from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig, TokenizerConfig, UserError, load
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.words import MOST, cut, ngram_hashes
 from lightxling.encoder import Encoder
 from lightxling.export import export
 from lightxling.model import build as models
+from lightxling.model.params import shapes
 from lightxling.train.loop import train
 from lightxling.train.tasks import make_batches
 
@@ -59,7 +60,7 @@ def test_half_of_a_character_is_a_word_like_others():
 
 
 def test_unknown_words_share_the_buckets():
-    tokenizer = tokenizers.read(MODEL)
+    tokenizer = tokenizers.read_tokenizer(MODEL)
     ids, lengths = tokenizer.encode(["The cat slept.", "", "zzz zzz un"], 9)
     assert lengths.tolist() == [4, 0, 3]
     assert ids.tolist() == [3, 4, bucket("slept"), 7, bucket("zzz"), bucket("zzz"), 5]
@@ -71,7 +72,7 @@ def test_unknown_words_share_the_buckets():
 
 
 def test_a_lexicon_keeps_unknown_words_apart():
-    tokenizer = tokenizers.read(MODEL)
+    tokenizer = tokenizers.read_tokenizer(MODEL)
     lexicon = tokenizer.new_lexicon()
     ids, _ = tokenizer.encode(["the dog", "un chien", "dog ."], 9, lexicon)
     assert ids.tolist() == [3, KNOWN, 5, KNOWN + 1, KNOWN, 7]
@@ -98,7 +99,7 @@ def test_the_vocabulary_is_the_most_frequent_words(tmp_path):
     for name in ("one", "two"):
         tokenizers.train(iter(texts), config, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    tokenizer = Tokenizer.load(tmp_path / "one")
+    tokenizer = load_tokenizer(tmp_path / "one")
     assert tokenizer.pieces()[3:6] == ["a", "b", "c"]
     assert tokenizer.vocab_size == 6 + 2
 
@@ -108,7 +109,7 @@ def test_the_vocabulary_is_the_most_frequent_words(tmp_path):
 )
 def test_a_damaged_vocabulary_is_refused(damage):
     with pytest.raises(UserError, match="is damaged or no vocabulary of words"):
-        tokenizers.read(damage)
+        tokenizers.read_tokenizer(damage)
 
 
 # The encoder
@@ -129,10 +130,10 @@ def test_the_paper_s_sizes():
 
 def random_bundle():
     rng = np.random.default_rng(0)
-    shapes = bundles.shapes(SMALL, KNOWN + BUCKETS, SMALL.width)
+    expected = shapes(SMALL, KNOWN + BUCKETS, SMALL.width)
     params = {
         name: (name.endswith(".scale") + rng.normal(size=shape) / 3).astype(np.float32)
-        for name, shape in shapes.items()
+        for name, shape in expected.items()
     }
     return Bundle(SMALL, params, MODEL, ("en", "fr"))
 
@@ -195,9 +196,7 @@ def test_padding_n_grams_bring_nothing():
     graphdef = models.structure(SMALL, KNOWN + BUCKETS, token_head=False)
     tokens, ngrams = jnp.array([[3, 4, 0]]), jnp.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]]])
     one, other = (
-        models.encode(
-            graphdef, {"encoder": jax.tree.map(jnp.asarray, bundles.nest(p))}, tokens, ngrams
-        )
+        models.encode(graphdef, {"encoder": jax.tree.map(jnp.asarray, nest(p))}, tokens, ngrams)
         for p in (bundle.params, changed)
     )
     np.testing.assert_array_equal(one, other)
@@ -219,7 +218,7 @@ def spelled(tiny):
 
 def test_batches_hold_the_rows_and_letters_of_the_text(spelled):
     store = Store.open(prepare(spelled))
-    tokenizer = Tokenizer.load(store.tokenizer_path)
+    tokenizer = load_tokenizer(store.tokenizer_path)
     batches = make_batches(spelled, store, tokenizer.maskable())
     tokens, _, _, teacher, pivot, labels, ngrams = batches[2]
     assert (teacher, pivot, labels) == (None, None, None)

@@ -282,7 +282,7 @@ def measure_encode(
     """Times the vectors of one batch of sentences."""
     import jax
 
-    from lightxling.bundle import flatten
+    from lightxling.base.tree import flatten
     from lightxling.model import build as models
     from lightxling.model.forward import Forward
     from lightxling.train.dev import make_encode

@@ -139,9 +139,9 @@ def stablehlo_loader(path: Path) -> Callable:
     import jax
     import jax.export
 
-    from lightxling.corpus.tokenizer import Tokenizer
+    from lightxling.corpus.tokenizer import load_tokenizer
 
-    tokenizer = Tokenizer.load(path / "tokenizer.model")
+    tokenizer = load_tokenizer(path / "tokenizer.model")
     limit = json.loads((path / "config.json").read_text())["max_length"]
     program = jax.jit(
         jax.export.deserialize(bytearray((path / "encoder.stablehlo").read_bytes())).call

@@ -63,7 +63,8 @@ def vectors(run: str, texts: list[str], rng: np.random.Generator | None) -> np.n
     """Vectors of length 1, with a random piece of each sentence masked where there is an `rng`."""
     bundle = bundles.load(run)
     encode = Forward(bundle.config, bundle.params)
-    ids, lengths = tokenizers.read(bundle.tokenizer).encode(texts, bundle.config.max_length)
+    tokenizer = tokenizers.read_tokenizer(bundle.tokenizer)
+    ids, lengths = tokenizer.encode(texts, bundle.config.max_length)
     starts = np.cumsum(lengths) - lengths
     if rng is not None:
         ids[starts + rng.integers(lengths)] = MASK

@@ -33,10 +33,11 @@ from lightxling.config import (
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.cleaning import Cleaner, content_hash
+from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.readers import Problems, Source
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
-from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import lock
+from lightxling.identity import identity
 
 _BATCH = 1 << 14  # rows
 _TALK = 10.0  # seconds between progress lines
@@ -147,7 +148,7 @@ def training_texts(
     sources, dev = (_parsed(names, rows) for names in (corpus.sources, corpus.dev))
     preparation = _Preparation(config, sources, dev, work, progress)
     preparation._read()
-    tokenizer, start = Tokenizer.load(store.tokenizer_path), 0
+    tokenizer, start = tokenizers.load_tokenizer(store.tokenizer_path), 0
     lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
     for batch in _batches((int(group), tuple(row)) for group, *row in preparation._spooled()):
         batch = [(group, row[: split.sides]) for group, row in batch]  # without labels
@@ -186,7 +187,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
       others: further tasks whose text the tokenizer is trained on.
     """
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
-    settings = dataclasses.asdict(config.corpus) | dataclasses.asdict(tokenizer)
+    settings = identity(config.corpus) | identity(tokenizer)
     del settings["store"]
     if tokenizer.model != "words":
         del settings["hash_buckets"]  # which earlier stores did not have
@@ -391,7 +392,7 @@ class _Preparation:
             self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
             texts = itertools.chain.from_iterable(spool._sampled(rates) for spool in spools)
             tokenizers.train(texts, config, path)
-        return Tokenizer.load(path)
+        return tokenizers.load_tokenizer(path)
 
     def _sampled(self, rates: dict[str, float]) -> Iterator[str]:
         new = self._new_sides

@@ -1,32 +1,19 @@
-"""Trains, loads and applies a sentencepiece model, whose ids 0, 1, 2 are <pad>, <unk>, <MASK>.
-
-Vocabularies of words (`words.py`) are trained and read through the same functions.
-"""
+"""Training and opening a tokenizer of either kind: pieces (`pieces.py`) or words (`words.py`)."""
 
 import dataclasses
-import hashlib
 import io
-import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import sentencepiece
 
 from lightxling.config import TokenizerConfig, UserError
+from lightxling.corpus import words
+from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK, Tokenizer
 
-PAD, UNK, MASK = 0, 1, 2
-SPECIAL = ("<pad>", "<unk>", "<MASK>")
 _LARGEST = re.compile(r"value <= (\d+)")  # what sentencepiece says of too large a vocabulary
-_PUNCTUATION = frozenset(".?!,\":;<>-+=_'%&#@*()~`") | {"", " "}
-
-
-def is_punctuation(piece: str) -> bool:
-    """Whether a piece is one that masking leaves alone."""
-    return piece in _PUNCTUATION
 
 
 def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict[str, float]:
@@ -58,8 +45,6 @@ def train(
       is_limit: where the text does not support `vocab_size` pieces, take as many as it does.
     """
     if config.model == "words":
-        from lightxling.corpus import words
-
         words.train(sentences, config, path)
         return
     model = io.BytesIO()
@@ -108,87 +93,20 @@ def _training_error(message: str, config: TokenizerConfig) -> str:
     return f"sentencepiece cannot train {value}: {message}"
 
 
-class Tokenizer:
-    """A sentencepiece model.
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a file.
 
-    Attributes:
-      vocab_size: number of pieces V, specials included.
-      lowercase: whether the model folds case.
-      dtype: smallest of uint16 and uint32 that holds every id.
-      sha256: of the model file.
+    Raises:
+      UserError: it cannot be read, or is damaged.
     """
-
-    def __init__(self, model: bytes, name: str = "the tokenizer model"):
-        try:
-            if not model:
-                raise RuntimeError("empty file")
-            self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
-            first = [self._model.id_to_piece(i) for i in range(len(SPECIAL))]
-        except (RuntimeError, IndexError, UnicodeDecodeError):
-            raise UserError(
-                f"{name} is damaged or no sentencepiece model; run `lightxling prepare` again"
-            ) from None
-        if first != list(SPECIAL):
-            raise UserError(
-                f"{name} starts with the pieces {' '.join(first)}, not {' '.join(SPECIAL)};"
-                " leave tokenizer.file empty to train a model"
-            )
-        self.vocab_size = self._model.get_piece_size()
-        self.lowercase = self._model.normalize("A").endswith("a")
-        self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
-        self.sha256 = hashlib.sha256(model).hexdigest()
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-        try:
-            return read(Path(path).read_bytes(), str(path))
-        except OSError as error:
-            raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
-
-    def new_lexicon(self) -> Any:
-        """What `encode` keeps unknown words in; None: there are none, but unknown pieces."""
-        return None
-
-    def encode(
-        self, sentences: Sequence[str], max_length: int, lexicon: Any = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns all ids end to end, and how many each sentence has: at most `max_length`."""
-        try:
-            rows = self._model.encode(list(sentences), num_threads=os.cpu_count())
-        except (TypeError, UnicodeEncodeError):  # lone surrogates
-            sentences = [text.encode("utf-8", "replace").decode() for text in sentences]
-            rows = self._model.encode(sentences, num_threads=os.cpu_count())
-        rows = [row[:max_length] for row in rows]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = np.fromiter(itertools.chain.from_iterable(rows), self.dtype, lengths.sum())
-        return ids, lengths
-
-    def unknown(self, ids: np.ndarray) -> np.ndarray:
-        """Whether each id stands for something that is not in the vocabulary."""
-        return ids == UNK
-
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return self._model.decode([int(i) for i in ids])
-
-    def pieces(self) -> list[str]:
-        return [self._model.id_to_piece(i) for i in range(self.vocab_size)]
-
-    def maskable(self) -> np.ndarray:
-        """Returns bool [V]: False for special pieces, bytes, punctuation and the bare space."""
-        words = [not is_punctuation(piece.replace("▁", "")) for piece in self.pieces()]
-        model = self._model
-        return np.array(
-            [
-                word and not (model.is_control(i) or model.is_unknown(i) or model.is_byte(i))
-                for i, word in enumerate(words)
-            ]
-        )
+    try:
+        return read_tokenizer(Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
 
 
-def read(model: bytes, name: str = "the tokenizer model") -> Tokenizer:
+def read_tokenizer(model: bytes, name: str = "the tokenizer model") -> Tokenizer:
     """A tokenizer from the content of its file: a sentencepiece model, or a vocabulary of words."""
     if model.startswith(b"{"):
-        from lightxling.corpus.words import WordTokenizer
-
-        return WordTokenizer(model, name)
+        return words.WordTokenizer(model, name)
     return Tokenizer(model, name)

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Integer
 
 from lightxling.config import TokenizerConfig, UserError
-from lightxling.corpus.tokenizer import SPECIAL, UNK, Tokenizer, is_punctuation
+from lightxling.corpus.pieces import SPECIAL, UNK, Tokenizer, is_punctuation
 from lightxling.files import parse_json
 
 FORMAT = "lightxling-words"

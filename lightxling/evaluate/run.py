@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from lightxling import __version__
+from lightxling.base.version import __version__
 from lightxling.config import UserError
 from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
@@ -31,6 +31,7 @@ from lightxling.evaluate.tasks import TASKS, select
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.evaluate.tasks.units import Encode, Settings, Unit, at_least
 from lightxling.files import atomic, check_output, is_device, parse_json, write_json
+from lightxling.identity import counting, first_defaults
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -98,7 +99,7 @@ def evaluate(
             for unit in units:
                 bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
                 path = folder / results_name(task, unit.dataset, used)
-                key = unit_key(fingerprint, unit, used)
+                key = unit_key(fingerprint, task, unit, used)
                 if path not in done:
                     done[path], before[path] = _empty(task, unit.dataset, used), load_results(path)
                 kept = before[path]["results"].get(unit.name, {})
@@ -168,16 +169,17 @@ def timed(unit: Unit, encode: Stopwatch) -> dict[str, Any]:
 
 
 def results_name(task: str, dataset: str, settings: dict[str, Any]) -> str:
-    """File name of a benchmark; settings other than the defaults are part of it."""
-    default = Settings()
-    special = [f"{k}={v}" for k, v in settings.items() if v != getattr(default, k)]
+    """File name of a benchmark; settings other than their first defaults are part of it."""
+    default = first_defaults(f"evaluate {task}")
+    special = [f"{k}={v}" for k, v in settings.items() if v != default[k]]
     return ".".join([task, dataset, *special, "json"])
 
 
-def unit_key(fingerprint: str, unit: Unit, settings: dict[str, Any]) -> str:
+def unit_key(fingerprint: str, task: str, unit: Unit, settings: dict[str, Any]) -> str:
     """Hash of the encoder, the contents of the unit's files, and the settings."""
     digest = hashlib.sha256(f"{__version__} {fingerprint} {unit.name}".encode())
-    digest.update(json.dumps(settings, sort_keys=True).encode())
+    counts = counting(f"evaluate {task}", settings)
+    digest.update(json.dumps(counts, sort_keys=True).encode())
     for path in unit.files():
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

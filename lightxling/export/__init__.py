@@ -15,7 +15,7 @@ from lightxling import bundle as bundles
 from lightxling.adapters import FORMAT as ADAPTER_FORMAT
 from lightxling.adapters import SUFFIX, merged, with_adapters
 from lightxling.adapters import write as write_adapter
-from lightxling.bundle import Bundle
+from lightxling.bundle import Bundle, write_bundle
 from lightxling.config import UserError
 from lightxling.export.quantize import Dtype, quantize
 from lightxling.files import atomic_folder, write_json
@@ -197,9 +197,7 @@ def write(bundle: Bundle, folder: Path, format: Format, runtime: Path | None = N
       runtime: the archive of onnxruntime-web, for `web` alone.
     """
     if format == "safetensors":
-        from lightxling.export import safetensors
-
-        safetensors.write(bundle, folder)
+        write_bundle(bundle, folder)
     elif format == "stablehlo":
         from lightxling.export import stablehlo
 

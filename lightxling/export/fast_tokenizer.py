@@ -26,34 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.config import UserError
+from lightxling.corpus.pieces import read_model
 
 # noncharacters; those in the text become the last one, as unknown as themselves
 _APART, _BARRIER, _NEITHER = "\ufdd0", "\ufdd1", "\ufdd2"
 _FINALS = {chr(code) for code in range(0x11A8, 0x11C3)}  # Hangul letters that end a syllable
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # types of pieces
-
-
-def read_model(tokenizer: bytes):
-    """The sentencepiece model as a protocol buffer.
-
-    Raises:
-      UserError: it is none, or of a kind that encoders of lightxling do not have.
-    """
-    from google.protobuf.message import DecodeError
-    from sentencepiece import sentencepiece_model_pb2
-
-    model = sentencepiece_model_pb2.ModelProto()
-    try:
-        model.ParseFromString(tokenizer)
-    except DecodeError:
-        raise UserError("the tokenizer is damaged or no sentencepiece model") from None
-    if model.trainer_spec.model_type not in (1, 2):
-        raise UserError("only unigram and bpe tokenizers can be exported")
-    spec = model.normalizer_spec
-    if not (spec.add_dummy_prefix and spec.remove_extra_whitespaces and spec.escape_whitespaces):
-        raise UserError("only tokenizers with sentencepiece's default white space can be exported")
-    return model
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import Bundle, scale_axis
+from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer
-from lightxling.model.forward import NORM_EPS
+from lightxling.model.params import NORM_EPS, scale_axis
 
 OPSET = 17
 FILES = {

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int8
 
-from lightxling.bundle import Bundle, Params, dequantize, scale_axis
+from lightxling.bundle import Bundle
+from lightxling.model.params import Params, dequantize, scale_axis
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import Bundle, Params, dequantize, write_params
+from lightxling.bundle import Bundle, write_params
 from lightxling.config import UserError
 from lightxling.export.fast_tokenizer import fast_tokenizer
-from lightxling.model.forward import NORM_EPS
+from lightxling.model.params import NORM_EPS, Params, dequantize
 
 POOLING = {"mean": "mean", "max": "max"}
 

@@ -11,10 +11,11 @@ and tpu.
 import json
 from pathlib import Path
 
-from lightxling import bundle as bundles
+from lightxling.base.tree import nest
 from lightxling.bundle import TOKENIZER, Bundle
 from lightxling.config import UserError
 from lightxling.export.fast_tokenizer import fast_tokenizer
+from lightxling.model.params import scale_axis
 
 FILE = "encoder.stablehlo"
 
@@ -60,10 +61,10 @@ def serialize(bundle: Bundle) -> bytes:
             kept = jax.lax.optimization_barrier(jnp.asarray(values)).astype(jnp.float32)
             scales = bundle.params.get(f"{name}.scales")
             if scales is not None:
-                kept = kept * jnp.expand_dims(jnp.asarray(scales), 1 - bundles.scale_axis(name))
+                kept = kept * jnp.expand_dims(jnp.asarray(scales), 1 - scale_axis(name))
             params[name] = kept
         projection = params.pop("projection", None)
-        vectors = build.encode(graphdef, {"encoder": bundles.nest(params)}, tokens)
+        vectors = build.encode(graphdef, {"encoder": nest(params)}, tokens)
         return vectors if projection is None else vectors @ projection
 
     limit = bundle.config.max_length

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from lightxling.bundle import Bundle, array
+from lightxling.bundle import Bundle
 from lightxling.config import UserError
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.pieces import Tokenizer, read_model
 from lightxling.encoder import Encoder
-from lightxling.export.fast_tokenizer import read_model
+from lightxling.model.params import array
 
 _NORMAL = 1  # type of a piece; the others are special and always kept
 _SLAB = 1 << 14

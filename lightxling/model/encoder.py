@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
 from lightxling.model.adapters import Adapter, beside, project
-from lightxling.model.forward import sinusoids
+from lightxling.model.params import sinusoids
 
 PAD = 0
 NORM_EPS = 1e-12  # vanishes in 16 bits, hence norms in float32

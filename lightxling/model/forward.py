@@ -11,28 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from lightxling.adapters import merge_lora
-from lightxling.bundle import TABLES, Params, array, scale_axis
 from lightxling.config import ModelConfig
 from lightxling.corpus.words import WordTable
+from lightxling.model.params import NORM_EPS, TABLES, Params, array, merge_lora, scale_axis
 
-NORM_EPS = np.float32(1e-12)
 POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
-
-
-def sinusoids(longest: int, width: int) -> Float[np.ndarray, "_ D"]:
-    """Table of fixed positions 0 ... longest; row 0, the padding, is zero.
-
-        sin(t / 10000^(2 i / D)) at 2 i,   cos(t / 10000^(2 i / D)) at 2 i + 1,   t = 0 in row 1
-
-    Source: "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
-    """
-    position = np.arange(longest)[:, None]
-    angles = position / 10000 ** (np.arange(0, width, 2) / width)
-    table = np.zeros((longest + 1, width))
-    table[1:, 0::2] = np.sin(angles)
-    table[1:, 1::2] = np.cos(angles[:, : width // 2])
-    return table.astype(np.float32)
 
 
 class Forward:

@@ -71,23 +71,12 @@ def put(tree: Any, changed: Any, name: str) -> Any:
     return jax.tree.map(into, tree, changed, is_leaf=_is_params)
 
 
-def heads(params: Params) -> dict[tuple[str, ...], Any]:
-    """Encoder and heads by their path, such as ("tasks", "nli", "inference")."""
-    flat = {(key,): value for key, value in params.items() if key != TASKS}
+def heads(params: Params) -> dict[str, Any]:
+    """Encoder and heads by name, such as "tasks.nli.inference": `base.tree.nest` is the inverse."""
+    flat = {key: value for key, value in params.items() if key != TASKS}
     for task, own in params.get(TASKS, {}).items():
-        flat |= {(TASKS, task, key): value for key, value in own.items()}
+        flat |= {f"{TASKS}.{task}.{key}": value for key, value in own.items()}
     return flat
-
-
-def nest(flat: dict[tuple[str, ...], Any]) -> Params:
-    """The inverse of `heads`."""
-    params: Params = {}
-    for (*folders, last), value in flat.items():
-        node = params
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = value
-    return params
 
 
 def _is_params(node: Any) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from lightxling import __version__
+from lightxling.base.version import __version__
 from lightxling.config import UserError
 from lightxling.evaluate.compare import unique_runs
 from lightxling.files import atomic, check_output

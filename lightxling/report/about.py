@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.config import Config, flatten, tasks_of, to_dict
+from lightxling.base.tree import flatten
+from lightxling.config import Config, tasks_of, to_dict
 from lightxling.evaluate import compare
 from lightxling.report import pieces
 from lightxling.report.markup import Markup, h, join

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lightxling import config as configs
-from lightxling.config import Config, flatten, to_dict
+from lightxling.base.tree import flatten
+from lightxling.config import Config, to_dict
 
 
 def command(config: Config, workdir: Path | str) -> str:

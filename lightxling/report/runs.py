@@ -13,6 +13,7 @@ from lightxling import bundle
 from lightxling.config import MAIN, Config, UserError
 from lightxling.corpus.store import Store
 from lightxling.evaluate.run import Results, load_folder
+from lightxling.files import read_json
 from lightxling.train.progress import read_metrics
 
 DEV = "dev_p@1"
@@ -123,7 +124,7 @@ def read(path: Path) -> Run:
             f"{path} is no run: it has no {bundle.DESCRIPTION}; give the folder that `lightxling "
             "train` wrote"
         )
-    run, about = bundle.read_run(path), bundle.read_json(path / bundle.DESCRIPTION)
+    run, about = bundle.read_run(path), read_json(path / bundle.DESCRIPTION)
     records, damaged = read_metrics(path / "metrics.jsonl")
     results, unreadable = [], []
     for name, found in load_folder(path / "evaluation").items():

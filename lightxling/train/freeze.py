@@ -3,20 +3,13 @@ optimizer state, and are bit for bit what they were."""
 
 import difflib
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 
+from lightxling.base.tree import flatten, nest
 from lightxling.config import Config, UserError, tasks_of
 from lightxling.model.parts import initialise_tasks, own
-
-
-def paths(params: Mapping, prefix: str = "") -> Iterator[str]:
-    """Dotted names of all leaves, such as encoder.blocks.0.qkv.kernel."""
-    for key, value in params.items():
-        yield from (
-            paths(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
-        )
 
 
 def is_trainable(path: str, patterns: Sequence[str]) -> bool:
@@ -31,24 +24,17 @@ def is_trainable(path: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def split(params: Mapping, patterns: Sequence[str], prefix: str = "") -> tuple[dict, dict]:
+def split(params: Mapping, patterns: Sequence[str]) -> tuple[dict, dict]:
     """The leaves that learn and the others, as trees without what is not theirs."""
-    sides: tuple[dict, dict] = ({}, {})
-    for key, value in params.items():
-        if isinstance(value, dict):
-            for side, part in zip(sides, split(value, patterns, f"{prefix}{key}."), strict=True):
-                side.update({key: part} if part else {})
-        else:
-            sides[not is_trainable(f"{prefix}{key}", patterns)][key] = value
-    return sides
+    trained, frozen = {}, {}
+    for name, leaf in flatten(params).items():
+        (trained if is_trainable(name, patterns) else frozen)[name] = leaf
+    return nest(trained), nest(frozen)
 
 
 def join(trained: Mapping, frozen: Mapping) -> dict:
     """The inverse of `split`."""
-    joined = {**frozen, **trained}
-    for key in trained.keys() & frozen.keys():
-        joined[key] = join(trained[key], frozen[key])
-    return joined
+    return nest(flatten(frozen) | flatten(trained))
 
 
 def check_trainable(config: Config) -> None:
@@ -64,7 +50,7 @@ def check_trainable(config: Config) -> None:
     shapes = jax.eval_shape(
         lambda: initialise_tasks(config, 3, jax.random.key(0), 1, config.model.width + 1)
     )
-    names = list(paths(shapes))
+    names = list(flatten(shapes))
     parts = {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 2)}
     for pattern in config.train.trainable:
         if not any(is_trainable(name, [pattern]) for name in names):

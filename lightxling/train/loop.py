@@ -22,7 +22,7 @@ from lightxling import allocator
 from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict
 from lightxling.corpus.batches import bucket_lengths
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.model import parts
@@ -276,7 +276,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
     )
     optimizer = make_optimizer(config.optimizer, schedule)
     store, languages = main.store, main.languages
-    vocab_size = Tokenizer.load(store.tokenizer_path).vocab_size
+    vocab_size = load_tokenizer(store.tokenizer_path).vocab_size
     teacher_width = max(task.teacher_width for task in run_tasks)
     initialise = functools.partial(
         initial_state, config, vocab_size, optimizer, len(languages), teacher_width

@@ -10,13 +10,14 @@ Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Mem
 (arXiv 2101.06983), section 3.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from lightxling.base.tree import flatten, nest
 from lightxling.config import ObjectivesConfig
 from lightxling.model.build import Params, merge, parameters
 from lightxling.objectives import combine
@@ -48,14 +49,6 @@ def separate(vectors: Float[Array, "*N S B D"], micro_batch: int) -> Float[Array
     """The inverse of `join`."""
     *sides, _, D = vectors.shape
     return jnp.moveaxis(vectors.reshape(*sides, micro_batch, -1, D), -2, 0)
-
-
-def common(params: Mapping, like: Mapping) -> dict:
-    """The leaves of `params` that `like` has too."""
-    return {
-        key: common(params[key], value) if isinstance(value, dict) else params[key]
-        for key, value in like.items()
-    }
 
 
 def value_and_grad(
@@ -93,7 +86,8 @@ def value_and_grad(
             piece_key = None if key is None else jax.random.fold_in(key, number)
             model = merge(graphdef, join_params(trained, frozen))
             vectors = combine.encode(objectives, model, piece, piece_key)
-            return vectors, common(parameters(model), trained)
+            passed = flatten(parameters(model))
+            return vectors, nest({name: passed[name] for name in flatten(trained)})
 
         def score(trained, vectors):
             model = merge(graphdef, join_params(trained, frozen))

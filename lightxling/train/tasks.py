@@ -19,7 +19,7 @@ from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare_tasks
 from lightxling.corpus.readers import Source
 from lightxling.corpus.store import Store
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.vectors import SentenceVectors
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
@@ -148,7 +148,7 @@ def open_tasks(
       UserError: a task has too little text, or scores that are out of their range.
     """
     languages = tuple(sorted({code for _, store in stores.values() for code in store.languages}))
-    tokenizer = Tokenizer.load(stores[MAIN][1].tokenizer_path)
+    tokenizer = load_tokenizer(stores[MAIN][1].tokenizer_path)
     if stores[MAIN][0].model.ngrams and stores[MAIN][1].train.words is None:
         raise UserError(
             f"model.ngrams={stores[MAIN][0].model.ngrams} are of words, and the tokenizer has "

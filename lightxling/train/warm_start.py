@@ -13,20 +13,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lightxling.bundle import (
-    DESCRIPTION,
-    FREE,
-    Run,
-    dequantize,
-    load,
-    nest,
-    read_json,
-    read_run,
-    read_run_params,
-)
+from lightxling.base.tree import flatten, nest
+from lightxling.bundle import DESCRIPTION, Run, load, read_run, read_run_params
 from lightxling.config import Config, ModelConfig, UserError
+from lightxling.files import read_json
 from lightxling.model import parts
 from lightxling.model.build import Params
+from lightxling.model.params import FREE, dequantize
 from lightxling.train.freeze import join
 
 LANGUAGE_TABLE = "languages"
@@ -90,9 +83,9 @@ def read_origin(config: Config) -> Run | Export:
 def shapes(tree: Params) -> dict[str, tuple[int | str, ...]]:
     """Name -> shape of every leaf, in which the rows of a language table may be any number."""
     named = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        rows = ("any",) if path[-1].key == LANGUAGE_TABLE else leaf.shape[:1]
-        named[jax.tree_util.keystr(path)] = rows + leaf.shape[1:]
+    for name, leaf in flatten(tree).items():
+        rows = ("any",) if name.split(".")[-1] == LANGUAGE_TABLE else leaf.shape[:1]
+        named[name] = rows + leaf.shape[1:]
     return named
 
 
@@ -117,7 +110,7 @@ def warm_start(
         whole["encoder"] = join(whole["encoder"], {"adapters": fresh})
     trained, started, told = parts.heads(whole), {}, []
     for path, fresh in parts.heads(params).items():
-        part = "/".join(path)
+        part = path.replace(".", "/")
         ours, theirs = shapes(fresh), shapes(trained.get(path, {}))
         if ours == theirs:
             told.append(part)
@@ -134,7 +127,7 @@ def warm_start(
         elif part == "encoder":
             name = next(key for key in ours if ours[key] != theirs.get(key))
             raise UserError(
-                f"{part}{name} is {theirs.get(name)} in train.init_from={origin.path} and "
+                f"{part}.{name} is {theirs.get(name)} in train.init_from={origin.path} and "
                 f"{ours[name]} here; its tokenizer.model does not belong to its checkpoints"
             )
         else:
@@ -146,4 +139,4 @@ def warm_start(
         + (f"; new languages: {', '.join(new)}" if new else "")
         + (f"; new adapters: {', '.join(sorted(new_adapters))}" if new_adapters else "")
     )
-    return parts.nest(started)
+    return nest(started)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from lightxling import __version__
+from lightxling.base.version import __version__
 from lightxling.config import Config, UserError, differences, from_dict, to_dict
 from lightxling.corpus.store import Store
 from lightxling.files import lock, parse_json

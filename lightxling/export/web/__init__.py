@@ -14,8 +14,8 @@ from pathlib import Path
 from lightxling.bundle import DESCRIPTION, TOKENIZER, Bundle
 from lightxling.config import UserError
 from lightxling.corpus import everyday
+from lightxling.corpus.pieces import read_model
 from lightxling.export import onnx
-from lightxling.export.fast_tokenizer import read_model
 from lightxling.export.web import runtime
 
 MODEL, RUNTIME = "model.onnx", "runtime"

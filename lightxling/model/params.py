@@ -1,0 +1,131 @@
+"""Parameters of an encoder as plain numpy arrays: their names, shapes and formats.
+
+A flat dict under dotted names (`blocks.0.qkv.kernel`), kept in the number format of the file. An
+int8 array has its scales beside it, in `NAME.scales`.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from lightxling.config import ModelConfig
+
+TABLES = ("words", "ngrams", "positions")
+"""Parameters of which single rows are looked up."""
+
+FREE = ("dropout", "init", "identical_layers", "compute_dtype")
+"""Settings of the model that are no part of the function that was learnt."""
+
+Params = dict[str, np.ndarray]
+
+NORM_EPS = np.float32(1e-12)
+"""Added to the variance by the norms."""
+
+_FUSED = {"q": 0, "k": 1, "v": 2}  # thirds of a block's qkv
+
+
+def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of an encoder."""
+    width, feedforward = config.width, config.feedforward
+    table = config.embedding_width or width
+    expected: dict[str, tuple[int, ...]] = {"words": (vocab_size, table)}
+    if table != width:
+        expected["word_projection"] = (table, width)
+    if config.ngrams:
+        expected["ngrams"] = (config.ngrams + 1, table)
+        expected["ngram_layer.kernel"], expected["ngram_layer.bias"] = (table, table), (table,)
+    if config.positions:
+        expected["positions"] = (config.max_length + 1, width)
+
+    def norm(name):
+        expected[f"{name}.scale"] = expected[f"{name}.bias"] = (width,)
+
+    def linear(name, fan_in, fan_out):
+        expected[f"{name}.kernel"], expected[f"{name}.bias"] = (fan_in, fan_out), (fan_out,)
+
+    norm("embedding_norm")
+    for i in range(config.layers):
+        linear(f"blocks.{i}.qkv", width, 3 * width)
+        linear(f"blocks.{i}.out", width, width)
+        norm(f"blocks.{i}.attention_norm")
+        linear(f"blocks.{i}.up", width, feedforward)
+        linear(f"blocks.{i}.down", feedforward, width)
+        norm(f"blocks.{i}.output_norm")
+    for adapter in config.adapters:
+        for i in range(config.layers):
+            part = f"adapters.{adapter.name}.blocks.{i}"
+            if adapter.kind == "parallel":
+                narrow = width // adapter.reduction
+                linear(f"{part}.down", width, narrow)
+                linear(f"{part}.up", narrow, width)
+                continue
+            for target in adapter.targets:
+                fan_in = feedforward if target == "down" else width
+                fan_out = feedforward if target == "up" else width
+                expected[f"{part}.{target}.a"] = (fan_in, adapter.rank)
+                expected[f"{part}.{target}.b"] = (adapter.rank, fan_out)
+    if dimension != width:
+        expected["projection"] = (width, dimension)
+    return expected
+
+
+def scale_axis(name: str) -> int:
+    """Axis of an int8 array that has a scale per index: rows of tables, outputs of kernels."""
+    return 0 if name in TABLES else 1
+
+
+def array(params: Params, name: str) -> np.ndarray:
+    """A parameter in float32, whatever its format."""
+    values = np.asarray(params[name], np.float32)
+    scales = params.get(f"{name}.scales")
+    if scales is None:
+        return values
+    return values * np.expand_dims(scales, 1 - scale_axis(name))
+
+
+def dequantize(params: Params) -> Params:
+    """All parameters in float32."""
+    return {name: array(params, name) for name in params if not name.endswith(".scales")}
+
+
+def merge_lora(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
+    """The same function with its low-rank adapters added to the projections that they change.
+
+        kernel' = kernel + alpha / rank * A B
+
+    Kernels that change become float32; parallel adapters stay.
+    """
+    params, rest = dict(params), []
+    for adapter in config.adapters:
+        if adapter.kind != "lora":
+            rest.append(adapter)
+            continue
+        scale = np.float32(adapter.alpha / adapter.rank)
+        for i in range(config.layers):
+            for target in adapter.targets:
+                part = f"adapters.{adapter.name}.blocks.{i}.{target}"
+                change = scale * (array(params, f"{part}.a") @ array(params, f"{part}.b"))
+                name = f"blocks.{i}.{'qkv' if target in _FUSED else target}.kernel"
+                kernel = array(params, name).copy()
+                third = _FUSED.get(target, 0) * config.width
+                kernel[:, third : third + change.shape[1]] += change
+                params.pop(f"{name}.scales", None)
+                params[name] = kernel
+        params = {n: v for n, v in params.items() if not n.startswith(f"adapters.{adapter.name}.")}
+    return dataclasses.replace(config, adapters=tuple(rest)), params
+
+
+def sinusoids(longest: int, width: int) -> Float[np.ndarray, "_ D"]:
+    """Table of fixed positions 0 ... longest; row 0, the padding, is zero.
+
+        sin(t / 10000^(2 i / D)) at 2 i,   cos(t / 10000^(2 i / D)) at 2 i + 1,   t = 0 in row 1
+
+    Source: "Attention Is All You Need" (arXiv 1706.03762), section 3.5.
+    """
+    position = np.arange(longest)[:, None]
+    angles = position / 10000 ** (np.arange(0, width, 2) / width)
+    table = np.zeros((longest + 1, width))
+    table[1:, 0::2] = np.sin(angles)
+    table[1:, 1::2] = np.cos(angles[:, : width // 2])
+    return table.astype(np.float32)
