@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.lines import Problems
 from lightxling.config import (
     MAIN,
     MAX_TOKENS,
@@ -33,7 +34,7 @@ from lightxling.config import (
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.cleaning import Cleaner, content_hash
-from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.sources import Rows, Source
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import lock
@@ -175,7 +176,7 @@ def training_texts(
         )
 
 
-def _parsed(sources: Sequence[str], rows: readers.Rows) -> list[Source]:
+def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
     return [Source.parse(text, rows) for text in sources]
 
 
