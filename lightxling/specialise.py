@@ -272,7 +272,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
         for line in sound_lines(path, problems):
             sentences[clean(line or "")] = None
     sentences.pop("", None)
-    problems.warn("lines left out")
+    problems.warn("left out")
     if not sentences:
         raise UserError(f"{', '.join(map(str, paths))} holds no sentences")
     return list(sentences)

@@ -177,7 +177,7 @@ class Lines:
             lines = cls(file, _name(path), Problems() if problems is None else problems)
             yield lines
         if problems is None:
-            lines.problems.warn("lines repaired")
+            lines.problems.warn("repaired")
 
     def __iter__(self) -> Iterator[str]:
         return self._lines

@@ -248,7 +248,7 @@ def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> I
         problems = Problems()
         for path in text:
             yield from (line for line in sound_lines(path, problems) if line is not None)
-        problems.warn("lines left out")
+        problems.warn("left out")
         return
     from lightxling.export.trim import corpus_sentences
 
