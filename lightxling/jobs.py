@@ -147,13 +147,12 @@ class _Read:
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         line, counted = 1, 0
-        problems = Problems()
-        with Lines.open(self.paths[row["file"]], problems) as lines:
+        with Lines.open(self.paths[row["file"]], Problems()) as lines:
             slabs = lines.slabs(self.part)
             texts: list[str] | None = next(slabs, [])
             while texts is not None:
                 following = next(slabs, None)
-                damaged, counted = problems.counts.total() - counted, problems.counts.total()
+                damaged, counted = lines.damaged - counted, lines.damaged
                 about = {"file": row["file"], "line": line, "last": following is None}
                 yield {**about, "text": texts, "damaged": damaged}
                 line, texts = line + len(texts), following

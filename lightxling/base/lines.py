@@ -155,7 +155,7 @@ class Lines:
 
     Attributes:
       name: of the text, for people.
-      problems: what had to be repaired so far.
+      problems: what had to be repaired.
     """
 
     def __init__(self, file: io.BufferedReader, name: str, problems: Problems):
@@ -178,6 +178,11 @@ class Lines:
             yield lines
         if problems is None:
             lines.problems.warn("repaired")
+
+    @property
+    def damaged(self) -> int:
+        """Lines repaired so far."""
+        return self.problems.counts.total()
 
     def __iter__(self) -> Iterator[str]:
         return self._lines

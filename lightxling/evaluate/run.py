@@ -23,8 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lightxling import __version__
-from lightxling.base.lines import Problems, sound_lines
 from lightxling.config import UserError
+from lightxling.corpus.readers import Problems, read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import TASKS, select
@@ -370,7 +370,7 @@ def mine_files(
     texts = []
     for path in (src, tgt):
         problems = Problems()
-        unique, _ = mining.unique_texts(filter(None, sound_lines(path, problems)))
+        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
         for count, what in problems.told():
             console.print(f"{count:,} left out: {what}", markup=False)
         if not unique:
