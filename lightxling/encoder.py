@@ -10,15 +10,12 @@ over a few padded shapes that are compiled once.
 
 import contextlib
 import functools
-import gzip
 import io
 import json
 import os
 import sys
 import threading
 import warnings
-import zlib
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -28,6 +25,7 @@ from jaxtyping import Float, Int, Real
 
 from lightxling import bundle as bundles
 from lightxling.adapters import with_adapters
+from lightxling.base.lines import LINE_LIMIT, SLAB, Lines
 from lightxling.base.tree import nest
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
@@ -37,14 +35,10 @@ from lightxling.evaluate.retrieval import normalize as unit
 from lightxling.files import atomic, cache, check_output
 from lightxling.model.params import dequantize
 
-SLAB = 1 << 14
-"""Sentences tokenised and sorted by length together: bounds the memory beside the result."""
 TOKENS = 2048
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Padded lengths of jax batches."""
-LINE_LIMIT = 1 << 20
-"""Characters kept of a line of text; far more than any encoder reads."""
 
 Backend = Literal["auto", "numpy", "jax"]
 Batch = tuple[np.ndarray, np.ndarray]
@@ -331,64 +325,6 @@ def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str
         yield lambda n: bar.advance(task, n), bar.console.print
 
 
-class Lines:
-    """The lines of a text file or of standard input, one row each, in constant memory.
-
-    Lines end in a newline and nothing else; a carriage return before it is dropped, and so is the
-    byte order mark that a file may begin with. What is not UTF-8 becomes a replacement character
-    and is counted. gzip files are unpacked.
-
-    Attributes:
-      damaged: lines with bytes that are not UTF-8, so far.
-    """
-
-    def __init__(self, file: io.BufferedIOBase, name: str):
-        self.file, self.name, self.damaged = file, name, 0
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, path: str | os.PathLike[str]) -> Iterator["Lines"]:
-        """Opens a path; `-` is standard input."""
-        name = "standard input" if str(path) == "-" else str(path)
-        try:
-            with contextlib.ExitStack() as stack:
-                if str(path) == "-":
-                    file = sys.stdin.buffer
-                else:
-                    file = stack.enter_context(open(path, "rb"))
-                if file.peek(2)[:2] == b"\x1f\x8b":
-                    file = io.BufferedReader(gzip.GzipFile(fileobj=file), LINE_LIMIT)
-                if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
-                    file.read(len(BOM_UTF8))
-                yield cls(file, name)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{name} is a damaged gzip file ({error}); fetch it again") from None
-        except OSError as error:
-            if error.errno is None or isinstance(error, BrokenPipeError):  # of no file that is read
-                raise
-            raise UserError(f"cannot read {name}: {error.strerror}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        while raw := self.file.readline(LINE_LIMIT):
-            if raw[-1:] != b"\n":
-                while (rest := self.file.readline(LINE_LIMIT)) and rest[-1:] != b"\n":
-                    pass  # the rest of an endless line is never read
-            raw = raw.removesuffix(b"\n").removesuffix(b"\r")
-            text = raw.decode("utf-8", "replace")
-            self.damaged += "\ufffd" in text and b"\xef\xbf\xbd" not in raw
-            yield text
-
-    def slabs(self, size: int = SLAB) -> Iterator[list[str]]:
-        slab: list[str] = []
-        for line in self:
-            slab.append(line)
-            if len(slab) == size:
-                yield slab
-                slab = []
-        if slab:
-            yield slab
-
-
 def encode_file(
     encoder: Encoder,
     source: str | os.PathLike[str],
@@ -399,6 +335,8 @@ def encode_file(
     progress: Callable[[str], None] | None = None,
 ) -> int:
     """Writes one vector per line of a text file, empty lines included; returns the number of lines.
+
+    What is not text in a line is replaced, and a warning says so: see `base.lines`.
 
     Example: lightxling encode runs/en-fr sentences.txt -o vectors.npy
 
@@ -431,8 +369,6 @@ def encode_file(
                 say(f"{done:,} lines")
 
         count = writers[output.suffix](file, batches(), encoder.dimension)
-    if lines.damaged:
-        say(f"{lines.damaged:,} lines of {lines.name} hold bytes that are not UTF-8")
     if encoder.truncated:
         say(f"{encoder.truncated:,} lines were cut to {encoder.max_length} tokens")
     return count

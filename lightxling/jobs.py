@@ -22,8 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from lightxling.base.lines import SLAB, Lines, Problems
 from lightxling.config import UserError, from_dict
-from lightxling.encoder import SLAB, Encoder, Lines
+from lightxling.encoder import Encoder
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest
 from lightxling.evaluate.run import MineSettings, write_pairs
@@ -132,7 +133,7 @@ def encode_files(
     if total["kept"]:
         progress(f"{total['kept']:,} parts had been written before")
     if total["damaged"]:
-        progress(f"{total['damaged']:,} lines hold bytes that are not UTF-8")
+        progress(f"{total['damaged']:,} lines repaired: they hold what is not text")
     if total["truncated"]:
         progress(f"{total['truncated']:,} lines were cut to {encoder.max_length} tokens")
     return sum(done.values())
@@ -146,7 +147,7 @@ class _Read:
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         line, counted = 1, 0
-        with Lines.open(self.paths[row["file"]]) as lines:
+        with Lines.open(self.paths[row["file"]], Problems()) as lines:
             slabs = lines.slabs(self.part)
             texts: list[str] | None = next(slabs, [])
             while texts is not None:

@@ -35,7 +35,7 @@ from lightxling.config import (
 )
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, write_pairs
-from lightxling.corpus.readers import Source
+from lightxling.corpus.sources import Source
 from lightxling.corpus.store import file_sha256
 from lightxling.encoder import Encoder
 from lightxling.files import atomic_folder, write_json

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lightxling.base.languages import CODE
+from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed
 from lightxling.config import UserError
-from lightxling.encoder import Encoder, Lines, write_npy
+from lightxling.encoder import Encoder, write_npy
 from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, map_array, read_json, write_json
 
-_LANGUAGE = re.compile(r"([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)", re.DOTALL)
+_LANGUAGE = re.compile(rf"({CODE})\t(.*)", re.DOTALL)
 _SLAB = 1 << 13
 _VECTORS, _STARTS, _LINES = "vectors.npy", "starts.npy", "lines.npy"
 _ORIGIN = "origin.json"
@@ -109,8 +111,7 @@ class Index:
 
     def _hit(self, file, score: float, row: int) -> Hit:
         file.seek(int(self.starts[row]))
-        raw = file.readline(1 << 20).removesuffix(b"\n").removesuffix(b"\r")
-        language, sentence = split_language(raw.decode("utf-8", "replace"))
+        language, sentence = split_language(decode_line(file.readline(LINE_LIMIT))[0])
         return Hit(score, int(self.lines[row]), language or self.language, sentence)
 
 
@@ -123,7 +124,7 @@ def split_language(line: str) -> tuple[str, str]:
 def _digest(path: Path) -> str:
     try:
         with open(path, "rb") as file:
-            if file.peek(2)[:2] == b"\x1f\x8b":
+            if is_packed(file):
                 raise UserError(f"{path} is a gzip file; unpack it to search it: gunzip {path}")
             return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError as error:

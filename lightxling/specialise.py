@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from lightxling.base.lines import Problems, sound_lines
 from lightxling.bundle import Bundle, write_bundle
 from lightxling.config import NewPieces, TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
@@ -259,18 +260,18 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
       UserError: a file cannot be read, or there are none.
     """
     from lightxling.corpus.cleaning import clean
-    from lightxling.encoder import Lines
 
     if not paths:
         raise UserError(
             "no text is given; lightxling specialise MODEL FILE ... --language de -o FOLDER"
         )
     sentences: dict[str, None] = {}
+    problems = Problems()
     for path in paths:
-        with Lines.open(path) as lines:
-            for line in lines:
-                sentences[clean(line)] = None
+        for line in sound_lines(path, problems):
+            sentences[clean(line or "")] = None
     sentences.pop("", None)
+    problems.warn("left out")
     if not sentences:
         raise UserError(f"{', '.join(map(str, paths))} holds no sentences")
     return list(sentences)

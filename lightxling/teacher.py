@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling import bundle as bundles
+from lightxling.base.lines import Lines
 from lightxling.config import Config, ObjectivesConfig, UserError
 from lightxling.corpus.cleaning import clean
-from lightxling.corpus.readers import Source
+from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store, file_sha256
 from lightxling.corpus.vectors import Encode, SentenceVectors, prepare_vectors
-from lightxling.encoder import Encoder, Lines
+from lightxling.encoder import Encoder
 from lightxling.files import map_array
 
 

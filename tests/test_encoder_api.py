@@ -18,7 +18,7 @@ from lightxling import bundle as bundles
 from lightxling import encoder as encoders
 from lightxling.base.tree import flatten, nest
 from lightxling.config import UserError
-from lightxling.encoder import Encoder, Lines, encode_file
+from lightxling.encoder import Encoder, encode_file
 from lightxling.export import write
 from lightxling.files import atomic
 from lightxling.model import build
@@ -215,27 +215,6 @@ def test_encode_file_reads_gzip_standard_input_and_nothing(tmp_path, monkeypatch
     assert np.load(tmp_path / "c.npy").shape == (0, 32)
 
 
-def test_bytes_that_are_no_text_are_counted(tmp_path):
-    (tmp_path / "in").write_bytes(b"caf\xe9\nfine\n\xef\xbf\xbd\n")
-    with Lines.open(tmp_path / "in") as lines:
-        assert list(lines) == ["caf\ufffd", "fine", "\ufffd"]
-        assert lines.damaged == 1
-
-
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, pack):
-    (tmp_path / "in").write_bytes(pack("\ufeffthe cat\n\ufeffa dog\n".encode()))
-    with Lines.open(tmp_path / "in") as lines:
-        assert list(lines) == ["the cat", "\ufeffa dog"]
-
-
-def test_endless_line_stays_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoders, "LINE_LIMIT", 16)
-    (tmp_path / "in").write_bytes(b"x" * 100 + b"\nnext\n" + b"y" * 50)
-    with Lines.open(tmp_path / "in") as lines:
-        assert list(lines) == ["x" * 16, "next", "y" * 16]
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "SLAB", 10)
     seen = []
@@ -246,8 +225,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
             return super().encode(sentences, *args, **kwargs)
 
     (tmp_path / "in").write_text("the cat\n" * 95)
-    with Lines.open(tmp_path / "in") as lines:
-        assert max(map(len, lines.slabs(10))) == 10
     assert encode_file(Watched(bundle()), tmp_path / "in", tmp_path / "o.npy") == 95
 
 

@@ -135,10 +135,10 @@ def test_only_masked_language_modelling_reads_text_of_one_language(tmp_path):
 
     (tmp_path / "de.txt").write_text("eins zwei\n" * 3)
     config = change(Config(), corpus__sources=(f"de={tmp_path / 'de.txt'}",))
-    with pytest.raises(UserError, match="'de' is no language pair"):
+    with pytest.raises(UserError, match="'de' is not a language pair"):
         prepare(config)
     terms = ObjectivesConfig(tokens=TokensConfig(weight=0.0), mlm=MlmConfig(weight=1.0))
-    with pytest.raises(UserError, match="'de' is no language pair"):  # align is on
+    with pytest.raises(UserError, match="'de' is not a language pair"):  # align is on
         prepare(dataclasses.replace(config, objectives=terms))
 
 

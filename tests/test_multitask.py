@@ -350,7 +350,7 @@ def test_masked_language_modelling_is_a_task_on_sentences_of_one_language(severa
     batch = combine.Batch(*make_batches(*stores["masked"], np.ones(300, bool))[0])
     assert batch.tokens.shape[:2] == (8, 1)
     pairs = dataclasses.replace(mlm, ranking=RankingConfig(weight=1.0))
-    with pytest.raises(UserError, match="'cc' is no language pair"):
+    with pytest.raises(UserError, match="'cc' is not a language pair"):
         prepare_tasks(change(config, tasks=(dataclasses.replace(task, objectives=pairs),)))
 
 

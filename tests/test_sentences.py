@@ -72,7 +72,7 @@ def test_rows_of_three_may_be_given(tmp_path):
 def test_running_text_has_one_language():
     with pytest.raises(UserError, match=r"running text has one language; write it like en=books"):
         Source.parse("en-fr=x.txt", "text")
-    with pytest.raises(UserError, match="no language pair"):
+    with pytest.raises(UserError, match="not a language pair"):
         Source.parse("en=x.txt")
 
 
@@ -111,11 +111,11 @@ def test_scores_are_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "line", "message"),
     [
-        ("labels", "maybe\ta\tb", "'maybe' is no label; they are entailment, neutral"),
-        ("labels", "a\tb\tneutral", "'a' is no label"),
-        ("scores", "a\tb\t3.0", "'a' is no score"),
-        ("scores", "nan\ta\tb", "'nan' is no score"),
-        ("scores", "-1\ta\tb", "'-1' is no score"),
+        ("labels", "maybe\ta\tb", "'maybe' is not a label; they are entailment, neutral"),
+        ("labels", "a\tb\tneutral", "'a' is not a label"),
+        ("scores", "a\tb\t3.0", "'a' is not a score"),
+        ("scores", "nan\ta\tb", "'nan' is not a score"),
+        ("scores", "-1\ta\tb", "'-1' is not a score"),
     ],
 )
 def test_what_is_no_label_is_named_with_its_line(tmp_path, rows, line, message):

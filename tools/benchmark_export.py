@@ -55,7 +55,9 @@ class Row:
 
 def read_dev(sources: list[str], limit: int) -> dict[str, list[tuple[str, str]]]:
     """Dev pairs by name."""
-    from lightxling.corpus.readers import Problems, Source, read
+    from lightxling.base.lines import Problems
+    from lightxling.corpus.readers import read
+    from lightxling.corpus.sources import Source
 
     dev = {}
     for text in sources:

@@ -16,9 +16,11 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from lightxling.base.lines import Problems
 from lightxling.bundle import BOXED
 from lightxling.config import load
-from lightxling.corpus.readers import Problems, Source, read
+from lightxling.corpus.readers import read
+from lightxling.corpus.sources import Source
 from lightxling.encoder import Encoder
 from lightxling.evaluate import compare
 from lightxling.evaluate.retrieval import precision_at_1

@@ -15,8 +15,10 @@ import numpy as np
 import tyro
 
 from lightxling import bundle as bundles
+from lightxling.base.lines import Problems
 from lightxling.corpus import tokenizer as tokenizers
-from lightxling.corpus.readers import Problems, Source, read
+from lightxling.corpus.readers import read
+from lightxling.corpus.sources import Source
 from lightxling.corpus.tokenizer import MASK
 from lightxling.evaluate.retrieval import normalize
 from lightxling.model.forward import Forward

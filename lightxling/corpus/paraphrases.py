@@ -12,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lightxling.base.lines import Problems
 from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.corpus.cleaning import clean, content, content_hash
-from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.sources import Source
 from lightxling.files import atomic
 
 Node = tuple[str, str]
@@ -100,12 +101,14 @@ def read_rows(sources: Sequence[str]) -> Iterable[tuple[Pair, Pair]]:
     Raises:
       UserError: a source is not of two languages, or cannot be read.
     """
+    problems = Problems()
     for written in sources:
         source = Source.parse(written)
         if len(source.languages) != 2:
             raise UserError(f"source {written!r} should be of two languages, such as en-de")
-        for row in readers.read(source, Problems()):
+        for row in readers.read(source, problems):
             yield source.languages, (clean(row[0]), clean(row[1]))
+    problems.warn("left out")
 
 
 def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -> dict[Pair, int]:

@@ -14,8 +14,7 @@ import itertools
 import json
 import shutil
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,12 @@ from lightxling.config import (
 )
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
-from lightxling.corpus.cleaning import Cleaner, content_hash
 from lightxling.corpus.pieces import Tokenizer
-from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.sources import Rows, Source
+from lightxling.corpus.spool import Row, Spool, batches
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
 from lightxling.files import lock
 from lightxling.identity import identity
-
-_BATCH = 1 << 14  # rows
-_TALK = 10.0  # seconds between progress lines
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -90,7 +86,8 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
                 shutil.rmtree(folder, ignore_errors=True)
             work.mkdir()
             try:
-                _Preparation(config, sources, dev_sources, work, progress).run(final, others)
+                spool = Spool(corpus, sources, dev_sources, rows, work, progress)
+                _Preparation(config, spool, work, progress).run(final, others)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -143,40 +140,53 @@ def training_texts(
     Raises:
       UserError: the sources are not those of the store, or cannot be read.
     """
-    corpus, split = config.corpus, store.train
-    rows = rows_of(config.objectives)
+    corpus, split, rows = config.corpus, store.train, rows_of(config.objectives)
     sources, dev = (_parsed(names, rows) for names in (corpus.sources, corpus.dev))
-    preparation = _Preparation(config, sources, dev, work, progress)
-    preparation._read()
+    spool = Spool(corpus, sources, dev, rows, work, progress)
+    spool.fill()
     tokenizer, start = tokenizers.load_tokenizer(store.tokenizer_path), 0
     lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
-    for batch in _batches((int(group), tuple(row)) for group, *row in preparation._spooled()):
-        batch = [(group, row[: split.sides]) for group, row in batch]  # without labels
-        texts = [text for _, row in batch for text in row]
-        ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
-        whole = lengths.reshape(-1, split.sides).all(1)  # the others are not in the store
-        ids = ids[np.repeat(whole.repeat(split.sides), lengths)]
-        batch = list(itertools.compress(batch, whole))
-        group = np.array([g for g, _ in batch], np.uint16)
+    for batch in batches(spool):
+        batch, ids, lengths, group = _encode(tokenizer, lexicon, batch, split.sides)
         stop = start + len(batch)
         offsets = split.offsets[start * split.sides : stop * split.sides + 1]
         if not (
             stop <= split.rows
             and np.array_equal(group, split.group[start:stop])
-            and np.array_equal(lengths[whole.repeat(split.sides)], np.diff(offsets))
+            and np.array_equal(lengths, np.diff(offsets))
             and np.array_equal(ids, split.tokens[offsets[0] : offsets[-1]])
         ):
             break
-        yield group, [row for _, row in batch]
+        yield group, [row[: split.sides] for _, row in batch]  # without labels
         start = stop
     if start != split.rows:
         raise UserError(
             f"the sources no longer give the {split.rows:,} training rows of {store.path}: they "
-            f"differ after row {start:,}. Remove that folder, and the next command prepares it anew"
+            f"differ after row {start:,}. Remove that folder, and the next command prepares it "
+            "again"
         )
 
 
-def _parsed(sources: Sequence[str], rows: readers.Rows) -> list[Source]:
+def _encode(
+    tokenizer: Tokenizer, lexicon: Any, batch: list[Row], sides: int
+) -> tuple[list[Row], np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of a batch that have tokens on all sides: only they are in the store.
+
+    Returns:
+      Those rows, ids of their sentences end to end, lengths [rows * sides], groups [rows].
+    """
+    texts = [text for _, row in batch for text in row[:sides]]
+    ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
+    whole = lengths.reshape(-1, sides).all(1)
+    if not whole.all():
+        # The model's own normaliser may leave nothing of a strange sentence.
+        is_kept = whole.repeat(sides)
+        ids, lengths = ids[np.repeat(is_kept, lengths)], lengths[is_kept]
+        batch = list(itertools.compress(batch, whole))
+    return batch, ids, lengths, np.array([group for group, _ in batch], np.uint16)
+
+
+def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
     return [Source.parse(text, rows) for text in sources]
 
 
@@ -236,208 +246,84 @@ def _remove_leftovers(stores: Path) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _batches(rows: Iterable, size: int = _BATCH) -> Iterator[list]:
-    rows = iter(rows)
-    while batch := list(itertools.islice(rows, size)):
-        yield batch
-
-
-class _DevSet:
-    """The `limit` rows with the smallest hashes of their first sides, all sides unique."""
-
-    def __init__(self, limit: int):
-        self._limit = limit
-        self._rows = {}  # hash of the first side -> (hash of the rest, group, row)
-
-    def add(self, first: int, group: int, row: tuple[str, ...]) -> None:
-        candidate = (content_hash("\t".join(row[1:])), group, row)
-        self._rows[first] = min(candidate, self._rows.get(first, candidate))
-        if len(self._rows) > 4 * self._limit + 64:
-            # Twice the limit, because `rows` will leave out some for their other sides.
-            self._rows = dict(sorted(self._rows.items())[: 2 * self._limit])
-
-    def rows(self) -> list[tuple[int, tuple[str, ...]]]:
-        """Returns (group, row) by rising hash."""
-        seen, chosen = set(), []
-        for _, (_, group, row) in sorted(self._rows.items()):
-            hashes = {(side, content_hash(text)) for side, text in enumerate(row)}
-            if len(chosen) < self._limit and not hashes & seen:
-                seen |= hashes
-                chosen.append((group, row))
-        return chosen
-
-
 class _Preparation:
-    """One making of a store in the folder `work`."""
+    """One making of a store in the folder `work`, from a spool beside it."""
 
-    def __init__(
-        self,
-        config: Config,
-        sources: list[Source],
-        dev_sources: list[Source],
-        work: Path,
-        progress: Callable[[str], None],
-    ):
-        self._config, self._work, self._progress = config, work, progress
-        self._sources, self._dev_sources = sources, dev_sources
-        self._rows = rows_of(config.objectives)
-        self._groups = [*sources, *dev_sources]  # a row's group is an index into this list
-        self._cleaner, self._dev_cleaner = Cleaner(config.corpus), Cleaner(config.corpus)
-        self._problems = Problems()
-        self._dropped = collections.Counter()  # clean rows that are not in the store
-        self._spool = work / "clean.tsv"  # group, then the sides of every kept training row
-        self._sentences = collections.Counter()  # per language, in the spool
-        self._started = self._spoken = time.monotonic()
+    def __init__(self, config: Config, spool: Spool, work: Path, progress: Callable[[str], None]):
+        self._config, self._spool, self._work, self._progress = config, spool, work, progress
 
     def run(self, final: Path, others: Sequence[Config] = ()) -> None:
         """Makes the store `final`; the tokenizer is trained on the text of `others` too."""
-        dev = self._read()
-        read_seconds = time.monotonic() - self._started
+        times = [time.monotonic()]
+        dev = self._spool.fill()
+        times.append(time.monotonic())
         tokenizer = self._tokenizer(others)
-        tokenizer_seconds = time.monotonic() - self._started - read_seconds
+        times.append(time.monotonic())
         lexicon = tokenizer.new_lexicon()
-        writer, tokens, rows = self._encode(tokenizer, lexicon, dev)
+        writer, tokens, rows = self._write(tokenizer, lexicon, dev)
         manifest = self._manifest(tokenizer, tokens, rows)
         words = None
         if lexicon is not None:
             words = tokenizer.table(np.arange(lexicon.known + len(lexicon.new)), lexicon)
         writer.finish(final, self._work / "tokenizer.model", manifest, words)
-        seconds = time.monotonic() - self._started
+        times.append(time.monotonic())
         for line in self._table(manifest):
             self._progress(line)
+        reading, training, encoding = np.diff(times)
+        seconds = times[-1] - times[0]
         self._progress(
-            f"{seconds:.0f} s (reading {read_seconds:.0f}, tokenizer {tokenizer_seconds:.0f},"
-            f" encoding {seconds - read_seconds - tokenizer_seconds:.0f}),"
-            f" {manifest['counts']['read'] / seconds:,.0f} pairs/s"
+            f"{seconds:.0f} s (reading {reading:.0f}, tokenizer {training:.0f}, encoding"
+            f" {encoding:.0f}), {manifest['counts']['read'] / seconds:,.0f} pairs/s"
         )
         self._progress(f"store {final}")
-
-    def _talk(self, line: str) -> None:
-        if time.monotonic() - self._spoken > _TALK:
-            self._spoken = time.monotonic()
-            self._progress(line)
-
-    def _read(self) -> list[tuple[int, tuple[str, ...]]]:
-        """Spools the clean training rows; returns the development rows with their groups."""
-        corpus = self._config.corpus
-        dev = {source.languages: _DevSet(corpus.dev_limit) for source in self._groups}
-        held_out, share = set(), 0
-        leading = {source.languages[0] for source in self._dev_sources or self._sources}
-        if self._dev_sources:
-            for group, source in enumerate(self._dev_sources, len(self._sources)):
-                for rows, firsts in self._clean(source, self._dev_cleaner):
-                    held_out.update(firsts.tolist())
-                    for row, first in zip(rows, firsts.tolist(), strict=True):
-                        dev[source.languages].add(first, group, row)
-        else:
-            share = int(corpus.dev_share * 2**64)
-        with open(self._spool, "w", encoding="utf-8", newline="\n") as spool:
-            for group, source in enumerate(self._sources):
-                kept = 0
-                others = [i for i, code in enumerate(source.languages) if i and code in leading]
-                for rows, firsts in self._clean(source, self._cleaner):
-                    for row, first in zip(rows, firsts.tolist(), strict=True):
-                        hashes = [first, *(content_hash(row[i]) for i in others)]
-                        if not held_out.isdisjoint(hashes):
-                            self._dropped["first side in dev"] += 1
-                        elif first < share:
-                            self._dropped["held out for dev"] += 1
-                            dev[source.languages].add(first, group, row)
-                        elif min(hashes) < share:
-                            self._dropped["held out for dev the other way round"] += 1
-                        else:
-                            kept += 1
-                            spool.write(f"{group}\t" + "\t".join(row) + "\n")
-                for language in source.languages[self._new_sides]:
-                    self._sentences[language] += kept
-        if not self._sentences.total():
-            raise UserError(
-                f"no training pair is left of the {self._cleaner.read} that were read from"
-                f" {', '.join(map(str, self._sources))}{self._reasons()}"
-            )
-        return [row for one in dev.values() for row in one.rows()]
-
-    def _clean(
-        self, source: Source, cleaner: Cleaner
-    ) -> Iterator[tuple[list[tuple[str, ...]], np.ndarray]]:
-        for batch in _batches(readers.read(source, self._problems, self._rows)):
-            yield cleaner(batch, source.languages)
-            self._talk(f"read {self._cleaner.read + self._dev_cleaner.read:,} pairs, now {source}")
-
-    def _spooled(self) -> Iterator[list[str]]:
-        with open(self._spool, encoding="utf-8", newline="\n") as spool:
-            for line in spool:
-                yield line[:-1].split("\t")
-
-    @property
-    def _new_sides(self) -> slice:
-        """Sides whose sentences are new; in running text the others stand in other rows too."""
-        return slice(1, 2) if self._rows == "text" else slice(None)
 
     def _tokenizer(self, others: Sequence[Config]) -> Tokenizer:
         config, path = self._config.tokenizer, self._work / "tokenizer.model"
         if config.file:
             shutil.copyfile(_tokenizer_file(config), path)
         else:
-            spools = [self]
+            spools = [self._spool]
             for number, other in enumerate(others):
-                folder = self._work / f"task-{number}"
+                folder, rows = self._work / f"task-{number}", rows_of(other.objectives)
                 folder.mkdir()
-                sources = _parsed(other.corpus.sources, rows_of(other.objectives))
-                spools.append(_Preparation(other, sources, [], folder, self._progress))
-                spools[-1]._read()
-            sentences = sum((spool._sentences for spool in spools), collections.Counter())
+                sources = _parsed(other.corpus.sources, rows)
+                spools.append(Spool(other.corpus, sources, [], rows, folder, self._progress))
+                spools[-1].fill()
+            sentences = sum((spool.sentences for spool in spools), collections.Counter())
             rates = tokenizers.sample_rates(sentences, config.sample, config.sampling)
             drawn = sum(rates[language] * n for language, n in sentences.items())
             self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
-            texts = itertools.chain.from_iterable(spool._sampled(rates) for spool in spools)
+            texts = itertools.chain.from_iterable(spool.sampled(rates) for spool in spools)
             tokenizers.train(texts, config, path)
         return tokenizers.load_tokenizer(path)
 
-    def _sampled(self, rates: dict[str, float]) -> Iterator[str]:
-        new = self._new_sides
-        for group, *row in self._spooled():
-            languages = self._groups[int(group)].languages
-            sides = row[: len(languages)]
-            for language, text in zip(languages[new], sides[new], strict=True):
-                if zlib.crc32(text.encode()) < rates[language] * 2**32:
-                    yield text
-
-    def _encode(
-        self, tokenizer: Tokenizer, lexicon: Any, dev: list[tuple[int, tuple[str, ...]]]
+    def _write(
+        self, tokenizer: Tokenizer, lexicon: Any, dev: list[Row]
     ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
-        """Returns the filled writer, token counts by language, rows [2, groups] of train, dev."""
-        sides = len(self._sources[0].languages)
-        languages = sorted({code for source in self._groups for code in source.languages})
-        language_of = np.array([[languages.index(c) for c in s.languages] for s in self._groups])
-        writer = StoreWriter(self._work, sides=sides, dtype=tokenizer.dtype, rows_are=self._rows)
-        labelled = has_labels(self._rows)
+        """The filled writer, token counts by language, rows [2, groups] of train and dev."""
+        spool, groups = self._spool, self._spool.groups
+        sides = len(groups[0].languages)
+        languages = sorted({code for source in groups for code in source.languages})
+        language_of = np.array([[languages.index(c) for c in s.languages] for s in groups])
+        is_labelled, dtype = has_labels(spool.rows_are), tokenizer.dtype
+        writer = StoreWriter(self._work, sides=sides, dtype=dtype, rows_are=spool.rows_are)
         counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
-        rows = np.zeros((2, len(self._groups)), np.int64)
-        train = ((int(group), tuple(texts)) for group, *texts in self._spooled())
-        for split, data in ((writer.train, train), (writer.dev, dev)):
-            for batch in _batches(data):
-                group = np.array([g for g, _ in batch], np.uint16)
-                texts = [text for _, row in batch for text in row[:sides]]
-                ids, lengths = tokenizer.encode(texts, MAX_TOKENS, lexicon)
-                whole = lengths.reshape(-1, sides).all(1)
-                if not whole.all():
-                    # The model's own normaliser may leave nothing of a strange sentence.
-                    self._dropped["no tokens"] += int((~whole).sum())
-                    ids = ids[np.repeat(whole.repeat(sides), lengths)]
-                    lengths, group = lengths[whole.repeat(sides)], group[whole]
-                    batch = list(itertools.compress(batch, whole))
-                label = np.array([row[sides] for _, row in batch], float) if labelled else None
+        rows = np.zeros((2, len(groups)), np.int64)
+        for split, data in ((writer.train, spool), (writer.dev, dev)):
+            for whole in batches(data):
+                batch, ids, lengths, group = _encode(tokenizer, lexicon, whole, sides)
+                spool.dropped["no tokens"] += len(whole) - len(batch)
+                label = np.array([row[sides] for _, row in batch], float) if is_labelled else None
                 split.append(ids, lengths, group, label)
                 if split is writer.dev:
                     writer.append_dev_texts([row for _, row in batch])
-                rows[int(split is writer.dev)] += np.bincount(group, minlength=len(self._groups))
+                rows[int(split is writer.dev)] += np.bincount(group, minlength=len(groups))
                 language = language_of[group].reshape(-1)
                 for i, weights in enumerate(
                     (None, lengths, _unknown(tokenizer.unknown(ids), lengths))
                 ):
                     counts[i] += np.bincount(language, weights, len(languages)).astype(np.int64)
-                self._talk(f"encoded {writer.train.rows:,} pairs")
+                spool.talk(f"encoded {writer.train.rows:,} pairs")
         keys = ("sentences", "tokens", "unknown")
         tokens = {
             code: dict(zip(keys, count, strict=True))
@@ -448,7 +334,7 @@ class _Preparation:
     def _manifest(
         self, tokenizer: Tokenizer, tokens: dict[str, dict[str, int]], rows: np.ndarray
     ) -> dict[str, Any]:
-        dev = self._dev_cleaner
+        spool, dev = self._spool, self._spool.dev_cleaner
         return {
             "languages": list(tokens),
             "groups": [
@@ -459,7 +345,7 @@ class _Preparation:
                     "rows": int(rows[0, i]),
                     "dev_rows": int(rows[1, i]),
                 }
-                for i, source in enumerate(self._groups)
+                for i, source in enumerate(spool.groups)
             ],
             "sources": [
                 {
@@ -469,14 +355,14 @@ class _Preparation:
                         for f in readers.files(source)
                     ],
                 }
-                for source in self._groups
+                for source in spool.groups
             ],
             "counts": {
-                "read": self._cleaner.read,
+                "read": spool.cleaner.read,
                 "kept": int(rows[0].sum()),
-                "dropped": dict(self._cleaner.dropped + self._dropped),
+                "dropped": dict(spool.cleaner.dropped + spool.dropped),
                 "dev": {"read": dev.read, "kept": int(rows[1].sum()), "dropped": dict(dev.dropped)},
-                "unreadable": dict(self._problems.counts),
+                "unreadable": dict(spool.problems.counts),
             },
             "tokens": tokens,
             "tokenizer": {
@@ -490,16 +376,9 @@ class _Preparation:
             },
         }
 
-    def _reasons(self) -> str:
-        """Returns one line for each reason for which something was left out."""
-        dropped = self._cleaner.dropped + self._dropped
-        lines = [f"\n{n:>16,}  {reason}" for reason, n in dropped.most_common()]
-        lines += [f"\n{n:>16,}  unreadable: {what}" for n, what in self._problems.told()]
-        return "".join(lines)
-
     def _table(self, manifest: dict[str, Any]) -> Iterator[str]:
         counts, tokens = manifest["counts"], manifest["tokens"]
-        yield f"{counts['read']:>14,}  pairs read{self._reasons()}"
+        yield f"{counts['read']:>14,}  pairs read{self._spool.reasons()}"
         yield f"{counts['kept']:>14,}  kept for training, {counts['dev']['kept']:,} for dev"
         unknown = {code: n["unknown"] / max(n["tokens"], 1) for code, n in tokens.items()}
         shown = ", ".join(

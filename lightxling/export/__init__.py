@@ -15,6 +15,7 @@ from lightxling import bundle as bundles
 from lightxling.adapters import FORMAT as ADAPTER_FORMAT
 from lightxling.adapters import SUFFIX, merged, with_adapters
 from lightxling.adapters import write as write_adapter
+from lightxling.base.lines import Problems, sound_lines
 from lightxling.bundle import Bundle, write_bundle
 from lightxling.config import UserError
 from lightxling.export.quantize import Dtype, quantize
@@ -242,11 +243,10 @@ def _check_languages(bundle: Bundle, languages: Sequence[str]) -> None:
 def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> Iterator[str]:
     """The text that an encoder is fitted to: files, or the corpus that the run was trained on."""
     if text:
-        from lightxling.encoder import Lines
-
+        problems = Problems()
         for path in text:
-            with Lines.open(path) as lines:
-                yield from lines
+            yield from (line for line in sound_lines(path, problems) if line is not None)
+        problems.warn("left out")
         return
     from lightxling.export.trim import corpus_sentences
 
@@ -267,7 +267,7 @@ def _dev_pairs(dev: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
     """
     if not dev:
         return {}
-    from lightxling.corpus.readers import Source
+    from lightxling.corpus.sources import Source
     from lightxling.evaluate.tasks.parallel import parallel, read_pairs
 
     found: dict[str, tuple[list[str], list[str]]] = {}

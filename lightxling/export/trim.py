@@ -158,16 +158,19 @@ def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None
 
 def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
     """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
-    from lightxling.corpus.readers import Problems, Source, read
+    from lightxling.base.lines import Problems
+    from lightxling.corpus.readers import read
+    from lightxling.corpus.sources import Source
 
-    wanted, found = set(languages), set()
+    wanted, found, problems = set(languages), set(), Problems()
     for text in sources:
         source = Source.parse(text, "sentences")
         found |= set(source.languages)
         sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
         if sides:
-            for row in read(source, Problems()):
+            for row in read(source, problems):
                 yield from (row[i] for i in sides)
+    problems.warn("left out")
     if wanted - found:
         raise UserError(
             f"there is no text in {', '.join(sorted(wanted - found))} to choose a vocabulary by; "

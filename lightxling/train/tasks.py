@@ -17,7 +17,7 @@ from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, rows_of, tasks_of
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare_tasks
-from lightxling.corpus.readers import Source
+from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.vectors import SentenceVectors

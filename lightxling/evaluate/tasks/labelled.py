@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from lightxling.base.languages import CODE
+from lightxling.base.lines import plain_name
 from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.evaluate import retrieval
@@ -280,7 +282,7 @@ def _fit_heads(examples: _Examples, columns: int, settings: Settings):
 
 def _split_and_language(name: str) -> tuple[str, str, str] | None:
     """(data set, train/dev/test, language) of a file name such as `mldoc.train1000.en.tsv.gz`."""
-    parts = name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".txt").split(".")
+    parts = plain_name(name).removesuffix(".tsv").removesuffix(".txt").split(".")
     split = language = None
     rest = []
     for part in parts:
@@ -288,7 +290,7 @@ def _split_and_language(name: str) -> tuple[str, str, str] | None:
             split = {"valid": "dev"}.get(match[1], match[1])
         elif language is None and part.lower() in LANGUAGE_NAMES:
             language = LANGUAGE_NAMES[part.lower()]
-        elif language is None and split and re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]+)?", part):
+        elif language is None and split and re.fullmatch(CODE, part):
             language = part
         elif not part.isdecimal():
             rest.append(part)

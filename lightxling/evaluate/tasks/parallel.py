@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.languages import CODE
+from lightxling.base.lines import PACKED, Problems, plain_name
 from lightxling.config import UserError
 from lightxling.corpus import readers
-from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.sources import Source
 from lightxling.evaluate import mining, retrieval, similarity
 from lightxling.evaluate.tasks.units import (
     Encode,
@@ -25,11 +27,8 @@ from lightxling.evaluate.tasks.units import (
 
 RSIM_LIMIT = 2000  # sentences; memory grows with the square
 
-PARALLEL_NAME = re.compile(
-    r"(?:(?P<name>.+)\.)?(?P<a>{0})-(?P<b>{0})\.(?P<kind>{0})(\.gz)?".format(
-        r"[a-z]{2,3}(?:_[A-Za-z0-9]+)?"
-    )
-)
+PARALLEL_NAME = re.compile(rf"(?:(?P<name>.+)\.)?(?P<a>{CODE})-(?P<b>{CODE})(?P<ending>\.\w+)")
+"""Of a file that is not packed."""
 
 TFDS_TATOEBA = (
     "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th "
@@ -59,12 +58,13 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
             continue
         path, has_any = Path(entry), False
         for file in files_in(path):
-            match = PARALLEL_NAME.fullmatch(file.name)
-            if not match or match["kind"] not in ("tsv", "txt", "tmx", match["a"], match["b"]):
+            match = PARALLEL_NAME.fullmatch(plain_name(file.name))
+            sides = (f".{match['a']}", f".{match['b']}") if match else ()
+            if not match or match["ending"] not in (*readers.ENDINGS, *sides):
                 continue
             where = str(file)
-            if match["kind"] in (match["a"], match["b"]):  # the stem of Moses files
-                where = where.removesuffix(".gz").removesuffix(f".{match['kind']}")
+            if match["ending"] in sides:  # the stem of Moses files
+                where = plain_name(where).removesuffix(match["ending"])
             dataset = match["name"] or file.absolute().parent.name
             add(dataset, Source((match["a"], match["b"]), 1.0, where))
             has_any = True
@@ -78,18 +78,21 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
 
 def _dataset(name: str, source: Source) -> str:
     """A short name for a file named by the user: without languages and endings."""
-    name = re.sub(r"\.(gz|tsv|txt|tmx)\b", "", name).replace("*", "")
+    endings = "|".join(map(re.escape, (*PACKED, *readers.ENDINGS)))
+    name = re.sub(rf"({endings})\b", "", name).replace("*", "")
     name = name.replace("-".join(source.languages), "").split("#")[0]
     return re.sub(r"[^\w]+", ".", name).strip(".") or "parallel"
 
 
 def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], list[str]]:
     """Both sides of a parallel text; pairs with a blank side are left out unless `keep_blank`."""
+    problems = Problems()
     rows = [
         tuple(text.strip() for text in row)
-        for row in readers.read(source, Problems())
+        for row in readers.read(source, problems)
         if keep_blank or all(text.strip() for text in row)
     ]
+    problems.warn("left out")
     if not rows:
         raise UserError(f"{source.path} holds no {'-'.join(source.languages)} sentence pairs")
     return [row[0] for row in rows], [row[1] for row in rows]
@@ -259,8 +262,8 @@ def find_bucc(data: Sequence[str], settings: Settings) -> list[Unit]:
     splits: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
     for entry in data:
         for file in files_in(Path(entry)):
-            name = file.name.removesuffix(".gz")
-            match = re.fullmatch(r"([a-z]{2,3})-([a-z]{2,3})\.(\w+)\.(\w+)", name)
+            name = plain_name(file.name)
+            match = re.fullmatch(rf"({CODE})-({CODE})\.(\w+)\.(\w+)", name)
             if match and match[4] in (match[1], match[2], "gold"):
                 split = splits.setdefault((match[1], match[2]), {}).setdefault(match[3], {})
                 is_new(split, match[4], file, f"{match[1]}-{match[2]}.{match[3]}.{match[4]}")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.languages import CODE
+from lightxling.base.lines import plain_name
 from lightxling.config import UserError
 from lightxling.evaluate import similarity
 from lightxling.evaluate.tasks.units import (
@@ -37,8 +39,7 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
     for entry in data:
         for file in files_in(Path(entry)):
             match = re.fullmatch(
-                r"(?:(.+)\.)?([a-z]{2,3}(?:_\w+)?)-([a-z]{2,3}(?:_\w+)?)\.(?:tsv|txt)(?:\.gz)?",
-                file.name,
+                rf"(?:(.+)\.)?({CODE})-({CODE})\.(?:tsv|txt)", plain_name(file.name)
             )
             if not match or ".train." in f".{match[1]}.":
                 continue

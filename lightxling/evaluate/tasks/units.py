@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lightxling.base.languages import language_tag
+from lightxling.base.lines import Problems
 from lightxling.config import UserError
 from lightxling.corpus import readers
-from lightxling.corpus.readers import Problems
 from lightxling.evaluate import mining, retrieval
 from lightxling.evaluate.similarity import Similarity
 
@@ -168,5 +169,5 @@ def constant(files: Iterable[Path]) -> Callable[[], Sequence[Path]]:
 
 def two_letters(language: str) -> str:
     """Two-letter code without script or region, where there is one."""
-    base = readers.language_tag(language).split("-")[0]
+    base = language_tag(language).split("-")[0]
     return TWO_LETTERS.get(base, base)

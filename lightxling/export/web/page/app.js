@@ -4,7 +4,7 @@ import { Encoder, fetchFile, similarity } from "./encoder.js";
 
 const SHOWN = 10; // results at first, and more with every "Show more"
 const TYPING = 300; // ms without a key, after which a text counts as typed
-const LANGUAGE = /^([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)$/s; // as in `lightxling search`
+const LANGUAGE = /^([a-z]{2,3}(?:_[A-Za-z0-9]+)*)\t(.*)$/s; // as in `lightxling search`
 
 const element = (id) => document.getElementById(id);
 const vectors = new Map(); // of sentences, by their text

@@ -1,0 +1,99 @@
+"""What the corpus is made of: sources, as a configuration names them, and what a row of one is."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from lightxling.base.languages import is_code
+from lightxling.config import UserError
+
+Rows = Literal["pairs", "sentences", "text", "labels", "scores"]
+"""What a row is: sentences of several languages, of one language or more, three sentences of
+running text, or two sentences with a label or a score."""
+
+LABELS = ("entailment", "neutral", "contradiction")
+"""Of natural language inference, in the order of their numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Text in several languages, as one entry of `corpus.sources` names it.
+
+    Attributes:
+      languages: code of each side, in order.
+      weight: how often a row is drawn per epoch.
+      path: file, glob, stem of files or `tfds:NAME/CONFIG`.
+      is_running: the files hold running text in one language; a row is three sentences of it.
+    """
+
+    languages: tuple[str, ...]
+    weight: float
+    path: str
+    is_running: bool = False
+
+    def __str__(self) -> str:
+        weight = "" if self.weight == 1 else f"@{self.weight:g}"
+        codes = self.languages[:1] if self.is_running else self.languages
+        return f"{'-'.join(codes)}{weight}={self.path}"
+
+    @classmethod
+    def parse(cls, text: str, rows: Rows = "pairs") -> "Source":
+        """The source that `en-fr=PATH` or `en-fr@2=PATH` names; `en=PATH` for running text and for
+        sentences."""
+        left, equals, path = text.partition("=")
+        codes, at, weight_text = left.partition("@")
+        languages = tuple(codes.split("-"))
+        if not (equals and path.strip()):
+            raise UserError(f"source {text!r} names no file; write it like en-fr=corpus.tsv")
+        is_running = rows == "text" and len(languages) == 1
+        if is_running:
+            languages *= 3
+        if rows == "text" and len(languages) != 3:
+            raise UserError(
+                f"source {text!r}: running text has one language; write it like en=books/*.txt, or"
+                " en-en-en=FILE.tsv for a sentence before, a sentence and one after it in each line"
+            )
+        fewest = 1 if rows == "sentences" else 2
+        if len(languages) < fewest or not all(map(is_code, languages)):
+            raise UserError(
+                f"source {text!r}: {codes!r} is not a language pair; write two codes, such as en-fr"
+                " or en-zh_Hans"
+            )
+        try:
+            weight = float(weight_text) if at else 1.0
+        except ValueError:
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise UserError(
+                f"source {text!r}: weight {weight_text!r} is not a positive number; write it like"
+                " en-fr@2=PATH"
+            )
+        return cls(languages, weight, path.strip(), is_running)
+
+
+def label_number(label: str, rows: Rows, place: str) -> str | None:
+    """A label or score as a number, written out; None where annotators agreed on no label.
+
+    Raises:
+      UserError: it is neither.
+    """
+    label = label.strip()
+    if rows == "scores":
+        try:
+            if 0 <= float(label) < math.inf:
+                return str(float(label))
+        except ValueError:
+            pass
+        raise UserError(
+            f"{place}: {label!r} is not a score, a number from 0 upwards; the columns are score, "
+            "sentence, sentence"
+        )
+    label = {"contradictory": "contradiction"}.get(label, label)
+    if label == "-":
+        return None
+    if label not in LABELS:
+        raise UserError(
+            f"{place}: {label!r} is not a label; they are {', '.join(LABELS)}, and the columns are "
+            "label, sentence, sentence, unless the first line names them"
+        )
+    return str(LABELS.index(label))
