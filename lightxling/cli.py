@@ -328,8 +328,9 @@ def export(args: list[str]) -> None:
     Example: lightxling export runs/mine --format onnx --dtype int8 --dev en-fr=dev.en-fr.tsv.gz
     """
     from lightxling.export import export as run
+    from lightxling.export.settings import ExportSettings
 
-    print(parse(run, args, name="export", help=export))
+    print(run(parse(ExportSettings, args, name="export", help=export)))
 
 
 def specialise(

@@ -318,7 +318,7 @@ def main(
       large: measure the random models too.
       only: measure rows whose name holds one of these.
     """
-    from lightxling.export import export
+    from lightxling.export import ExportSettings, export
 
     pairs = read_dev(list(dev), limit)
     pool = [side for rows in pairs.values() for row in rows for side in row]
@@ -344,7 +344,7 @@ def main(
             variants.append(("safetensors", "int8", {**trimmed, "dimensions": dimensions}))
         for number, (kind, dtype, options) in enumerate(variants):
             output = Path(folder) / str(number)
-            export(model, output, format=kind, dtype=dtype, **options)
+            export(ExportSettings(model, output, format=kind, dtype=dtype, **options))
             name = " ".join([kind, dtype, "trimmed" * bool(options)]).strip()
             if "dimensions" in options:
                 name += f" {dimensions} dimensions"

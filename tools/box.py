@@ -22,7 +22,7 @@ from lightxling.corpus.readers import Problems, Source, read
 from lightxling.encoder import Encoder
 from lightxling.evaluate import compare
 from lightxling.evaluate.retrieval import precision_at_1
-from lightxling.export import export
+from lightxling.export import ExportSettings, export
 from lightxling.files import atomic
 from lightxling.report.repeat import command
 from lightxling.report.runs import Run
@@ -190,7 +190,7 @@ def main(
     config = runs[-1].config
     by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:
-        made = export(run, Path(folder) / "boxed", dtype="int8")
+        made = export(ExportSettings(run, Path(folder) / "boxed", dtype="int8"))
         if made.after > LARGEST:
             raise SystemExit(
                 f"{made.after:,} bytes are more than {LARGEST:,}; nothing was replaced"

@@ -10,15 +10,15 @@ computes in float32.
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import Bundle, scale_axis
+from lightxling.bundle import DESCRIPTION, Bundle, scale_axis
 from lightxling.config import UserError
-from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer
+from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizers
+from lightxling.files import write_json
 from lightxling.model.forward import NORM_EPS
 
 OPSET = 17
@@ -47,14 +47,19 @@ inputs = {
 """
 
 
+def check(bundle: Bundle) -> None:
+    """Finds out early whether the package is there that makes the graph."""
+    library()
+
+
 def write(bundle: Bundle, folder: Path) -> None:
     """Writes the graph, the tokenizer and the configuration."""
     (folder / "onnx").mkdir()
     model = graph(bundle)
     (folder / "onnx" / FILES[bundle.dtype]).write_bytes(model.SerializeToString())
-    write_tokenizer(bundle, folder)
+    write_tokenizers(bundle, folder)
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / DESCRIPTION, config)
     usage = USAGE.replace("FILE", FILES[bundle.dtype])
     (folder / "README.md").write_text(model_card(bundle, "onnx", usage))
 
