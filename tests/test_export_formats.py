@@ -345,6 +345,43 @@ def test_mistakes_are_explained(tmp_path, arguments, message):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "precious"]
 
 
+def test_what_a_format_cannot_do_is_told_before_a_model_is_read(tmp_path):
+    def refused(message, **options):
+        with pytest.raises(UserError, match=message):
+            export(ExportSettings(tmp_path / "nothing", tmp_path / "out", **options))
+
+    refused("has no int8 weights; use float16", format="sentence-transformers", dtype="int8")
+    for option in ({"trim": True}, {"dimensions": 8}, {"dtype": "int8"}):
+        refused("--format adapter writes adapters as they are", format="adapter", **option)
+    refused("--format adapter writes adapters as they are", format="adapter", dev=["en-fr=x"])
+    for option in ({"layers": 1}, {"leading": 8}):
+        refused("--format adapter keeps all layers", format="adapter", **option)
+    refused("no model at", format="adapter", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("format", "package", "message"),
+    [
+        ("onnx", "onnx", "--format onnx and web need the onnx package: pip install"),
+        ("web", "onnx", "--format onnx and web need the onnx package: pip install"),
+        ("stablehlo", "flatbuffers", "--format stablehlo needs the flatbuffers package: pip"),
+    ],
+)
+def test_a_missing_package_is_told_before_a_model_is_read(
+    format, package, message, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=message):
+        export(ExportSettings(tmp_path / "nothing", tmp_path / "out", format=format))
+    with pytest.raises(UserError, match=message):
+        write(bundle(), tmp_path, format)
+
+
+def test_number_formats_that_are_not_there_are_not_written(tmp_path):
+    with pytest.raises(UserError, match="sentence-transformers has no int8 weights"):
+        write(quantize(bundle(), "int8"), tmp_path, "sentence-transformers")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_an_export_is_read_and_run_without_jax(dtype, tmp_path):
     small = quantize(bundle(), dtype)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from lightxling.bundle import DESCRIPTION, Bundle, scale_axis
-from lightxling.config import UserError
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizers
 from lightxling.files import write_json
 from lightxling.model.forward import NORM_EPS
@@ -45,11 +44,6 @@ inputs = {
 }
 (vectors,) = session.run(["sentence_embedding"], inputs)
 """
-
-
-def check(bundle: Bundle) -> None:
-    """Finds out early whether the package is there that makes the graph."""
-    library()
 
 
 def write(bundle: Bundle, folder: Path) -> None:
@@ -137,28 +131,10 @@ class _Builder:
         )
 
 
-def library():
-    """The onnx package.
-
-    Raises:
-      UserError: the extra `export` is not installed.
-    """
-    try:
-        import onnx
-    except ImportError:
-        raise UserError(
-            "--format onnx and web need the onnx package: pip install 'lightxling[export]'"
-        ) from None
-    return onnx
-
-
 def graph(bundle: Bundle):
-    """The ONNX model.
+    """The ONNX model."""
+    import onnx
 
-    Raises:
-      UserError: the extra `export` is not installed.
-    """
-    onnx = library()
     config, b = bundle.config, _Builder(bundle, onnx)
     width, heads = config.width, config.heads
     last = "last_hidden_state"

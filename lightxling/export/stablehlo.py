@@ -12,25 +12,10 @@ from pathlib import Path
 
 from lightxling import bundle as bundles
 from lightxling.bundle import DESCRIPTION, TOKENIZER, Bundle
-from lightxling.config import UserError
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.files import write_json
 
 FILE = "encoder.stablehlo"
-
-
-def check(bundle: Bundle) -> None:
-    """Finds out early whether the package is there that jax.export writes with.
-
-    Raises:
-      UserError: the extra `export` is not installed.
-    """
-    try:
-        import flatbuffers  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "--format stablehlo needs the flatbuffers package: pip install 'lightxling[export]'"
-        ) from None
 
 
 def write(bundle: Bundle, folder: Path) -> None:
@@ -50,7 +35,6 @@ def write(bundle: Bundle, folder: Path) -> None:
 
 def serialize(bundle: Bundle) -> bytes:
     """The program as bytes. Parameters keep their number format inside it."""
-    check(bundle)
     import jax
     import jax.export
     import jax.numpy as jnp

@@ -31,15 +31,8 @@ def check(bundle: Bundle, runtime: Path | None = None) -> None:
       runtime: the archive of onnxruntime-web; by default it is fetched once and kept.
 
     Raises:
-      UserError: the extra `export` is not installed, the tokenizer has something special, or the
-        archive is not the pinned one.
+      UserError: the tokenizer has something special, or the archive is not the pinned one.
     """
-    onnx.check(bundle)
-    _check_tokenizer(bundle)
-    onnxruntime_web.find(runtime)
-
-
-def _check_tokenizer(bundle: Bundle) -> None:
     model = read_model(bundle.tokenizer)
     if model.trainer_spec.treat_whitespace_as_suffix or any(
         piece.type not in _READ for piece in model.pieces
@@ -48,6 +41,7 @@ def _check_tokenizer(bundle: Bundle) -> None:
             "--format web reads no tokenizers with user-defined or unused pieces, or with spaces "
             "after words; use --format onnx"
         )
+    onnxruntime_web.find(runtime)
 
 
 def write(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None:
@@ -56,7 +50,6 @@ def write(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None:
     Args:
       runtime: the archive of onnxruntime-web; by default it is fetched once and kept.
     """
-    _check_tokenizer(bundle)
     (folder / MODEL).write_bytes(onnx.graph(bundle).SerializeToString())
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     (folder / RUNTIME).mkdir()
