@@ -328,8 +328,9 @@ def export(args: list[str]) -> None:
     Example: lightxling export runs/mine --format onnx --dtype int8 --dev en-fr=dev.en-fr.tsv.gz
     """
     from lightxling.export import export as run
+    from lightxling.export.settings import ExportSettings
 
-    print(parse(run, args, name="export", help=export))
+    print(run(parse(ExportSettings, args, name="export", help=export)))
 
 
 def specialise(
@@ -414,15 +415,16 @@ def serve(args: list[str]) -> None:
 
     Example: lightxling serve runs/mine --port 8000
     """
-    from lightxling import serve as serving
     from lightxling.bundle import BOXED
+    from lightxling.serve import server
+    from lightxling.serve.settings import Settings
 
     def run(
         model: Annotated[
             Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")
         ] = None,
         checkpoint: str | None = None,
-        settings: Annotated[serving.Settings, Unprefixed] = serving.Settings(),  # noqa: B008
+        settings: Annotated[Settings, Unprefixed] = Settings(),  # noqa: B008
     ) -> None:
         """Parsed by tyro.
 
@@ -430,7 +432,7 @@ def serve(args: list[str]) -> None:
           model: a run directory or an exported one; by default the encoder in the box.
           checkpoint: of a run: best (the default), last or a step.
         """
-        serving.serve(model or BOXED, settings, checkpoint=checkpoint, say=note)
+        server.serve(model or BOXED, settings, checkpoint=checkpoint, say=note)
 
     parse(run, args, name="serve", help=serve)
 

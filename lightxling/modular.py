@@ -38,7 +38,7 @@ from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, wri
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import file_sha256
 from lightxling.encoder import Encoder
-from lightxling.files import atomic_folder, write_json
+from lightxling.files import atomic_folder, read_json, write_json
 from lightxling.identity import identity
 from lightxling.validate import validate
 
@@ -359,7 +359,7 @@ def _train(config: Config, run: Path) -> None:
 
 
 def _read(workdir: Path) -> dict[str, Any]:
-    description = bundles.read_json(workdir / DESCRIPTION)
+    description = read_json(workdir / DESCRIPTION)
     is_whole = (
         description.get("format") == FORMAT
         and isinstance(description.get("done"), dict)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lightxling.bundle import Bundle
 from lightxling.config import ModelConfig
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.pieces import Tokenizer
 from lightxling.model.params import shapes
 
 WORDS = (  # noqa: SIM905

@@ -15,6 +15,7 @@ from lightxling import bundle as bundles
 from lightxling.config import AdapterConfig, Config, ModelConfig, UserError
 from lightxling.encoder import Encoder
 from lightxling.export import export, write
+from lightxling.export.settings import ExportSettings
 from lightxling.model import build as models
 from lightxling.validate import validate
 
@@ -202,7 +203,11 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
 def test_export_writes_adapters_alone(encoder, tmp_path):
     (tmp_path / "model").mkdir()
     write(encoder, tmp_path / "model", "safetensors")
-    report = export(tmp_path / "model", tmp_path / "out", format="adapter", adapters=["de", "fr"])
+    report = export(
+        ExportSettings(
+            tmp_path / "model", tmp_path / "out", format="adapter", adapters=["de", "fr"]
+        )
+    )
     assert sorted(file.name for file in (tmp_path / "out").glob("*.safetensors")) == [
         "de.safetensors",
         "fr.safetensors",
@@ -211,9 +216,9 @@ def test_export_writes_adapters_alone(encoder, tmp_path):
     again = Encoder.load(tmp_path / "model", adapters=[tmp_path / "out" / "fr.safetensors"])
     np.testing.assert_array_equal(again.encode(TEXT), Encoder(encoder).using("fr").encode(TEXT))
     with pytest.raises(UserError, match="no adapters to export"):
-        export(tmp_path / "model", tmp_path / "o2", format="adapter", adapters=[])
+        export(ExportSettings(tmp_path / "model", tmp_path / "o2", format="adapter", adapters=[]))
     with pytest.raises(UserError, match="leave out --dtype"):
-        export(tmp_path / "model", tmp_path / "o2", format="adapter", dtype="int8")
+        export(ExportSettings(tmp_path / "model", tmp_path / "o2", format="adapter", dtype="int8"))
     with pytest.raises(UserError, match="is no run and no export"):
         bundles.load(tmp_path / "out")
 
@@ -221,16 +226,16 @@ def test_export_writes_adapters_alone(encoder, tmp_path):
 def test_exports_have_low_rank_adapters_in_their_matrices(encoder, tmp_path):
     (tmp_path / "model").mkdir()
     write(encoder, tmp_path / "model", "safetensors")
-    export(tmp_path / "model", tmp_path / "merged")
+    export(ExportSettings(tmp_path / "model", tmp_path / "merged"))
     small = Encoder.load(tmp_path / "merged")
     assert small.bundle.config.adapters == (ALIGN,)
     np.testing.assert_allclose(small.encode(TEXT), Encoder(encoder).encode(TEXT), atol=1e-5)
-    export(tmp_path / "model", tmp_path / "int8", dtype="int8", layers=1)
+    export(ExportSettings(tmp_path / "model", tmp_path / "int8", dtype="int8", layers=1))
     assert Encoder.load(tmp_path / "int8").encode(TEXT).shape == (20, 32)
-    export(tmp_path / "model", tmp_path / "bag", layers=0)
+    export(ExportSettings(tmp_path / "model", tmp_path / "bag", layers=0))
     assert Encoder.load(tmp_path / "bag").bundle.config.adapters == ()
     with pytest.raises(UserError, match="no place for the parallel adapters align"):
-        export(tmp_path / "model", tmp_path / "st", format="sentence-transformers")
+        export(ExportSettings(tmp_path / "model", tmp_path / "st", format="sentence-transformers"))
 
 
 @pytest.mark.export

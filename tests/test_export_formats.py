@@ -26,6 +26,7 @@ from lightxling.config import AdapterConfig, Config, UserError
 from lightxling.encoder import Encoder
 from lightxling.export import export, write
 from lightxling.export.quantize import quantize, to_int8
+from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
 
 pytestmark = pytest.mark.filterwarnings("ignore:a sentence is longer")
@@ -169,14 +170,16 @@ def test_export_reports_bytes_and_scores(tmp_path):
     dev.write_text("".join(f"{a}\t{a}\n" for a in dict.fromkeys(TEXT)))
     (tmp_path / "text").write_text("\n".join(TEXT))
     report = export(
-        model,
-        tmp_path / "small",
-        dtype="int8",
-        trim=True,
-        dimensions=16,
-        languages=["en", "fr"],
-        text=[tmp_path / "text"],
-        dev=[f"en-fr={dev}"],
+        ExportSettings(
+            model,
+            tmp_path / "small",
+            dtype="int8",
+            trim=True,
+            dimensions=16,
+            languages=["en", "fr"],
+            text=[tmp_path / "text"],
+            dev=[f"en-fr={dev}"],
+        )
     )
     small = Encoder.load(tmp_path / "small")
     assert (small.dimension, small.languages, small.bundle.dtype) == (16, ("en", "fr"), "int8")
@@ -202,7 +205,7 @@ def model(tmp_path):
 def test_a_score_stays_with_the_encoder_that_it_was_measured_on(model, tmp_path):
     (tmp_path / "dev.tsv").write_text("".join(f"{text}\t{text}\n" for text in dict.fromkeys(TEXT)))
     (tmp_path / "text").write_text("\n".join(TEXT))
-    export(model, tmp_path / "measured", dev=[f"en-fr={tmp_path / 'dev.tsv'}"])
+    export(ExportSettings(model, tmp_path / "measured", dev=[f"en-fr={tmp_path / 'dev.tsv'}"]))
     expected = {"dev en-fr (60 candidates), P@1 in %, both directions": 100.0}
     assert bundles.load(tmp_path / "measured").scores == expected
     text = [tmp_path / "text"]
@@ -216,12 +219,12 @@ def test_a_score_stays_with_the_encoder_that_it_was_measured_on(model, tmp_path)
         "languages": {"languages": ["en"], "text": text},
     }
     for name, options in changes.items():
-        export(tmp_path / "measured", tmp_path / name, **options)
+        export(ExportSettings(tmp_path / "measured", tmp_path / name, **options))
         assert bundles.load(tmp_path / name).scores == (expected if name == "same" else {}), name
     adapted = bundle(layers=1, adapters=(AdapterConfig(name="a", reduction=4),))
     (tmp_path / "adapted").mkdir()
     write(dataclasses.replace(adapted, scores=expected), tmp_path / "adapted", "safetensors")
-    export(tmp_path / "adapted", tmp_path / "bare", adapters=[])
+    export(ExportSettings(tmp_path / "adapted", tmp_path / "bare", adapters=[]))
     assert bundles.load(tmp_path / "bare").scores == {}
 
 
@@ -231,23 +234,29 @@ def test_dev_pairs_are_those_that_evaluate_counts(model, tmp_path):
     for name in ("dev.tsv", "test.tsv", "a/dev.tsv"):
         (tmp_path / name).write_text("".join(rows))
     dev = [f"en-fr={tmp_path / name}" for name in ("dev.tsv", "test.tsv")]
-    report = export(model, tmp_path / "out", dev=dev)
+    report = export(ExportSettings(model, tmp_path / "out", dev=dev))
     both = {f"{name} en-fr (2 candidates)": (100, 100) for name in ("dev", "test")}
     assert report.scores == both
     dev.append(f"en-fr={tmp_path / 'a' / 'dev.tsv'}")
     with pytest.raises(
         UserError, match=r"dev\.tsv and .*a/dev\.tsv would both be called dev en-fr"
     ):
-        export(tmp_path / "nothing", tmp_path / "other", dev=dev)  # told before a model is read
+        export(
+            ExportSettings(tmp_path / "nothing", tmp_path / "other", dev=dev)
+        )  # told before a model is read
     with pytest.raises(UserError, match="write it like en-fr="):
-        export(tmp_path / "nothing", tmp_path / "other", dev=[str(tmp_path / "dev.tsv")])
+        export(
+            ExportSettings(
+                tmp_path / "nothing", tmp_path / "other", dev=[str(tmp_path / "dev.tsv")]
+            )
+        )
 
 
 @pytest.mark.parametrize("named", [".", "model.safetensors", "../model", "part/.."])
 def test_an_export_lies_beside_the_model_however_that_is_named(model, tmp_path, monkeypatch, named):
     (model / "part").mkdir()
     monkeypatch.chdir(model)
-    report = export(Path(named))
+    report = export(ExportSettings(Path(named)))
     assert report.folder.resolve() == tmp_path / "model-safetensors-float32"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", report.folder.name]
     assert Encoder.load(report.folder).dimension == 32
@@ -297,18 +306,18 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
     model = tmp_path / "model"
     model.mkdir()
     write(bundle(), model, "safetensors")
-    export(model, tmp_path / "out")
+    export(ExportSettings(model, tmp_path / "out"))
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
 
-    def fail(small, folder, format, runtime):
+    def fail(small, folder, format):
         (folder / "half").write_text("x")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(exports, "write", fail)
     with pytest.raises(KeyboardInterrupt):
-        export(model, tmp_path / "out", dtype="int8", overwrite=True)
+        export(ExportSettings(model, tmp_path / "out", dtype="int8", overwrite=True))
     with pytest.raises(KeyboardInterrupt):
-        export(model, tmp_path / "new")
+        export(ExportSettings(model, tmp_path / "new"))
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
     assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "out"]
 
@@ -334,8 +343,45 @@ def test_mistakes_are_explained(tmp_path, arguments, message):
     (tmp_path / "precious" / "file").touch()
     write(bundle(), tmp_path / "model", "safetensors")
     with pytest.raises(UserError, match=message):
-        export(tmp_path / "model", tmp_path / arguments.pop("output"), **arguments)
+        export(ExportSettings(tmp_path / "model", tmp_path / arguments.pop("output"), **arguments))
     assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "precious"]
+
+
+def test_what_a_format_cannot_do_is_told_before_a_model_is_read(tmp_path):
+    def refused(message, **options):
+        with pytest.raises(UserError, match=message):
+            export(ExportSettings(tmp_path / "nothing", tmp_path / "out", **options))
+
+    refused("has no int8 weights; use float16", format="sentence-transformers", dtype="int8")
+    for option in ({"trim": True}, {"dimensions": 8}, {"dtype": "int8"}):
+        refused("--format adapter writes adapters as they are", format="adapter", **option)
+    refused("--format adapter writes adapters as they are", format="adapter", dev=["en-fr=x"])
+    for option in ({"layers": 1}, {"leading": 8}):
+        refused("--format adapter keeps all layers", format="adapter", **option)
+    refused("no model at", format="adapter", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("format", "package", "message"),
+    [
+        ("onnx", "onnx", "--format onnx and web need the onnx package: pip install"),
+        ("web", "onnx", "--format onnx and web need the onnx package: pip install"),
+        ("stablehlo", "flatbuffers", "--format stablehlo needs the flatbuffers package: pip"),
+    ],
+)
+def test_a_missing_package_is_told_before_a_model_is_read(
+    format, package, message, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=message):
+        export(ExportSettings(tmp_path / "nothing", tmp_path / "out", format=format))
+    with pytest.raises(UserError, match=message):
+        write(bundle(), tmp_path, format)
+
+
+def test_number_formats_that_are_not_there_are_not_written(tmp_path):
+    with pytest.raises(UserError, match="sentence-transformers has no int8 weights"):
+        write(quantize(bundle(), "int8"), tmp_path, "sentence-transformers")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])

@@ -15,6 +15,7 @@ from lightxling.config import UserError
 from lightxling.encoder import Encoder, encode_file
 from lightxling.evaluate.run import mine_files
 from lightxling.export import export, write
+from lightxling.export.settings import ExportSettings
 from lightxling.files import atomic, atomic_folder
 from lightxling.jobs import mine_folders
 from lightxling.report import report
@@ -143,4 +144,4 @@ def test_a_point_is_no_text_and_no_export(encoder, tmp_path, monkeypatch):
         Index.open(encoder, ".")
     write(bundle(), tmp_path, "safetensors")
     with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is no name"):
-        export(Path("."), Path("."), overwrite=True)
+        export(ExportSettings(Path("."), Path("."), overwrite=True))

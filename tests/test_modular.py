@@ -31,7 +31,8 @@ from lightxling.config import (
 )
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.encoder import Encoder
-from lightxling.evaluate.tasks import find_retrieval, find_sts
+from lightxling.evaluate.tasks.parallel import find_retrieval
+from lightxling.evaluate.tasks.sts import find_sts
 from lightxling.evaluate.tasks.units import Settings, of_sides
 from lightxling.export import write
 from lightxling.export.trim import cut

@@ -20,9 +20,10 @@ import sentencepiece
 
 from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus.cleaning import content_hash
+from lightxling.corpus.pieces import UNK
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
-from lightxling.corpus.tokenizer import UNK, load_tokenizer
+from lightxling.corpus.tokenizer import load_tokenizer
 
 EN = ["cat", "dog", "house", "tree", "river", "child", "friend", "street", "garden", "window"]
 FR = ["chat", "chien", "maison", "arbre", "fleuve", "enfant", "ami", "rue", "jardin", "fenêtre"]

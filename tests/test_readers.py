@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lightxling.base.lines import Problems
 from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus import readers
 from lightxling.corpus.prepare import prepare
-from lightxling.corpus.readers import Problems, Source
+from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
 
 FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -23,7 +23,8 @@ from export_samples import HOSTILE, WORDS, bundle
 
 from lightxling.encoder import Encoder
 from lightxling.export import write
-from lightxling.serve import KEY, Settings
+from lightxling.serve.server import KEY
+from lightxling.serve.settings import Settings
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("starlette")

@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling import bundle as bundles
-from lightxling import serve
 from lightxling.base.tree import nest
 from lightxling.config import Config, EseConfig, UserError, to_dict
 from lightxling.encoder import Encoder
 from lightxling.export import write
 from lightxling.export.trim import reduce_dimensions
-from lightxling.serve import Settings, protocol
+from lightxling.serve import protocol, server
 from lightxling.serve.batching import SHARE, Batcher
 from lightxling.serve.protocol import Refusal, Served
+from lightxling.serve.settings import Settings
 
 SERVED = Served("five", 8, leading=False)
 LIMITS = Settings(max_inputs=3, max_characters=5)
@@ -263,16 +263,16 @@ def test_settings_that_cannot_work_are_named(changes, message):
 @pytest.mark.parametrize("host", ["my..host", "n" * 64 + ".org", "."])
 def test_a_host_that_is_no_name_is_refused(host):
     with pytest.raises(UserError, match=f"--host {host}"):
-        serve.listen(host, 0)
+        server.listen(host, 0)
 
 
 def test_the_extra_is_named_where_it_lacks(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match=r"needs uvicorn: pip install 'lightxling\[serve\]'"):
-        serve.serve(tmp_path, Settings(), say=print)
-    monkeypatch.setenv(serve.KEY, " ")
+        server.serve(tmp_path, Settings(), say=print)
+    monkeypatch.setenv(server.KEY, " ")
     with pytest.raises(UserError, match="LIGHTXLING_API_KEY should hold a key"):
-        serve.serve(tmp_path, Settings(), say=print)
+        server.serve(tmp_path, Settings(), say=print)
 
 
 def test_tokens_are_counted_as_read():

@@ -9,7 +9,7 @@ from export_samples import WORDS, bundle
 from lightxling import bundle as bundles
 from lightxling.cli import main
 from lightxling.config import UserError
-from lightxling.corpus.tokenizer import Tokenizer
+from lightxling.corpus.pieces import Tokenizer
 from lightxling.encoder import Encoder
 from lightxling.specialise import (
     SMOOTHING,

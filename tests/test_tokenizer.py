@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lightxling.config import TokenizerConfig, UserError
 from lightxling.corpus import tokenizer
-from lightxling.corpus.tokenizer import MASK, PAD, UNK, load_tokenizer, sample_rates
+from lightxling.corpus.pieces import MASK, PAD, UNK
+from lightxling.corpus.tokenizer import load_tokenizer, sample_rates
 
 TEXT = "the a cat dog house Tree, river; walks runs sees 'old' (new) small & big isn't why?"
 SENTENCES = [

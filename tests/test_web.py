@@ -22,6 +22,7 @@ from lightxling.config import UserError
 from lightxling.encoder import Encoder
 from lightxling.export import export, web, write
 from lightxling.export.quantize import quantize
+from lightxling.export.settings import ExportSettings
 from lightxling.export.web import runtime
 
 pytestmark = [pytest.mark.web, pytest.mark.filterwarnings("ignore:a sentence is longer")]
@@ -76,7 +77,7 @@ def encoder():
 def site(encoder, archive, tmp_path_factory):
     """An exported folder and its address."""
     folder = tmp_path_factory.mktemp("site")
-    write(encoder.bundle, folder, "web", archive)
+    write(encoder.bundle, folder, "web", runtime=archive)
     with served(folder) as address:
         yield folder, address
 
@@ -194,7 +195,7 @@ def test_any_text_has_the_same_ids(ids_there, name, text):
 )
 def test_vectors_are_those_of_python(browser, archive, tmp_path, dtype, changes):
     small = quantize(bundle(tokenizer("unigram"), **changes), dtype)
-    write(small, tmp_path, "web", archive)
+    write(small, tmp_path, "web", runtime=archive)
     texts = TEXT + HOSTILE
     with served(tmp_path) as address:
         browser.open(address)
@@ -500,7 +501,7 @@ def test_export_writes_the_folder_and_says_its_sizes(fake, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     write(bundle(), model, "safetensors")
-    report = export(model, format="web", runtime=fake)
+    report = export(ExportSettings(model, format="web", runtime=fake))
     assert report.folder == tmp_path / "model-web-int8"
     files = {
         file.relative_to(report.folder).as_posix(): file.stat().st_size
@@ -515,7 +516,7 @@ def test_export_writes_the_folder_and_says_its_sizes(fake, tmp_path):
     assert "Copyright (c) Microsoft" in (report.folder / "runtime" / "LICENSE").read_text()
     assert "python3 -m http.server --directory" in str(report)
     assert f"onnxruntime-web {runtime.VERSION} 0.0 MB" in str(report)
-    export(model, report.folder, format="web", runtime=fake, overwrite=True)
+    export(ExportSettings(model, report.folder, format="web", runtime=fake, overwrite=True))
 
 
 def test_what_does_not_go_is_said_before_anything_is_written(fake, tmp_path):
@@ -523,10 +524,10 @@ def test_what_does_not_go_is_said_before_anything_is_written(fake, tmp_path):
     model.mkdir()
     write(bundle(), model, "safetensors")
     with pytest.raises(UserError, match="--runtime belongs to --format web, not to onnx"):
-        export(model, tmp_path / "out", format="onnx", runtime=fake)
+        export(ExportSettings(model, tmp_path / "out", format="onnx", runtime=fake))
     pytest.importorskip("onnx")
     with pytest.raises(UserError, match="is not the archive of"):
-        export(model, tmp_path / "out", format="web", runtime=tmp_path / "no.tgz")
+        export(ExportSettings(model, tmp_path / "out", format="web", runtime=tmp_path / "no.tgz"))
     proto = web.read_model(tokenizer())
     proto.pieces[10].type = 4
     special = bundle(proto.SerializeToString())

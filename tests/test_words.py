@@ -20,6 +20,7 @@ from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.words import MOST, cut, ngram_hashes
 from lightxling.encoder import Encoder
 from lightxling.export import export
+from lightxling.export.settings import ExportSettings
 from lightxling.model import build as models
 from lightxling.model.params import shapes
 from lightxling.train.loop import train
@@ -250,11 +251,11 @@ def test_a_run_of_words_trains_and_is_loaded(spelled, tmp_path):
     assert 100 * precision_at_1(src, tgt).mean == pytest.approx(scores["dev_p@1"], abs=2)
     one, other = encoder.encode(["qqqq", "zzzzz"])
     assert np.abs(one - other).max() > 1e-3  # unknown, and still told apart
-    export(run, tmp_path / "out", format="safetensors", dtype="int8")
+    export(ExportSettings(run, tmp_path / "out", format="safetensors", dtype="int8"))
     small = Encoder.load(tmp_path / "out").encode(["qqqq", "zzzzz"])
     np.testing.assert_allclose(small, [one, other], atol=0.1)
     with pytest.raises(UserError, match="vocabulary of words, which only lightxling reads"):
-        export(run, tmp_path / "onnx", format="onnx")
+        export(ExportSettings(run, tmp_path / "onnx", format="onnx"))
 
 
 def test_letters_are_those_of_words(tiny, tmp_path):

@@ -278,7 +278,7 @@ def compare_tokenizers(jobs: list[tuple[str, str, str]], sentences: list[str]) -
     import tokenizers
 
     from lightxling import bundle
-    from lightxling.corpus.tokenizer import Tokenizer
+    from lightxling.corpus.pieces import Tokenizer
 
     (run,) = (path for _, kind, path in jobs if kind == "run")
     (export, *_) = (path for _, kind, path in jobs if kind == "sentence-transformers")
@@ -321,6 +321,7 @@ def main(
       only: measure rows whose name holds one of these.
     """
     from lightxling.export import export
+    from lightxling.export.settings import ExportSettings
 
     pairs = read_dev(list(dev), limit)
     pool = [side for rows in pairs.values() for row in rows for side in row]
@@ -346,7 +347,7 @@ def main(
             variants.append(("safetensors", "int8", {**trimmed, "dimensions": dimensions}))
         for number, (kind, dtype, options) in enumerate(variants):
             output = Path(folder) / str(number)
-            export(model, output, format=kind, dtype=dtype, **options)
+            export(ExportSettings(model, output, format=kind, dtype=dtype, **options))
             name = " ".join([kind, dtype, "trimmed" * bool(options)]).strip()
             if "dimensions" in options:
                 name += f" {dimensions} dimensions"

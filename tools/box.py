@@ -25,6 +25,7 @@ from lightxling.encoder import Encoder
 from lightxling.evaluate import compare
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
+from lightxling.export.settings import ExportSettings
 from lightxling.files import atomic
 from lightxling.report.repeat import command
 from lightxling.report.runs import Run
@@ -192,7 +193,7 @@ def main(
     config = runs[-1].config
     by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:
-        made = export(run, Path(folder) / "boxed", dtype="int8")
+        made = export(ExportSettings(run, Path(folder) / "boxed", dtype="int8"))
         if made.after > LARGEST:
             raise SystemExit(
                 f"{made.after:,} bytes are more than {LARGEST:,}; nothing was replaced"

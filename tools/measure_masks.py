@@ -17,9 +17,9 @@ import tyro
 from lightxling import bundle as bundles
 from lightxling.base.lines import Problems
 from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.pieces import MASK
 from lightxling.corpus.readers import read
 from lightxling.corpus.sources import Source
-from lightxling.corpus.tokenizer import MASK
 from lightxling.evaluate.retrieval import normalize
 from lightxling.model.forward import Forward
 from lightxling.objectives.contrast import alignment

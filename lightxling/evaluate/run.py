@@ -22,9 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from lightxling.base.lines import Problems
 from lightxling.base.version import __version__
 from lightxling.config import UserError
-from lightxling.corpus.readers import Problems, read_moses
+from lightxling.corpus.readers import read_moses
 from lightxling.evaluate import mining
 from lightxling.evaluate.retrieval import nearest, normalize
 from lightxling.evaluate.tasks import TASKS, select

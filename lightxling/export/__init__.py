@@ -1,27 +1,28 @@
 """Exports: a trained encoder as files of a few megabytes that open where lightxling is not.
 
 `export` shrinks first (vocabulary, dimensions, number format), then writes one format, and tells
-what it cost in bytes and, given development pairs, in P@1.
+what it cost in bytes and, given development pairs, in P@1. The formats are entries of a table,
+`formats.FORMATS`.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from lightxling import bundle as bundles
-from lightxling.adapters import FORMAT as ADAPTER_FORMAT
-from lightxling.adapters import SUFFIX, merged, with_adapters
-from lightxling.adapters import write as write_adapter
+from lightxling.adapters import merged, with_adapters
 from lightxling.base.lines import Problems, sound_lines
-from lightxling.bundle import Bundle, write_bundle
+from lightxling.bundle import Bundle
 from lightxling.config import UserError
-from lightxling.export.quantize import Dtype, quantize
-from lightxling.files import atomic_folder, write_json
+from lightxling.encoder import Encoder
+from lightxling.export.formats import write
+from lightxling.export.quantize import quantize
+from lightxling.export.settings import ExportSettings
+from lightxling.export.trim import corpus_sentences, cut, reduce_dimensions, trim_vocabulary
+from lightxling.files import atomic_folder, read_json
 
-Format = Literal["safetensors", "sentence-transformers", "onnx", "stablehlo", "web", "adapter"]
+Sides = tuple[list[str], list[str]]
+"""Sentences, and their translations in the same order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,170 +52,38 @@ class Report:
         return "\n".join(lines)
 
 
-def export(
-    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None,
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    *,
-    format: Format = "safetensors",
-    dtype: Dtype | None = None,
-    checkpoint: str | None = None,
-    adapters: Sequence[str] | None = None,
-    languages: Sequence[str] = (),
-    trim: bool = False,
-    pieces: int | None = None,
-    min_count: int = 1,
-    dimensions: int | None = None,
-    layers: int | None = None,
-    leading: int | None = None,
-    text: Sequence[Path] = (),
-    dev: Sequence[str] = (),
-    runtime: Path | None = None,
-    overwrite: bool = False,
-) -> Report:
+def export(settings: ExportSettings) -> Report:
     """Writes an encoder in a format that other programs open.
 
     Example: lightxling export runs/en-fr --format onnx --dtype int8 --trim True --dev en-fr=dev.tsv
 
-    Args:
-      model: a run or a `safetensors` export; by default the encoder in the box.
-      output: folder to write; by default MODEL-FORMAT-DTYPE beside the model, or here for the one
-        in the box.
-      format: safetensors (for lightxling), sentence-transformers, onnx, stablehlo; web: a page that
-        searches in the browser; adapter: the encoder's adapters alone, a file each, for
-        `Encoder.load`.
-      dtype: number format of the weights; by default int8 for web, float32 for the others.
-      checkpoint: best, last or a step of a run.
-      adapters: names and files of the adapters that go along; by default all that the encoder has.
-        Low-rank ones are merged into its matrices.
-      languages: keep only the pieces that these languages use in the text.
-      trim: keep only the pieces that the text uses.
-      pieces: keep at most this many pieces, those that the text uses most.
-      min_count: times a piece must occur in the text to be kept.
-      dimensions: shorten vectors to this many principal components of the text.
-      layers: keep only the first layers; for encoders trained with objectives.ese.
-      leading: shorten vectors to their first numbers as they are; for encoders trained with
-        objectives.ese.
-      text: files with a sentence per line; without any, the text is the corpus of the run.
-      dev: pairs to measure the loss in P@1 on, as `en-fr=PATH`.
-      runtime: the archive of onnxruntime-web for --format web, where npm's registry cannot be
-        reached; otherwise it is fetched once and kept in the user's cache folder.
-      overwrite: replace an export that stands at `output`.
-
     Raises:
-      UserError: an argument does not fit the model or the format, or a file is missing.
+      UserError: a setting does not fit the model or the format, or a file is missing.
     """
-    dtype = dtype or ("int8" if format == "web" else "float32")
-    model = bundles.folder_of(Path(model or bundles.BOXED))
-    named = model.resolve() if model.name in ("", "..") else model
-    beside = Path() if model == bundles.BOXED else named.parent
-    output = output or beside / f"{named.name}-{format}-{dtype}"
-    _check_output(output, overwrite)
-    fewer = bool(languages) or trim or pieces is not None or min_count > 1
-    if text and not fewer and dimensions is None:
-        raise UserError(
-            f"--text {text[0]} would not be read; say what it is for: --trim True, --languages, "
-            "--pieces, --min-count or --dimensions"
-        )
-    pairs = _dev_pairs(dev)
-    if runtime is not None and format != "web":
-        raise UserError(f"--runtime belongs to --format web, not to {format}")
-    loaded = bundles.load(model, checkpoint)
-    original = with_adapters(loaded, adapters)
-    _check_languages(original, languages)
-    if format == "adapter":
-        if fewer or dimensions is not None or dev or dtype != "float32":
-            raise UserError(
-                "--format adapter writes adapters as they are; leave out --dtype, --dev and what "
-                "makes an encoder smaller"
-            )
-        if layers is not None or leading is not None:
-            raise UserError("--format adapter keeps all layers; leave out --layers and --leading")
-        return _write_adapters(original, output)
-    if original.tokenizer.startswith(b"{") and (format != "safetensors" or fewer):
-        raise UserError(
-            f"{model} has a vocabulary of words, which only lightxling reads; give --format "
-            "safetensors, without --trim, --languages and --pieces"
-        )
-    if format == "web":
-        from lightxling.export import web
-
-        web.check(original)
-        runtime = web.runtime.find(runtime)
-    small = merged(original)
-    if layers is not None or leading is not None:
-        from lightxling.export.trim import cut
-
-        small = cut(small, layers=layers, leading=leading)
-    if fewer:
-        from lightxling.export.trim import trim_vocabulary
-
-        sentences = _sentences(model, text, languages)
-        small = trim_vocabulary(small, sentences, min_count=min_count, pieces=pieces)
-    if languages:
-        small = dataclasses.replace(small, languages=tuple(languages))
-    if dimensions is not None:
-        from lightxling.export.trim import reduce_dimensions
-
-        small = reduce_dimensions(small, _sentences(model, text, languages), dimensions)
-    small = quantize(small, dtype)
+    entry, (model, output) = settings.entry, settings.places()
+    _check_output(output, settings.overwrite)
+    settings.check()
+    pairs = _dev_pairs(settings.dev)
+    loaded = bundles.load(model, settings.checkpoint)
+    original = with_adapters(loaded, settings.adapters)
+    _check_encoder(original, model, settings)
+    small = original if entry.whole else _smaller(original, model, settings)
     if small.scores and small.fingerprint() != loaded.fingerprint():
         small = dataclasses.replace(small, scores={})  # they are of another encoder
     scores = {
-        name: (_measure(original, *sides), _measure(small, *sides)) for name, sides in pairs.items()
+        name: (_measure(original, sides), _measure(small, sides)) for name, sides in pairs.items()
     }
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
     with atomic_folder(output) as folder:
-        write(small, folder, format, runtime)
+        write(small, folder, settings.format, **settings.options)
     return Report(
         output,
         before=original.nbytes + len(original.tokenizer),
-        after=_bytes(output),
+        after=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
         scores=scores,
-        notes=web.describe(output) if format == "web" else (),
+        notes=entry.describe(output),
     )
-
-
-def _write_adapters(bundle: Bundle, output: Path) -> Report:
-    names = [adapter.name for adapter in bundle.config.adapters]
-    if not names:
-        raise UserError("the encoder has no adapters to export")
-    with atomic_folder(output) as folder:
-        for name in names:
-            write_adapter(bundle, name, folder / f"{name}{SUFFIX}")
-        description = {"format": ADAPTER_FORMAT, "adapters": names}
-        write_json(folder / bundles.DESCRIPTION, description)
-    return Report(output, bundle.nbytes + len(bundle.tokenizer), _bytes(output), {})
-
-
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def write(bundle: Bundle, folder: Path, format: Format, runtime: Path | None = None) -> None:
-    """Writes the files of one format into an empty folder.
-
-    Args:
-      runtime: the archive of onnxruntime-web, for `web` alone.
-    """
-    if format == "safetensors":
-        write_bundle(bundle, folder)
-    elif format == "stablehlo":
-        from lightxling.export import stablehlo
-
-        stablehlo.write(bundle, folder)
-    elif format == "onnx":
-        from lightxling.export import onnx
-
-        onnx.write(bundle, folder)
-    elif format == "web":
-        from lightxling.export import web
-
-        web.write(bundle, folder, runtime or web.runtime.find())
-    else:
-        from lightxling.export import sentence_transformers
-
-        sentence_transformers.write(bundle, folder)
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
@@ -232,12 +101,39 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise UserError(f"{output} is no export; it is not overwritten. Give another --output")
 
 
-def _check_languages(bundle: Bundle, languages: Sequence[str]) -> None:
-    unknown = sorted(set(languages) - set(bundle.languages))
+def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> None:
+    unknown = sorted(set(settings.languages) - set(bundle.languages))
     if bundle.languages and unknown:
         raise UserError(
             f"--languages {' '.join(unknown)}: the encoder knows {', '.join(bundle.languages)}"
         )
+    has_words = bundle.tokenizer.startswith(b"{")
+    if has_words and (settings.fewer or not settings.entry.words):
+        raise UserError(
+            f"{model} has a vocabulary of words, which only lightxling reads; give --format "
+            "safetensors, without --trim, --languages and --pieces"
+        )
+    settings.entry.check(bundle, **settings.options)
+
+
+def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:
+    """The encoder with less of all that the settings name, in their number format."""
+    languages, small = settings.languages, merged(bundle)
+    if settings.layers is not None or settings.leading is not None:
+        small = cut(small, layers=settings.layers, leading=settings.leading)
+    if settings.fewer:
+        small = trim_vocabulary(
+            small,
+            _sentences(model, settings.text, languages),
+            min_count=settings.min_count,
+            pieces=settings.pieces,
+        )
+    if languages:
+        small = dataclasses.replace(small, languages=tuple(languages))
+    if settings.dimensions is not None:
+        sentences = _sentences(model, settings.text, languages)
+        small = reduce_dimensions(small, sentences, settings.dimensions)
+    return quantize(small, settings.weights)
 
 
 def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> Iterator[str]:
@@ -248,9 +144,7 @@ def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> I
             yield from (line for line in sound_lines(path, problems) if line is not None)
         problems.warn("left out")
         return
-    from lightxling.export.trim import corpus_sentences
-
-    description = bundles.read_json(model / bundles.DESCRIPTION)
+    description = read_json(model / bundles.DESCRIPTION)
     sources = description.get("config", {}).get("corpus", {}).get("sources", [])
     if not sources:
         raise UserError(
@@ -259,7 +153,7 @@ def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> I
     yield from corpus_sentences(sources, languages)
 
 
-def _dev_pairs(dev: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
+def _dev_pairs(dev: Sequence[str]) -> dict[str, Sides]:
     """Both sides of dev sets, as `lightxling evaluate` reads them, by name and size.
 
     Raises:
@@ -270,7 +164,7 @@ def _dev_pairs(dev: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
     from lightxling.corpus.sources import Source
     from lightxling.evaluate.tasks.parallel import parallel, read_pairs
 
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    found: dict[str, Sides] = {}
     places: dict[str, str] = {}
     for text in dev:
         Source.parse(text)  # what names no languages is refused
@@ -287,10 +181,9 @@ def _dev_pairs(dev: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
     return found
 
 
-def _measure(bundle: Bundle, src: list[str], tgt: list[str]) -> float:
+def _measure(bundle: Bundle, sides: Sides) -> float:
     """P@1 of an encoder in per cent, mean of both directions."""
-    from lightxling.encoder import Encoder
     from lightxling.evaluate.retrieval import precision_at_1
 
-    encoder = Encoder(bundle)
-    return 100 * precision_at_1(encoder.encode(src), encoder.encode(tgt)).mean
+    src, tgt = map(Encoder(bundle).encode, sides)
+    return 100 * precision_at_1(src, tgt).mean

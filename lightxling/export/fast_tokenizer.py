@@ -20,12 +20,15 @@ with byte fallback.
 import base64
 import collections
 import functools
+import json
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lightxling.bundle import Bundle
 from lightxling.corpus.pieces import read_model
 
 # noncharacters; those in the text become the last one, as unknown as themselves
@@ -94,6 +97,12 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
         "decoder": {"type": "Metaspace", **metaspace},
         "model": _unigram(model) if is_unigram else _bpe(model),
     }
+
+
+def write_tokenizer(bundle: Bundle, folder: Path) -> None:
+    """Writes tokenizer.json into a folder that exists."""
+    tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
 
 
 def _unigram(model) -> dict[str, Any]:

@@ -10,15 +10,14 @@ computes in float32.
 """
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import Bundle
-from lightxling.config import UserError
-from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer
+from lightxling.bundle import DESCRIPTION, Bundle
+from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizers
+from lightxling.files import write_json
 from lightxling.model.params import NORM_EPS, scale_axis
 
 OPSET = 17
@@ -52,9 +51,9 @@ def write(bundle: Bundle, folder: Path) -> None:
     (folder / "onnx").mkdir()
     model = graph(bundle)
     (folder / "onnx" / FILES[bundle.dtype]).write_bytes(model.SerializeToString())
-    write_tokenizer(bundle, folder)
+    write_tokenizers(bundle, folder)
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / DESCRIPTION, config)
     usage = USAGE.replace("FILE", FILES[bundle.dtype])
     (folder / "README.md").write_text(model_card(bundle, "onnx", usage))
 
@@ -132,28 +131,10 @@ class _Builder:
         )
 
 
-def library():
-    """The onnx package.
-
-    Raises:
-      UserError: the extra `export` is not installed.
-    """
-    try:
-        import onnx
-    except ImportError:
-        raise UserError(
-            "--format onnx and web need the onnx package: pip install 'lightxling[export]'"
-        ) from None
-    return onnx
-
-
 def graph(bundle: Bundle):
-    """The ONNX model.
+    """The ONNX model."""
+    import onnx
 
-    Raises:
-      UserError: the extra `export` is not installed.
-    """
-    onnx = library()
     config, b = bundle.config, _Builder(bundle, onnx)
     width, heads = config.width, config.heads
     last = "last_hidden_state"

@@ -1,7 +1,7 @@
 """Smaller numbers: half precision, or int8 with a scale per row."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -10,6 +10,7 @@ from lightxling.bundle import Bundle
 from lightxling.model.params import Params, dequantize, scale_axis
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 
 def quantize(bundle: Bundle, dtype: Dtype) -> Bundle:

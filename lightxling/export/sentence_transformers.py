@@ -6,18 +6,19 @@ differs is moved into the tables: positions count from 0 there and from 1 here, 
 padding; a factorised table is multiplied out; token types are one row of zeros.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import Bundle, write_params
+from lightxling.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
 from lightxling.config import UserError
-from lightxling.export.fast_tokenizer import fast_tokenizer
+from lightxling.export.fast_tokenizer import write_tokenizer
+from lightxling.files import write_json
 from lightxling.model.params import NORM_EPS, Params, dequantize
 
-POOLING = {"mean": "mean", "max": "max"}
+_MADE_FOR = {"format": "pt"}
+"""What transformers asks of a file of parameters."""
 
 
 def write(bundle: Bundle, folder: Path) -> None:
@@ -27,78 +28,55 @@ def write(bundle: Bundle, folder: Path) -> None:
       UserError: the encoder has something that a BertModel cannot have.
     """
     config = bundle.config
-    if bundle.dtype == "int8":
-        raise UserError(
-            "sentence-transformers has no int8 weights; use float16, or --format onnx for int8"
-        )
     if config.adapters:
         names = ", ".join(adapter.name for adapter in config.adapters)
         raise UserError(
             f"a BertModel has no place for the parallel adapters {names}; use --format onnx, or "
             "leave them out with --adapters"
         )
-    if config.pooling not in POOLING:
+    if config.pooling not in ("mean", "max"):
         raise UserError(f"sentence-transformers has no {config.pooling} pooling; use --format onnx")
     params = bert_params(bundle)
     projection = params.pop("projection", None)
-    write_params(folder / "model.safetensors", params, {"format": "pt"})
-    write_tokenizer(bundle, folder)
-    _dump(folder / "config.json", bert_config(bundle))
-    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
-    (folder / "1_Pooling").mkdir()
-    _dump(
-        folder / "1_Pooling" / "config.json",
-        {
+    modules: dict[str, dict[str, Any]] = {
+        "Transformer": bert_config(bundle),
+        "Pooling": {
             "word_embedding_dimension": config.width,
             "pooling_mode_mean_tokens": config.pooling == "mean",
             "pooling_mode_max_tokens": config.pooling == "max",
             "pooling_mode_cls_token": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
         },
-    )
+    }
     if projection is not None:
-        modules.append(("Dense", "2_Dense"))
-        (folder / "2_Dense").mkdir()
-        kernel = {"linear.weight": projection.T}
-        write_params(folder / "2_Dense" / "model.safetensors", kernel, {"format": "pt"})
-        _dump(
-            folder / "2_Dense" / "config.json",
-            {
-                "in_features": config.width,
-                "out_features": bundle.dimension,
-                "bias": False,
-                "activation_function": "torch.nn.modules.linear.Identity",
-            },
-        )
-    path = f"{len(modules)}_Normalize"
-    modules.append(("Normalize", path))  # vectors of length 1, as Encoder gives them
-    (folder / path).mkdir()
-    _dump(folder / path / "config.json", {})
-    _dump(
-        folder / "modules.json",
-        [
-            {
-                "idx": i,
-                "name": str(i),
-                "path": path,
-                "type": f"sentence_transformers.models.{kind}",
-            }
-            for i, (kind, path) in enumerate(modules)
-        ],
-    )
-    _dump(
+        modules["Dense"] = {
+            "in_features": config.width,
+            "out_features": bundle.dimension,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
+    modules["Normalize"] = {}  # vectors of length 1, as Encoder gives them
+    listed = []
+    for i, (kind, settings) in enumerate(modules.items()):
+        path = f"{i}_{kind}" if i else ""
+        (folder / path).mkdir(exist_ok=True)
+        write_json(folder / path / DESCRIPTION, settings)
+        kind = f"sentence_transformers.models.{kind}"
+        listed.append({"idx": i, "name": str(i), "path": path, "type": kind})
+    write_params(folder / PARAMETERS, params, _MADE_FOR)
+    if projection is not None:
+        write_params(folder / "2_Dense" / PARAMETERS, {"linear.weight": projection.T}, _MADE_FOR)
+    write_json(folder / "modules.json", listed)
+    write_tokenizers(bundle, folder)
+    write_json(
         folder / "sentence_bert_config.json",
         {"max_seq_length": config.max_length, "do_lower_case": False},
     )
-    _dump(
+    write_json(
         folder / "config_sentence_transformers.json",
         {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None},
     )
     (folder / "README.md").write_text(model_card(bundle))
-
-
-def _dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def bert_config(bundle: Bundle) -> dict[str, Any]:
@@ -169,11 +147,10 @@ def bert_params(bundle: Bundle) -> Params:
     }
 
 
-def write_tokenizer(bundle: Bundle, folder: Path) -> None:
+def write_tokenizers(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json and what transformers and transformers.js want beside it."""
-    tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
-    _dump(
+    write_tokenizer(bundle, folder)
+    write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",

@@ -1,20 +1,19 @@
 """The compiled form: StableHLO through `jax.export`, served without lightxling's Python code.
 
     exported = jax.export.deserialize(pathlib.Path("encoder.stablehlo").read_bytes())
-    vectors = exported.call(tokens)     # int32 [B, L], padded with 0 -> float32 [B, D], not
-    normalised
+    vectors = exported.call(tokens)
 
+`tokens` are int32 [B, L], padded with 0, and `vectors` float32 [B, D], not normalised.
 B is any number of sentences, L any number of tokens up to `max_length`; it runs on cpu, cuda, rocm
 and tpu.
 """
 
-import json
 from pathlib import Path
 
 from lightxling.base.tree import nest
-from lightxling.bundle import TOKENIZER, Bundle
-from lightxling.config import UserError
-from lightxling.export.fast_tokenizer import fast_tokenizer
+from lightxling.bundle import DESCRIPTION, TOKENIZER, Bundle
+from lightxling.export.fast_tokenizer import write_tokenizer
+from lightxling.files import write_json
 from lightxling.model.params import scale_axis
 
 FILE = "encoder.stablehlo"
@@ -24,8 +23,7 @@ def write(bundle: Bundle, folder: Path) -> None:
     """Writes the program with its parameters inside, and the tokenizer."""
     (folder / FILE).write_bytes(serialize(bundle))
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
-    tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    write_tokenizer(bundle, folder)
     description = {
         "format": "stablehlo",
         "input": "int32 [sentences, tokens], padded with 0",
@@ -33,17 +31,11 @@ def write(bundle: Bundle, folder: Path) -> None:
         "max_length": bundle.config.max_length,
         "languages": list(bundle.languages),
     }
-    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+    write_json(folder / DESCRIPTION, description)
 
 
 def serialize(bundle: Bundle) -> bytes:
     """The program as bytes. Parameters keep their number format inside it."""
-    try:
-        import flatbuffers  # noqa: F401  what jax.export writes with
-    except ImportError:
-        raise UserError(
-            "--format stablehlo needs the flatbuffers package: pip install 'lightxling[export]'"
-        ) from None
     import jax
     import jax.export
     import jax.numpy as jnp

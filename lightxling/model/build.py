@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
-from lightxling.model.encoder import Encoder
-from lightxling.model.heads import FC, Heads, Inference, Projection, QuickThought, TokenHead, linear
+from lightxling.model.encoder import Encoder, linear
+from lightxling.model.heads import FC, Heads, Inference, Projection, QuickThought, TokenHead
 
 Params = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What a server is started with."""
+"""Where the server listens and what a request may ask for."""
 
 import dataclasses
 import math

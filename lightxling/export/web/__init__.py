@@ -16,7 +16,7 @@ from lightxling.config import UserError
 from lightxling.corpus import everyday
 from lightxling.corpus.pieces import read_model
 from lightxling.export import onnx
-from lightxling.export.web import runtime
+from lightxling.export.web import runtime as onnxruntime_web
 
 MODEL, RUNTIME = "model.onnx", "runtime"
 PORT = 8000
@@ -24,13 +24,15 @@ _READ = (1, 2, 3, 6)  # types of pieces that tokenizer.js knows: normal, unknown
 _SHORT = 45  # characters of an example
 
 
-def check(bundle: Bundle) -> None:
+def check(bundle: Bundle, runtime: Path | None = None) -> None:
     """Finds out early what `write` would refuse.
 
+    Args:
+      runtime: the archive of onnxruntime-web; by default it is fetched once and kept.
+
     Raises:
-      UserError: the extra `export` is not installed, or the tokenizer has something special.
+      UserError: the tokenizer has something special, or the archive is not the pinned one.
     """
-    onnx.library()
     model = read_model(bundle.tokenizer)
     if model.trainer_spec.treat_whitespace_as_suffix or any(
         piece.type not in _READ for piece in model.pieces
@@ -39,26 +41,26 @@ def check(bundle: Bundle) -> None:
             "--format web reads no tokenizers with user-defined or unused pieces, or with spaces "
             "after words; use --format onnx"
         )
+    onnxruntime_web.find(runtime)
 
 
-def write(bundle: Bundle, folder: Path, archive: Path) -> None:
-    """Writes the files of one export.
+def write(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None:
+    """Writes the page, and what it runs.
 
     Args:
-      archive: that of onnxruntime-web, as `runtime.find` gives it.
+      runtime: the archive of onnxruntime-web; by default it is fetched once and kept.
     """
-    check(bundle)
     (folder / MODEL).write_bytes(onnx.graph(bundle).SerializeToString())
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     (folder / RUNTIME).mkdir()
-    runtime.unpack(archive, folder / RUNTIME)
+    onnxruntime_web.unpack(onnxruntime_web.find(runtime), folder / RUNTIME)
     ours = resources.files(__package__)
     (folder / RUNTIME / "LICENSE").write_bytes((ours / "runtime-license.txt").read_bytes())
     palette = resources.files("lightxling") / "palette.css"
     for file in (palette, *(ours / "page").iterdir()):
         (folder / file.name).write_bytes(file.read_bytes())
     query, sentences = examples(bundle.languages)
-    module, binary = (f"{RUNTIME}/{name}" for name in runtime.FILES.values())
+    module, binary = (f"{RUNTIME}/{name}" for name in onnxruntime_web.FILES.values())
     description = {
         "format": "web",
         "dtype": bundle.dtype,
@@ -111,7 +113,7 @@ def describe(folder: Path) -> list[str]:
     page = sum(sizes.values()) - model - tokenizer - ran
     return [
         f"model {model / 1e6:,.1f} MB, tokenizer {tokenizer / 1e6:,.1f} MB, onnxruntime-web "
-        f"{runtime.VERSION} {ran / 1e6:,.1f} MB, page {page / 1e6:.2f} MB",
+        f"{onnxruntime_web.VERSION} {ran / 1e6:,.1f} MB, page {page / 1e6:.2f} MB",
         f"to open it: python3 -m http.server --directory {folder} --bind 127.0.0.1 {PORT}, then "
         f"http://127.0.0.1:{PORT}/",
     ]

@@ -61,7 +61,7 @@ def find(given: Path | None = None) -> Path:
 def unpack(archive: Path, folder: Path) -> None:
     """Writes the files of `FILES` into a folder that exists."""
     wanted = dict(FILES)
-    with tarfile.open(archive, "r|gz") as members:  # in one pass: seeking would unpack it anew
+    with tarfile.open(archive, "r|gz") as members:  # in one pass: seeking would unpack it again
         for member in members:
             if target := wanted.pop(member.name, None):
                 with members.extractfile(member) as source, open(folder / target, "wb") as file:
