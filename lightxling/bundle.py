@@ -24,6 +24,8 @@ from lightxling.files import parse_json
 from lightxling.validate import validate
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
+MODULES = "modular.json"
+"""Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 FORMAT = "lightxling"
 BOXED = Path(__file__).parent / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
@@ -213,6 +215,11 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
             return load(path.parent, "best")
         if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
             return load(path.parent.parent, path.name)
+    if (path / MODULES).is_file():
+        raise UserError(
+            f"{path} holds an encoder for each language; give the run of one of them, such as "
+            f"{path}/de/align"
+        )
     description = read_json(path / DESCRIPTION)
     if "config" in description:
         return _load_run(path, str(checkpoint or "best"))

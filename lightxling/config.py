@@ -31,16 +31,18 @@ class UserError(Exception):
 class Bound(NamedTuple):
     """What a number may be: stands at its field, is checked by `validate` and told by `--help`."""
 
+    short: str
+    """For the help text."""
     told: str
     """Completes "should be"."""
     holds: Callable[[float], bool]
 
 
 Number = TypeVar("Number", int, float)
-Positive = Annotated[Number, Bound("greater than 0", lambda x: 0 < x < math.inf)]
-FromZero = Annotated[Number, Bound("a number from 0 on", lambda x: 0 <= x < math.inf)]
-BelowOne = Annotated[Number, Bound("at least 0 and below 1", lambda x: 0 <= x < 1)]
-Fraction = Annotated[Number, Bound("greater than 0 and below 1", lambda x: 0 < x < 1)]
+Positive = Annotated[Number, Bound("> 0", "greater than 0", lambda x: 0 < x < math.inf)]
+FromZero = Annotated[Number, Bound(">= 0", "a number from 0 on", lambda x: 0 <= x < math.inf)]
+BelowOne = Annotated[Number, Bound(">= 0, < 1", "at least 0 and below 1", lambda x: 0 <= x < 1)]
+Fraction = Annotated[Number, Bound("> 0, < 1", "greater than 0 and below 1", lambda x: 0 < x < 1)]
 
 NewPieces = Literal["parts", "similar"]
 """What pieces start as that an encoder does not have (`lightxling.specialise`)."""
@@ -79,24 +81,22 @@ class TokenizerConfig:
     """The sentencepiece model, or the vocabulary of words, trained on all languages together."""
 
     model: Literal["bpe", "unigram", "words"] = "bpe"
-    """Pieces of sentencepiece, or whole words. The latter are those of the multi-task dual encoder,
-    for languages with spaces between them."""
+    """Kind of sentencepiece model, or whole words. The latter are those of the multi-task dual
+    encoder, for languages with spaces between them."""
     vocab_size: Positive[int] = 50_000
-    """Pieces or words, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
+    """Pieces or words, with <pad> 0, <unk> 1 and <MASK> 2."""
     hash_buckets: Positive[int] = 10_000
-    """Words: further rows of the embedding table, which unknown words share by their hashes."""
+    """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
-    """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that it travels with the
-    file."""
+    """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
     character_coverage: float = 0.9995
-    """Share of the characters of the text that get a piece, from 0.98 to 1. The rest become
-    <unk>."""
+    """Share of the text's characters that get a piece, 0.98 to 1. The rest become <unk>."""
     byte_fallback: bool = False
     """Spell unknown characters as bytes instead of <unk>."""
     sample: Positive[int] = 1_000_000
-    """Sentences (not pairs) that the model is trained on, drawn uniformly by content hash."""
+    """Sentences (not pairs) that it is trained on. They are drawn uniformly, by content hash."""
     sampling: FromZero[float] = 1.0
-    """Share of a language in the sample: its sentences to this power. 0: all the same."""
+    """A language's sentences to this power are its share. 0: all have the same."""
     file: str = ""
     """An existing sentencepiece model to use instead of training one."""
 
@@ -130,18 +130,18 @@ class ModelConfig:
     layers: FromZero[int] = 2
     """Transformer layers. 0: a bag of vectors, the mean of the normalised embeddings."""
     width: Positive[int] = 512
-    """Numbers in a sentence vector, and in the hidden states; a multiple of `heads`."""
+    """Width of the sentence vector; a multiple of `heads`."""
     heads: Positive[int] = 8
     """Attention heads of each layer."""
     feedforward: Positive[int] = 1024
-    """Width of the hidden layer of the feed-forward layers."""
+    """Width inside the feed-forward layers."""
     embedding_width: FromZero[int] = 0
-    """Width of the embedding table where smaller than `width` (factorised table). 0: the same."""
+    """Width of a factorised embedding table, below `width`; 0: that of the model."""
     ngrams: FromZero[int] = 0
     """Buckets for the character 3- and 4-grams of words; 0: none. Their vectors go through a tanh
     layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
     max_length: Positive[int] = 200
-    """Tokens kept of a sentence, at most 512; the rest is cut off."""
+    """Tokens kept of a sentence, at most 512. The rest is cut off."""
     activation: Literal["swish", "relu"] = "swish"
     """Of the feed-forward layers."""
     positions: bool = True
@@ -151,11 +151,12 @@ class ModelConfig:
     pooling: Literal["mean", "max", "sum"] = "mean"
     """How the vectors of the tokens become that of the sentence."""
     dropout: BelowOne[float] = 0.1
-    """Share of the hidden numbers that is dropped in training, at most 0.99."""
+    """Share of hidden numbers dropped in training, at most 0.99."""
     init: Literal["reference", "scaled"] = "reference"
-    """Initialisation: as in PyTorch, with embeddings N(0, 1), or scaled ones, N(0, 0.02)."""
+    """How it starts. reference: as in PyTorch, with embeddings N(0, 1); scaled: with embeddings
+    N(0, 0.02)."""
     identical_layers: bool = True
-    """Start all layers with the same weights, as the reference's deep copies do."""
+    """Start all layers with the same weights. So do the reference's deep copies."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the transformer's matrix products. Sentence vectors, losses and norms are
     float32."""
@@ -175,11 +176,12 @@ class TokensConfig:
     kind: Literal["ugt", "xtr", "smlm"] = "ugt"
     """Words of the translation and a masked word, or either alone (xtr, smlm)."""
     duplicates: Literal["fill", "count", "uniform"] = "fill"
-    """Mass of a repeated piece: 1/n once (fill), count/n (count), 1/distinct (uniform)."""
+    """Mass of a repeated piece. fill: 1/n once; count: count/n; uniform: 1/distinct."""
     mlm_overwrite: bool = True
-    """Where the masked word stands in the other sentence too, replace its mass, not add to it."""
+    """Replace a masked word's mass, not add to it. That is where the word stands in the other
+    sentence too."""
     xtr_from: Literal["masked", "original"] = "masked"
-    """Which version of the masked sentence the other side reconstructs."""
+    """What the other side rebuilds of a masked sentence."""
     mask_inputs: bool = True
     """Encode the pair with one piece masked. It is masked on one side only, which a contrastive
     term beside this one may learn to tell from the other (docs/results.md). False (kind xtr only):
@@ -469,7 +471,7 @@ class OptimizerConfig:
     eps: FromZero[float] = 1e-8
     """Added to the root of the second moment: amsgrad and adamw."""
     l2: FromZero[float] = 1e-5
-    """Added to the gradient as l2 * parameter, before the moments."""
+    """Times the parameter, added to the gradient. That is before the moments."""
     weight_decay: FromZero[float] = 0.0
     """Decoupled, whatever the rule; matrices only."""
     clip: FromZero[float] = 0.0
@@ -479,8 +481,8 @@ class OptimizerConfig:
     warmup_steps: FromZero[int] = 1999
     """Steps in which the learning rate grows to its peak."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
-    """The learning rate after the warm-up. step: times `decay_factor` from epoch `decay_epoch` on;
-    cosine, linear: to 0 at the last step."""
+    """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0
+    at the last step."""
     decay_epoch: int = 3
     """step: epoch from which the learning rate is lower, counted from 0."""
     decay_factor: FromZero[float] = 0.1
@@ -492,14 +494,14 @@ class TrainConfig:
     """How long, in which batches, and what is written when."""
 
     epochs: FromZero[float] = 12.0
-    """Passes over the training pairs; with `tasks`, those of the main task."""
+    """Passes over the training pairs. With `tasks`, they are those of the main task."""
     pairs: FromZero[int] = 0
-    """Train on this many pairs (of the main task) instead of `epochs`."""
+    """Pairs of the main task to train on, instead of `epochs`."""
     batch_size: Positive[int] = 128
     """Pairs of the global batch, over all devices; at least 2."""
     micro_batch: int = 0
-    """Pairs encoded at once, a divisor of the batch, to save memory; 0: all. It costs a third more
-    time. The loss is still that of the whole batch; dropout is drawn differently."""
+    """Pairs encoded at once, a divisor of the batch; 0: all. It saves memory and costs a third
+    more time. The loss is still that of the whole batch; dropout is drawn differently."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""
@@ -519,8 +521,8 @@ class TrainConfig:
     task_order: Literal["cycle", "sampled"] = "cycle"
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
-    """Folder of a trained run or of a safetensors export to start from. Its encoder, its tokenizer
-    and those of its heads that fit are taken. Languages may differ, and adapters may be added."""
+    """Folder of a run or of a safetensors export to start from. Its encoder, its tokenizer and
+    those of its heads that fit are taken. Languages may differ, and adapters may be added."""
     trainable: tuple[str, ...] = ()
     """Parameters that learn, such as encoder.words or encoder.adapters.align; none named: all. A *
     stands for anything; the rest stays as it is, bit for bit."""
@@ -537,7 +539,7 @@ class TrainConfig:
     dev_every: Positive[int] = 250
     """Steps between measurements of dev P@1."""
     checkpoint_every: Positive[int] = 500
-    """Steps between checkpoints; one is also written at the end, at SIGTERM and at Ctrl-C."""
+    """Steps between checkpoints. One is also written at the end, at SIGTERM and at Ctrl-C."""
     keep: Positive[int] = 2
     """Checkpoints kept beside the best."""
 
@@ -588,19 +590,23 @@ class Setting(NamedTuple):
     table: type
     """The dataclass whose field it is."""
 
+    @property
+    def place(self) -> str:
+        """The name without its last part."""
+        return self.name.rpartition(".")[0]
+
 
 def settings_of(table: Any, prefix: str = "") -> Iterator[Setting]:
     """Every setting in a dataclass of settings (or, by its defaults, in the class) and below it."""
     kind = table if isinstance(table, type) else type(table)
     for field in dataclasses.fields(kind):
         name, value = prefix + field.name, getattr(table, field.name, dataclasses.MISSING)
-        items = enumerate(value) if isinstance(value, tuple) else ()
-        tables = [(f"{name}.{i}.", item) for i, item in items if dataclasses.is_dataclass(item)]
         if dataclasses.is_dataclass(value):
-            tables = [(f"{name}.", value)]
-        for below, part in tables:
-            yield from settings_of(part, below)
-        if not tables:
+            yield from settings_of(value, f"{name}.")
+        elif dataclasses.is_dataclass(next(iter(typing.get_args(field.type)), None)):
+            for number, item in enumerate(value):
+                yield from settings_of(item, f"{name}.{number}.")
+        else:
             plain, *told = typing.get_args(field.type) if _is_bounded(field.type) else [field.type]
             yield Setting(name, value, plain, told[0] if told else None, kind)
 
