@@ -29,13 +29,11 @@ of the pieces, cut from the trained table (`export --dtype int8 --pieces N`), th
 32,000 give 69.2 in 6.2 MB, 16,000 give 52.4 in 3.8 MB.
 """
 
-from dataclasses import replace
+from lightxling.config import change, load
 
-from lightxling.config import load
-
-many = load("many")
-config = replace(
-    many,
-    tokenizer=replace(many.tokenizer, vocab_size=48_000, sample=500_000),
-    train=replace(many.train, pairs=832_000),
+config = change(
+    load("many"),
+    tokenizer__vocab_size=48_000,
+    tokenizer__sample=500_000,
+    train__pairs=832_000,
 )

@@ -21,25 +21,23 @@ Hard negatives come from an earlier run:
 `--objectives.ranking.negatives 5 --objectives.ranking.mined-by runs/earlier`.
 """
 
-from dataclasses import replace
-
 from lightxling.config import (
     InferenceConfig,
     QuickThoughtConfig,
     RankingConfig,
     StsConfig,
     TaskConfig,
+    change,
     load,
     only,
 )
 
-light = load("light")
-config = replace(
-    light,
+config = change(
+    load("light"),
     objectives=only(
         ranking=RankingConfig(weight=1.0, direction="both", similarity="cosine", scale=20.0)
     ),
-    train=replace(light.train, share=4.0),
+    train__share=4.0,
     tasks=(
         TaskConfig(
             name="thought",

@@ -7,10 +7,8 @@ per pair, and the other side is asked to predict it. The test that should keep p
 being masked has no effect there.
 """
 
-from dataclasses import replace
+from lightxling.config import change, load
 
-from lightxling.config import load
-
-ems = load("ems")
-tokens = replace(ems.objectives.tokens, mask_inputs=True, maskable="all")
-config = replace(ems, objectives=replace(ems.objectives, tokens=tokens))
+config = change(
+    load("ems"), objectives__tokens__mask_inputs=True, objectives__tokens__maskable="all"
+)

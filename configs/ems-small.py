@@ -12,22 +12,17 @@ To train an encoder rather than to compare objectives, take `many`, which leaves
 projection out and is better after the same minutes.
 """
 
-from dataclasses import replace
+from lightxling.config import TokenizerConfig, change, load
 
-from lightxling.config import TokenizerConfig, load
-
-ems, light = load("ems"), load("light")
-config = replace(
-    ems,
-    corpus=replace(ems.corpus, dev_limit=300),  # per language pair
+light = load("light")
+config = change(
+    load("ems"),
+    corpus__dev_limit=300,  # per language pair
     tokenizer=TokenizerConfig(model="unigram", vocab_size=60_000, byte_fallback=True, sampling=0.5),
-    model=replace(light.model, embedding_width=128, max_length=120),
-    objectives=replace(
-        ems.objectives,
-        tokens=replace(ems.objectives.tokens, language_width=64, decoder="tied", decoder_bias=True),
-    ),
-    optimizer=replace(light.optimizer, warmup_steps=500),
-    train=replace(
-        light.train, epochs=3.0, batch_size=128, sampling_temperature=2.0, dev_every=1000
-    ),
+    model=change(light.model, embedding_width=128, max_length=120),
+    objectives__tokens__language_width=64,
+    objectives__tokens__decoder="tied",
+    objectives__tokens__decoder_bias=True,
+    optimizer=change(light.optimizer, warmup_steps=500),
+    train=change(light.train, epochs=3.0, batch_size=128, sampling_temperature=2.0, dev_every=1000),
 )

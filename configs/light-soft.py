@@ -16,10 +16,6 @@ in both: English with German, French, Spanish and Italian, 38,400 pairs seen, me
     ... and --objectives.soft.teacher-temperature 0.3                 74.6, 75.6  43.7, 44.7
 """
 
-from dataclasses import replace
+from lightxling.config import SoftConfig, change, load
 
-from lightxling.config import SoftConfig, load
-
-light = load("light")
-soft = SoftConfig(weight=1.0, loss="mse")
-config = replace(light, objectives=replace(light.objectives, soft=soft))
+config = change(load("light"), objectives__soft=SoftConfig(weight=1.0, loss="mse"))

@@ -16,15 +16,10 @@ among at most 300 candidates each; seeds 0 and 1, or seed 0.
     --train.pairs 96000: this recipe in the time of the second line  59.9
 """
 
-from dataclasses import replace
+from lightxling.config import change, load, only
 
-from lightxling.config import load, only
-
-small, light = load("ems-small"), load("light")
-config = replace(
-    small,
-    objectives=only(align=light.objectives.align),
-    train=replace(
-        small.train, buckets=(8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 64, 96, 120)
-    ),
+config = change(
+    load("ems-small"),
+    objectives=only(align=load("light").objectives.align),
+    train__buckets=(8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 64, 96, 120),
 )

@@ -16,22 +16,26 @@ Optimizer and batch as in the released code of arXiv 2407.14878, but for the lea
 there, for an encoder of 768 dimensions).
 """
 
-from dataclasses import replace
-
-from lightxling.config import AdapterConfig, AlignConfig, PivotConfig, TaskConfig, load, only
+from lightxling.config import (
+    AdapterConfig,
+    AlignConfig,
+    PivotConfig,
+    TaskConfig,
+    change,
+    load,
+    only,
+)
 
 sentence = load("modular-sentence")
-config = replace(
+config = change(
     sentence,
-    model=replace(
-        sentence.model, adapters=(*sentence.model.adapters, AdapterConfig("align", "parallel"))
-    ),
-    objectives=replace(
-        sentence.objectives,
-        align=AlignConfig(weight=0.0),
-        pivot=PivotConfig(weight=1.0, loss="cosine"),
-    ),
-    optimizer=replace(sentence.optimizer, learning_rate=3e-4, eps=1e-6, weight_decay=0.01),
-    train=replace(sentence.train, batch_size=128, trainable=("encoder.adapters.align",)),
+    model__adapters=(*sentence.model.adapters, AdapterConfig("align", "parallel")),
+    objectives__align=AlignConfig(weight=0.0),
+    objectives__pivot=PivotConfig(weight=1.0, loss="cosine"),
+    optimizer__learning_rate=3e-4,
+    optimizer__eps=1e-6,
+    optimizer__weight_decay=0.01,
+    train__batch_size=128,
+    train__trainable=("encoder.adapters.align",),
     tasks=(TaskConfig("paraphrases", objectives=only(pivot=PivotConfig(weight=1.0))),),
 )

@@ -13,31 +13,22 @@ and alpha, the projections that LoRA changes and the learning rate are not known
 (arXiv 2407.14878, ACL 2025): the first three are the usual ones, the last is our choice.
 """
 
-from dataclasses import replace
-
 from lightxling.config import (
     AdapterConfig,
-    AlignConfig,
     Config,
     CorpusConfig,
     MlmConfig,
-    ObjectivesConfig,
     OptimizerConfig,
-    SimilarityConfig,
-    TokensConfig,
     TrainConfig,
+    change,
     load,
+    only,
 )
 
 config = Config(
     corpus=CorpusConfig(dev_share=0.0),  # one language has no P@1 to measure
-    model=replace(load("light").model, adapters=(AdapterConfig("language", kind="lora"),)),
-    objectives=ObjectivesConfig(
-        tokens=TokensConfig(weight=0.0),
-        mlm=MlmConfig(weight=1.0),
-        align=AlignConfig(weight=0.0),
-        similarity=SimilarityConfig(weight=0.0),
-    ),
+    model=change(load("light").model, adapters=(AdapterConfig("language", kind="lora"),)),
+    objectives=only(mlm=MlmConfig(weight=1.0)),
     optimizer=OptimizerConfig(
         name="adamw",
         learning_rate=1e-4,

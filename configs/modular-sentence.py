@@ -8,23 +8,19 @@ the batch, by cosines at scale 20, in one direction. `lightxling paraphrases` ma
 as in `modular-language`; the learning rate is our choice.
 """
 
-from dataclasses import replace
-
-from lightxling.config import AdapterConfig, AlignConfig, CorpusConfig, MlmConfig, load
+from lightxling.config import AdapterConfig, AlignConfig, CorpusConfig, MlmConfig, change, load
 
 language = load("modular-language")
-config = replace(
+config = change(
     language,
     corpus=CorpusConfig(),
-    model=replace(
-        language.model,
-        adapters=(*language.model.adapters, AdapterConfig("sentence", kind="lora")),
+    model__adapters=(*language.model.adapters, AdapterConfig("sentence", kind="lora")),
+    objectives__mlm=MlmConfig(),
+    objectives__align=AlignConfig(
+        weight=1.0, directions="forward", similarity="cosine", temperature=0.05
     ),
-    objectives=replace(
-        language.objectives,
-        mlm=MlmConfig(),
-        align=AlignConfig(weight=1.0, directions="forward", similarity="cosine", temperature=0.05),
-    ),
-    optimizer=replace(language.optimizer, learning_rate=1e-3, schedule="constant"),
-    train=replace(language.train, epochs=1.0, trainable=("encoder.adapters.sentence",)),
+    optimizer__learning_rate=1e-3,
+    optimizer__schedule="constant",
+    train__epochs=1.0,
+    train__trainable=("encoder.adapters.sentence",),
 )

@@ -7,15 +7,14 @@ One adapter beside an encoder of which the earlier stages trained everything. Un
 the English encoder does not drop out while it is the target.
 """
 
-from dataclasses import replace
-
-from lightxling.config import PivotConfig, load
+from lightxling.config import PivotConfig, change, load
 
 modular = load("modular-align")
-config = replace(
+config = change(
     modular,
-    model=replace(modular.model, adapters=modular.model.adapters[-1:]),
-    objectives=replace(modular.objectives, pivot=PivotConfig(weight=1.0)),
-    optimizer=replace(modular.optimizer, learning_rate=1e-4, warmup_steps=0),
+    model__adapters=modular.model.adapters[-1:],
+    objectives__pivot=PivotConfig(weight=1.0),
+    optimizer__learning_rate=1e-4,
+    optimizer__warmup_steps=0,
     tasks=(),
 )

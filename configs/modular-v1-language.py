@@ -6,14 +6,14 @@ lightxling train modular-v1-language --workdir runs/de/language --train.init-fro
 Batch (128 x 2 there), rate and epochs are those of the code (arXiv 2407.14878, version 1).
 """
 
-from dataclasses import replace
+from lightxling.config import change, load
 
-from lightxling.config import load
-
-modular = load("modular-language")
-config = replace(
-    modular,
-    model=replace(modular.model, adapters=()),
-    optimizer=replace(modular.optimizer, learning_rate=5e-5, warmup_steps=0),
-    train=replace(modular.train, epochs=3.0, batch_size=256, trainable=()),
+config = change(
+    load("modular-language"),
+    model__adapters=(),
+    optimizer__learning_rate=5e-5,
+    optimizer__warmup_steps=0,
+    train__epochs=3.0,
+    train__batch_size=256,
+    train__trainable=(),
 )

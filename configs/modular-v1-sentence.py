@@ -6,14 +6,14 @@ lightxling train modular-v1-sentence --workdir runs/de/sentence \\
 Batch, rate and epochs are those of the code (arXiv 2407.14878, version 1).
 """
 
-from dataclasses import replace
+from lightxling.config import change, load
 
-from lightxling.config import load
-
-modular = load("modular-sentence")
-config = replace(
-    modular,
-    model=replace(modular.model, adapters=()),
-    optimizer=replace(modular.optimizer, learning_rate=2e-5, warmup_steps=0),
-    train=replace(modular.train, epochs=1.0, batch_size=32, trainable=()),
+config = change(
+    load("modular-sentence"),
+    model__adapters=(),
+    optimizer__learning_rate=2e-5,
+    optimizer__warmup_steps=0,
+    train__epochs=1.0,
+    train__batch_size=32,
+    train__trainable=(),
 )

@@ -32,17 +32,6 @@ Variants: `--objectives.soft.labels` priority, average, left, right or hard (no 
 the two baselines of squared errors.
 """
 
-from dataclasses import replace
+from lightxling.config import SoftConfig, change, load, only
 
-from lightxling.config import AlignConfig, SoftConfig, TokensConfig, load
-
-light = load("light")
-config = replace(
-    light,
-    objectives=replace(
-        light.objectives,
-        tokens=TokensConfig(weight=0.0),
-        align=AlignConfig(weight=0.0),
-        soft=SoftConfig(weight=1.0),
-    ),
-)
+config = change(load("light"), objectives=only(soft=SoftConfig(weight=1.0)))

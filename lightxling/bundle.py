@@ -23,6 +23,8 @@ from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 from lightxling.validate import validate
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
+MODULES = "modular.json"
+"""Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 FORMAT = "lightxling"
 BOXED = Path(__file__).parent / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
@@ -133,6 +135,11 @@ def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | i
             return path.parent, "best"
         if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
             return path.parent.parent, path.name
+    if (path / MODULES).is_file():
+        raise UserError(
+            f"{path} holds an encoder for each language; give the run of one of them, such as "
+            f"{path}/de/align"
+        )
     return path, checkpoint
 
 

@@ -1,5 +1,6 @@
 """The commands, one function each.
 
+Commands with many options take them as dataclasses, of `cli_options` or of the work they start.
 Heavy imports stand inside the functions, so that `lightxling --help` starts at once.
 """
 
@@ -7,34 +8,33 @@ import contextlib
 import difflib
 import errno
 import functools
-import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from lightxling import allocator
-from lightxling.config import Config, NewPieces, UserError, load
+from lightxling.cli_options import (
+    Encoding,
+    Evaluation,
+    Inputs,
+    Launch,
+    Mining,
+    Model,
+    Modules,
+    Output,
+    Served,
+    call,
+    model_first,
+    parse,
+    parse_recipe,
+)
+from lightxling.config import NewPieces, UserError
 from lightxling.validate import validate
-
-Model = Annotated[Path, tyro.conf.Positional]
-"""A run directory or an exported one."""
-
-
-Unprefixed = tyro.conf.arg(name="")
-
-
-def with_recipe(name: str, args: list[str]) -> tuple[Config, list[str]]:
-    """Splits `CONFIG [--key.sub value ...]`; the recipe gives the defaults of the flags."""
-    if not args or args[0] in ("-h", "--help"):
-        return Config(), ["--help"]
-    if args[0].startswith("-"):
-        raise UserError(f"a recipe comes first: lightxling {name} light {' '.join(args)}")
-    return load(args[0]), args[1:]
 
 
 def quickstart(workdir: Path = Path("quickstart")) -> None:
@@ -53,17 +53,11 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
 
 
 def prepare(args: list[str]) -> None:
-    """Turn the corpora of a recipe into a tokenizer and a token store, with its teacher's vectors
-    and hard negatives.
+    """Turn the corpora of a recipe into a tokenizer and a token store, without training.
 
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
-    recipe, rest = with_recipe("prepare", args)
-
-    def parsed(config: Annotated[Config, Unprefixed] = recipe) -> Config:
-        return config
-
-    config = parse(parsed, rest, name="prepare CONFIG", help=prepare)
+    (config,) = parse_recipe(prepare, args)
     validate(config)
     from lightxling import negatives
     from lightxling import teacher as teachers
@@ -88,35 +82,15 @@ def train(args: list[str]) -> None:
 
     Example: lightxling train light --workdir runs/mine --corpus.sources "en-fr=data/*.tsv.gz"
     """
-    recipe, rest = with_recipe("train", args)
-
-    def parsed(
-        workdir: Path,
-        config: Annotated[Config, Unprefixed] = recipe,
-        coordinator_address: str | None = None,
-        num_processes: int | None = None,
-        process_id: int | None = None,
-    ) -> tuple[Path, Config, tuple[str | None, int | None, int | None]]:
-        """Parsed by tyro.
-
-        Args:
-          workdir: folder of the run; a run that stands there already is resumed.
-          coordinator_address: HOST:PORT of process 0, where several processes train together; on
-            Slurm and Cloud TPU they find each other by themselves.
-          num_processes: how many train together.
-          process_id: which of them this is, from 0.
-        """
-        return workdir, config, (coordinator_address, num_processes, process_id)
-
-    workdir, config, place = parse(parsed, rest, name="train CONFIG", help=train)
+    launch, config = parse_recipe(train, args, Launch)
     validate(config)
     from lightxling.encoder import keep_compiled
     from lightxling.train import processes
     from lightxling.train.loop import train as run
 
     keep_compiled()
-    processes.start(*place)
-    run(config, workdir)
+    processes.start(launch.coordinator_address, launch.num_processes, launch.process_id)
+    run(config, launch.workdir)
 
 
 def evaluate(args: list[str]) -> None:
@@ -126,111 +100,52 @@ def evaluate(args: list[str]) -> None:
     """
     from lightxling.evaluate.tasks.units import Settings
 
-    def run(
-        model: Model,
-        task: tuple[str, ...],
-        data: tuple[str, ...],
-        settings: Annotated[Settings, Unprefixed] = Settings(),  # noqa: B008, it is frozen
-        languages: tuple[str, ...] = (),
-        checkpoint: str | None = None,
-        adapters: tuple[str, ...] | None = None,
-        output: Path | None = None,
-        again: bool = False,
-        plot: bool = False,
-    ) -> None:
-        """Parsed by tyro.
+    asked, settings = parse(evaluate, args, Evaluation, Settings)
+    from lightxling.encoder import Encoder, keep_compiled
+    from lightxling.evaluate.run import evaluate as run
+    from lightxling.modular import open_encoder
 
-        Args:
-          model: a run directory, an exported one, or the folder of `lightxling modular`.
-          task: one or several tasks.
-          data: files, folders, or `en-fr=PATH`.
-          languages: languages to score; by default those the encoder was trained on.
-          checkpoint: of a run: best (the default), last or a step.
-          adapters: names and files of the adapters in use; by default all that the encoder has.
-          output: folder for the results; by default MODEL/evaluation.
-          again: compute even what is kept from before.
-          plot: also draw pictures (needs the extra `plot`).
-        """
-        from lightxling.encoder import Encoder, keep_compiled
-        from lightxling.evaluate.run import evaluate
-
-        keep_compiled()
-        if (model / "modular.json").is_file():
-            from lightxling.modular import ModularEncoder
-
-            if checkpoint or adapters is not None:
-                raise UserError("--checkpoint and --adapters are for single runs; leave them out")
-            encode = encoder = ModularEncoder.load(model)
-        else:
-            encoder = Encoder.load(model, checkpoint=checkpoint, adapters=adapters)
-            encode = functools.partial(encoder.encode, normalize=False)
-        evaluate(
-            encode,
-            encoder.fingerprint,
-            tasks=task,
-            data=data,
-            folder=output or model / "evaluation",
-            languages=languages,
-            trained=encoder.languages,
-            settings=settings,
-            again=again,
-            plot=plot,
-        )
-
-    parse(run, args, name="evaluate", help=evaluate)
+    keep_compiled()
+    encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
+    is_one = isinstance(encoder, Encoder)  # not one for each language
+    run(
+        functools.partial(encoder.encode, normalize=False) if is_one else encoder,
+        encoder.fingerprint,
+        tasks=asked.task,
+        data=asked.data,
+        folder=asked.output or asked.model / "evaluation",
+        languages=asked.languages,
+        trained=encoder.languages,
+        settings=settings,
+        again=asked.again,
+        plot=asked.plot,
+    )
 
 
-Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
-"""An encoder, where one is given, and texts."""
-
-
-def encode(
-    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] [FILE ...]")] = (),
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("vectors.npy"),
-    checkpoint: str | None = None,
-    batch_size: int = 256,
-    normalize: bool = True,
-    engine: Literal["here", "ray"] = "here",
-    workers: int = 0,
-    worker_cpus: int = 1,
-    worker_gpus: int = 0,
-    dtype: Literal["float32", "float16"] = "float32",
-) -> None:
+def encode(args: list[str]) -> None:
     """Write one vector per line of a text, empty lines included.
 
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
-
-    Args:
-      inputs: a run directory or an exported one, by default the encoder in the box; a text file
-        (.gz too), by default standard input, which is also called -. With --engine ray, many files.
-      output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
-        a new folder of Parquet files.
-      checkpoint: of a run: best (the default), last or a step.
-      batch_size: sentences computed together, at most.
-      normalize: scale vectors to length 1.
-      engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`).
-      workers: processes of a Ray job; 0: as many as the cluster has room for.
-      worker_cpus: cores of each.
-      worker_gpus: accelerators of each; 0: encoding on its cores.
-      dtype: of the vectors in Parquet files.
     """
-    if batch_size < 1:
-        raise UserError(f"--batch-size {batch_size} should be at least 1")
-    model, files = _model_first(inputs, rest=None)
+    (asked,) = parse(encode, args, Encoding)
+    if asked.batch_size < 1:
+        raise UserError(f"--batch-size {asked.batch_size} should be at least 1")
+    model, files = model_first(asked.inputs, rest=None)
     files = files or ["-"]
-    if engine == "here" and len(files) != 1:
+    if asked.engine == "here" and len(files) != 1:
         raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
-    if engine == "here" and dtype != "float32":
-        raise UserError(f"--dtype {dtype} belongs to --engine ray")
+    if asked.engine == "here" and asked.dtype != "float32":
+        raise UserError(f"--dtype {asked.dtype} belongs to --engine ray")
     from lightxling.encoder import Encoder, encode_file, keep_compiled
 
-    encoder = Encoder.load(model, checkpoint=checkpoint)
-    how = {"batch_size": batch_size, "normalize": normalize, "progress": note}
-    if engine == "ray":
+    encoder, output = Encoder.load(model, checkpoint=asked.checkpoint), asked.output
+    how = {"batch_size": asked.batch_size, "normalize": asked.normalize, "progress": note}
+    if asked.engine == "ray":
         from lightxling import jobs
 
-        pool = jobs.Workers(workers, worker_cpus, worker_gpus)
-        count = jobs.encode_files(encoder, files, output, workers=pool, dtype=dtype, **how)
+        pool = jobs.Workers(asked.workers, asked.worker_cpus, asked.worker_gpus)
+        how |= {"workers": pool, "dtype": asked.dtype}
+        count = jobs.encode_files(encoder, files, output, **how)
     else:
         if encoder.backend == "jax":
             keep_compiled()
@@ -260,7 +175,7 @@ def search(
     from lightxling import search as searching
     from lightxling.encoder import Encoder
 
-    model, (corpus,) = _model_first(inputs, rest=1)
+    model, (corpus,) = model_first(inputs, rest=1)
     opened = searching.Index.open(Encoder.load(model), Path(corpus), index=index, progress=note)
     asked = list(query) or searching.prompt()
     for text, hits in searching.answers(opened, asked, k):
@@ -276,50 +191,22 @@ def mine(args: list[str]) -> None:
     """
     from lightxling.evaluate.run import MineSettings
 
-    def run(
-        inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")],
-        output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("mined.tsv"),
-        engine: Literal["here", "ray"] = "here",
-        workers: int = 0,
-        worker_cpus: int = 1,
-        settings: Annotated[MineSettings, Unprefixed] = MineSettings(),  # noqa: B008
-    ) -> None:
-        """Parsed by tyro.
+    asked, settings = parse(mine, args, Mining, MineSettings)
+    from lightxling.encoder import Encoder
+    from lightxling.evaluate.run import mine_files
 
-        Args:
-          inputs: a run directory or an exported one, by default the encoder in the box; and two
-            texts with one sentence a line, or with --engine ray two folders that encode --engine
-            ray wrote.
-          output: score, source and target, separated by tabs, best first.
-          engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra
-            `ray`).
-          workers: processes of a Ray job; 0: as many as the cluster has room for.
-          worker_cpus: cores of each.
-        """
-        from lightxling.encoder import Encoder
-        from lightxling.evaluate.run import mine_files
+    model, texts = model_first(asked.inputs, rest=2)
+    encoder, (src, tgt) = Encoder.load(model), map(Path, texts)
+    if asked.engine == "ray":
+        from lightxling import jobs
 
-        model, (src, tgt) = _model_first(inputs, rest=2)
-        encoder = Encoder.load(model)
-        if engine == "ray":
-            from lightxling import jobs
-
-            pool = jobs.Workers(workers, worker_cpus)
-            count = jobs.mine_folders(
-                encoder.fingerprint,
-                Path(src),
-                Path(tgt),
-                output,
-                settings=settings,
-                workers=pool,
-                progress=note,
-            )
-            note(f"{count:,} pairs in {output}")
-            return
-        encode = functools.partial(encoder.encode, normalize=False)
-        mine_files(encode, Path(src), Path(tgt), output, settings)
-
-    parse(run, args, name="mine", help=mine)
+        pool = jobs.Workers(asked.workers, asked.worker_cpus)
+        how = {"settings": settings, "workers": pool, "progress": note}
+        count = jobs.mine_folders(encoder.fingerprint, src, tgt, asked.output, **how)
+        note(f"{count:,} pairs in {asked.output}")
+        return
+    encode = functools.partial(encoder.encode, normalize=False)
+    mine_files(encode, src, tgt, asked.output, settings)
 
 
 def export(args: list[str]) -> None:
@@ -330,14 +217,14 @@ def export(args: list[str]) -> None:
     from lightxling.export import export as run
     from lightxling.export.settings import ExportSettings
 
-    print(run(parse(ExportSettings, args, name="export", help=export)))
+    print(run(call(ExportSettings, args, export)))
 
 
 def specialise(
     model: Model,
     text: Annotated[tuple[Path, ...], tyro.conf.Positional],
     language: str,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    output: Output,
     vocab_size: int = 0,
     new_pieces: NewPieces = "parts",
 ) -> None:
@@ -351,8 +238,8 @@ def specialise(
       language: its code.
       output: folder of the new export.
       vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
-      new_pieces: what those that the encoder lacks start as: the mean of the pieces that it cuts
-        them into, or a mixture of shared pieces that are similar in the text (FOCUS).
+      new_pieces: what those start as that the encoder does not have: the mean of the pieces that it
+        cuts them into, or a mixture of shared pieces that are similar in the text (FOCUS).
     """
     from lightxling import bundle
     from lightxling.specialise import read_sentences, specialise_to
@@ -366,7 +253,7 @@ def specialise(
 
 def paraphrases(
     sources: Annotated[tuple[str, ...], tyro.conf.Positional],
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("paraphrases"),
+    output: Output = Path("paraphrases"),
     limit: int = 4,
 ) -> None:
     """Find paraphrases in parallel text: sentences that have a translation in common.
@@ -391,23 +278,14 @@ def modular(args: list[str]) -> None:
 
     Example: lightxling modular runs/many --workdir runs/modular --sources "en-de=*.en-de.tsv.gz"
     """
-    from lightxling.modular import Plan
+    from lightxling.modular import Plan, Stopped, build
 
-    def run(model: Model, workdir: Path, plan: Annotated[Plan, Unprefixed]) -> None:
-        """Parsed by tyro.
+    asked, plan = parse(modular, args, Modules, Plan)
+    from lightxling.encoder import keep_compiled
 
-        Args:
-          model: the multilingual encoder: a run directory or an exported one.
-          workdir: folder that receives the modules; what is there already is not made again.
-        """
-        from lightxling.encoder import keep_compiled
-        from lightxling.modular import Stopped, build
-
-        keep_compiled()
-        with contextlib.suppress(Stopped):
-            build(model, workdir, plan)
-
-    parse(run, args, name="modular", help=modular)
+    keep_compiled()
+    with contextlib.suppress(Stopped):
+        build(asked.model, asked.workdir, plan)
 
 
 def serve(args: list[str]) -> None:
@@ -415,26 +293,12 @@ def serve(args: list[str]) -> None:
 
     Example: lightxling serve runs/mine --port 8000
     """
-    from lightxling.bundle import BOXED
     from lightxling.serve import server
     from lightxling.serve.settings import Settings
 
-    def run(
-        model: Annotated[
-            Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")
-        ] = None,
-        checkpoint: str | None = None,
-        settings: Annotated[Settings, Unprefixed] = Settings(),  # noqa: B008
-    ) -> None:
-        """Parsed by tyro.
-
-        Args:
-          model: a run directory or an exported one; by default the encoder in the box.
-          checkpoint: of a run: best (the default), last or a step.
-        """
-        server.serve(model or BOXED, settings, checkpoint=checkpoint, say=note)
-
-    parse(run, args, name="serve", help=serve)
+    asked, settings = parse(serve, args, Served, Settings)
+    model = asked.model or Path(__file__).parent / "boxed"  # numpy waits for settings.threads
+    server.serve(model, settings, checkpoint=asked.checkpoint, say=note)
 
 
 def compare(
@@ -462,7 +326,7 @@ def compare(
 
 def report(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
+    output: Output = Path("report.html"),
 ) -> None:
     """Write a run, or several side by side, as one page: data, curves, scores, sentences.
 
@@ -480,49 +344,13 @@ def report(
     note(str(output))
 
 
-def parse(function: Callable, args: list[str], *, name: str, help: Callable):
-    """Calls `function` with typed flags; the help text is that of the command."""
-    return tyro.cli(
-        function,
-        args=args,
-        prog=f"lightxling {name}",
-        description=inspect.getdoc(help).split("\n\nArgs:")[0],
-        config=(tyro.conf.FlagConversionOff,),
-    )
-
-
-def _model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:
-    """Splits `[MODEL] [TEXT ...]`; None stands for the encoder in the box.
-
-    Args:
-      rest: how many texts the command takes; None: any number, and a model is a folder, or nothing
-        that exists.
-
-    Raises:
-      UserError: their number is wrong, or a single one is nothing that exists.
-    """
-    if rest is None:
-        first = inputs[0] if inputs else "-"
-        has_model = first != "-" and (os.path.isdir(first) or not os.path.exists(first))
-        if has_model and len(inputs) == 1 and not os.path.exists(first):
-            raise UserError(f"{first} is neither a text nor the folder of a run or of an export")
-    elif len(inputs) - rest in (0, 1):
-        has_model = len(inputs) > rest
-    else:
-        raise UserError(
-            f"{len(inputs)} paths given; give {rest} text{'s' * (rest > 1)}, after the folder of "
-            "an encoder if it is not to be the one in the box"
-        )
-    return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
-
-
 def note(line: str) -> None:
     """A line about the progress, on standard error."""
     print(line, file=sys.stderr)
 
 
-PARSE_THEMSELVES = (prepare, train, evaluate, mine, export, modular, serve)
-"""Their flags are those of dataclasses that are imported only when the command is given."""
+PARSE_THEMSELVES = (prepare, train, evaluate, encode, mine, export, modular, serve)
+"""Their flags are those of dataclasses, some of which are imported when the command is given."""
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
@@ -565,7 +393,7 @@ def _run(argv: list[str]) -> None:
     if command in PARSE_THEMSELVES:
         command(args)
     else:
-        parse(command, args, name=name, help=command)
+        call(command, args, command)
 
 
 def main(argv: list[str] | None = None) -> int:

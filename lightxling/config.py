@@ -4,18 +4,21 @@ A recipe is a Python file with `config = Config(...)` and only what differs from
 command line overrides single fields (`--train.seed 1`). A run writes its resolved config to
 `config.json`, and that file is read back without executing Python.
 
-Units are in the comments. Nothing here imports jax.
+Every field has a text, whose first sentence is its line in `--help`, with its unit; what a number
+may be stands in its type. Nothing here imports jax.
 """
 
 import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import re
 import runpy
 import typing
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from lightxling.base.tree import flatten
 from lightxling.identity import first_defaults
@@ -25,8 +28,27 @@ class UserError(Exception):
     """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
 
 
+# The settings of a run (schema)
+
+
+class Bound(NamedTuple):
+    """What a number may be: stands at its field, is checked by `validate` and told by `--help`."""
+
+    short: str
+    """For the help text."""
+    told: str
+    """Completes "should be"."""
+    holds: Callable[[float], bool]
+
+
+Number = TypeVar("Number", int, float)
+Positive = Annotated[Number, Bound("> 0", "greater than 0", lambda x: 0 < x < math.inf)]
+FromZero = Annotated[Number, Bound(">= 0", "a number from 0 on", lambda x: 0 <= x < math.inf)]
+BelowOne = Annotated[Number, Bound(">= 0, < 1", "at least 0 and below 1", lambda x: 0 <= x < 1)]
+Fraction = Annotated[Number, Bound("> 0, < 1", "greater than 0 and below 1", lambda x: 0 < x < 1)]
+
 NewPieces = Literal["parts", "similar"]
-"""What pieces that an encoder lacks start as (`lightxling.specialise`)."""
+"""What pieces start as that an encoder does not have (`lightxling.specialise`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,26 +56,27 @@ class CorpusConfig:
     """Where the sentence pairs come from and which of them are kept."""
 
     sources: tuple[str, ...] = ()
-    """`en-fr=PATH` each: a TSV (.gz too) or TMX file or a glob of them, a Moses stem (`corpus` for
-    corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH` draws each of its pairs twice
-    an epoch. For objectives.mlm alone, `fr=PATH` is text of one language, a sentence a line."""
+    """Parallel text, `en-fr=PATH` each. A path is a TSV (.gz too) or TMX file or a glob of them, a
+    Moses stem (`corpus` for corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH`
+    draws each of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
+    language, a sentence a line."""
     dev: tuple[str, ...] = ()
-    """Development pairs, written as `sources`; empty: split off from the sources by content
-    hash."""
-    dev_share: float = 0.01
-    """Share of the source pairs held out when `dev` is empty."""
-    dev_limit: int = 2000
+    """Development pairs, written as the sources. Without any, they are split off from the sources
+    by content hash."""
+    dev_share: BelowOne[float] = 0.01
+    """Share of the source pairs held out where no `dev` is given."""
+    dev_limit: Positive[int] = 2000
     """Development pairs kept per language pair: the candidates of the dev P@1."""
     unescape: bool = True
     """Turn HTML entities (`&quot;`) into characters."""
     max_chars: int = 400
     """Longest side kept, in characters."""
     max_ratio: float = 4.0
-    """Longest side over shortest side, in characters; sides under 20 characters count as 20."""
+    """Longest side over shortest side, in characters. Sides under 20 characters count as 20."""
     deduplicate: bool = True
     """Keep the first of pairs that are equal up to case, punctuation and spaces."""
     store: str = "stores"
-    """Folder in which prepared corpora are kept, one subfolder per corpus and tokenizer."""
+    """Folder of prepared corpora, one subfolder per corpus and tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,23 +84,22 @@ class TokenizerConfig:
     """The sentencepiece model, or the vocabulary of words, trained on all languages together."""
 
     model: Literal["bpe", "unigram", "words"] = "bpe"
-    """words: whole words (multi-task dual encoder), for languages with spaces between them."""
-    vocab_size: int = 50_000
-    """Pieces or words, the three special ones (<pad> 0, <unk> 1, <MASK> 2) included."""
-    hash_buckets: int = 10_000
-    """words: further rows of the embedding table, which unknown words share by their hashes."""
+    """Kind of sentencepiece model, or whole words. The latter are those of the multi-task dual
+    encoder, for languages with spaces between them."""
+    vocab_size: Positive[int] = 50_000
+    """Pieces or words, with <pad> 0, <unk> 1 and <MASK> 2."""
+    hash_buckets: Positive[int] = 10_000
+    """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
-    """Fold case inside the sentencepiece model (`nmt_nfkc_cf`), so that the option travels with the
-    file."""
+    """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
     character_coverage: float = 0.9995
-    """Share of the characters of the text that get a piece; the rest become <unk>."""
+    """Share of the text's characters that get a piece, 0.98 to 1. The rest become <unk>."""
     byte_fallback: bool = False
     """Spell unknown characters as bytes instead of <unk>."""
-    sample: int = 1_000_000
-    """Sentences (not pairs) that the model is trained on, drawn uniformly by content hash."""
-    sampling: float = 1.0
-    """Share of a language in the sample: proportional to its sentences to this power (0: all the
-    same)."""
+    sample: Positive[int] = 1_000_000
+    """Sentences (not pairs) that it is trained on. They are drawn uniformly, by content hash."""
+    sampling: FromZero[float] = 1.0
+    """A language's sentences to this power are its share. 0: all have the same."""
     file: str = ""
     """An existing sentencepiece model to use instead of training one."""
 
@@ -89,37 +111,40 @@ class AdapterConfig:
     name: str = ""
     """Lower-case; also its place among the parameters: encoder.adapters.NAME."""
     kind: Literal["parallel", "lora"] = "parallel"
-    """parallel: a bottleneck beside the feed-forward layer; lora: low-rank changes of single
-    projections, which can be merged into them."""
-    reduction: int = 2
+    """A bottleneck beside the feed-forward layer, or low-rank changes of single projections. The
+    latter can be merged into them."""
+    reduction: Positive[int] = 2
     """parallel: the bottleneck is the model's width divided by this."""
-    scale: float = 4.0
+    scale: Positive[float] = 4.0
     """parallel: its output is multiplied by this."""
-    rank: int = 16
-    """lora."""
-    alpha: float = 32.0
+    rank: Positive[int] = 16
+    """lora: width of the low-rank change."""
+    alpha: Positive[float] = 32.0
     """lora: its output is multiplied by alpha / rank."""
     targets: tuple[Literal["q", "k", "v", "out", "up", "down"], ...] = ("q", "v")
-    """lora: the projections that it changes, of the attention (q, k, v, out) and of the
-    feed-forward layer (up, down)."""
+    """lora: the projections that it changes. They are those of the attention (q, k, v, out) and of
+    the feed-forward layer (up, down)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The shared transformer encoder (recipes: ACL 2021) and its token head."""
 
-    layers: int = 2
-    """0 is legal: a bag of vectors, the mean of the normalised embeddings."""
-    width: int = 512
-    heads: int = 8
-    feedforward: int = 1024
-    embedding_width: int = 0
-    """Width of the embedding table when smaller than `width` (factorised table); 0: the same."""
-    ngrams: int = 0
-    """Buckets for the character 3- and 4-grams of words, whose vectors go through a tanh layer and
-    are added to the word's (multi-task dual encoder); needs tokenizer.model=words. 0: none."""
-    max_length: int = 200
-    """Tokens kept of a sentence; the rest is cut off."""
+    layers: FromZero[int] = 2
+    """Transformer layers. 0: a bag of vectors, the mean of the normalised embeddings."""
+    width: Positive[int] = 512
+    """Width of the sentence vector; a multiple of `heads`."""
+    heads: Positive[int] = 8
+    """Attention heads of each layer."""
+    feedforward: Positive[int] = 1024
+    """Width inside the feed-forward layers."""
+    embedding_width: FromZero[int] = 0
+    """Width of a factorised embedding table, below `width`; 0: that of the model."""
+    ngrams: FromZero[int] = 0
+    """Buckets for the character 3- and 4-grams of words; 0: none. Their vectors go through a tanh
+    layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
+    max_length: Positive[int] = 200
+    """Tokens kept of a sentence, at most 512. The rest is cut off."""
     activation: Literal["swish", "relu"] = "swish"
     """Of the feed-forward layers."""
     positions: bool = True
@@ -127,46 +152,54 @@ class ModelConfig:
     sinusoidal: bool = False
     """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
     pooling: Literal["mean", "max", "sum"] = "mean"
-    dropout: float = 0.1
+    """How the vectors of the tokens become that of the sentence."""
+    dropout: BelowOne[float] = 0.1
+    """Share of hidden numbers dropped in training, at most 0.99."""
     init: Literal["reference", "scaled"] = "reference"
-    """reference: embeddings N(0, 1), linear layers as in PyTorch; scaled: embeddings N(0, 0.02)."""
+    """How it starts. reference: as in PyTorch, with embeddings N(0, 1); scaled: with embeddings
+    N(0, 0.02)."""
     identical_layers: bool = True
-    """Start all layers with the same weights, as the reference's deep copies do."""
+    """Start all layers with the same weights. So do the reference's deep copies."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the transformer's matrix products; sentence vectors, losses and norms are
+    """Precision of the transformer's matrix products. Sentence vectors, losses and norms are
     float32."""
     adapters: tuple[AdapterConfig, ...] = ()
     """Set in a recipe; the command line can change what stands there (model.adapters.0.rank)."""
+
+
+# The settings of the objectives
 
 
 @dataclasses.dataclass(frozen=True)
 class TokensConfig:
     """Generative task on the pooled vector: UGT, or its parts SMLM and XTR (ACL 2021)."""
 
-    weight: float = 1.0
+    weight: FromZero[float] = 1.0
+    """Factor of this loss; 0: left out."""
     kind: Literal["ugt", "xtr", "smlm"] = "ugt"
+    """Words of the translation and a masked word, or either alone (xtr, smlm)."""
     duplicates: Literal["fill", "count", "uniform"] = "fill"
-    """Mass of a repeated piece: 1/n once (fill), count/n (count), 1/distinct (uniform)."""
+    """Mass of a repeated piece. fill: 1/n once; count: count/n; uniform: 1/distinct."""
     mlm_overwrite: bool = True
-    """The masked word's mass is replaced, not added to, when the word stands in the other sentence
-    too."""
+    """Replace a masked word's mass, not add to it. That is where the word stands in the other
+    sentence too."""
     xtr_from: Literal["masked", "original"] = "masked"
-    """Which version of the masked sentence the other side reconstructs."""
+    """What the other side rebuilds of a masked sentence."""
     mask_inputs: bool = True
-    """Encode the pair with one piece masked: of one side only, which a contrastive term beside this
-    one may learn to tell from the other (docs/results.md). False (kind xtr only): nothing is
-    masked, and `xtr_from` and `maskable` have no effect."""
+    """Encode the pair with one piece masked. It is masked on one side only, which a contrastive
+    term beside this one may learn to tell from the other (docs/results.md). False (kind xtr only):
+    nothing is masked, and `xtr_from` and `maskable` have no effect."""
     maskable: Literal["words", "all"] = "words"
     """Pieces that masking chooses from: words, or all of them, punctuation too."""
-    language_width: int = 0
-    """Width of the embedding of the language to be predicted, which the head sees beside the
-    sentence vector (EMS); 0: the head sees the vector alone."""
+    language_width: FromZero[int] = 0
+    """Width of the embedding of the language to be predicted (EMS); 0: none. The head sees it
+    beside the sentence vector."""
     decoder: Literal["tied", "untied"] = "tied"
     """Vocabulary table of the head: the encoder's embeddings, or one of its own (EMS)."""
     decoder_bias: bool = True
     """Give the vocabulary logits a bias."""
-    vocab_block: int = 8192
-    """Vocabulary rows per block of logits: bounds memory, changes nothing else. 0: all at once."""
+    vocab_block: FromZero[int] = 8192
+    """Vocabulary rows per block of logits, to save memory; 0: all. Changes nothing else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,42 +207,47 @@ class MlmConfig:
     """Masked language modelling, position by position (BERT): for one language's text, from which
     the other objectives learn nothing. Its head is the token head."""
 
-    weight: float = 0.0
-    share: float = 0.15
-    """Of a sentence's pieces that are predicted: rounded, at least one."""
-    mask: float = 0.8
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
+    share: Fraction[float] = 0.15
+    """Share of a sentence's pieces that are predicted: rounded, at least one."""
+    mask: FromZero[float] = 0.8
     """Share of those that the encoder sees as <MASK>."""
-    random: float = 0.1
+    random: FromZero[float] = 0.1
     """Share of those that it sees as any other piece; the rest stay as they are."""
-    vocab_block: int = 8192
-    """Vocabulary rows per block of logits: bounds memory, changes nothing else. 0: all at once."""
+    vocab_block: FromZero[int] = 8192
+    """Vocabulary rows per block of logits, to save memory; 0: all. Changes nothing else."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AlignConfig:
     """Contrastive task: a sentence finds its translation among the batch."""
 
-    weight: float = 2.0
+    weight: FromZero[float] = 2.0
+    """Factor of this loss; 0: left out."""
     directions: Literal["both", "forward"] = "both"
-    """forward: only the first side looks for its translation (half the loss)."""
+    """Who looks for its translation: both sides, or the first only (half the loss)."""
     similarity: Literal["dot", "cosine"] = "dot"
-    temperature: float = 1.0
+    """How two vectors are compared."""
+    temperature: Positive[float] = 1.0
     """The similarities are divided by it."""
     margin: float = 0.0
-    """Subtracted from the similarity of the true pair (additive margin softmax), before the
-    temperature."""
-    projection: int = 0
-    """Compare projections of this width (Linear-ReLU-Linear, in training only) instead of the
-    sentence vectors; 0: the vectors themselves."""
+    """Subtracted from the similarity of the true pair, before the temperature (additive margin
+    softmax)."""
+    projection: FromZero[int] = 0
+    """Width of projections that are compared instead of the sentence vectors; 0: none. They are
+    Linear-ReLU-Linear, and exist in training only."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SimilarityConfig:
     """Both languages should see the same similarities within the batch (ACL 2021, section 3)."""
 
-    weight: float = 2.0
+    weight: FromZero[float] = 2.0
+    """Factor of this loss; 0: left out."""
     reduction: Literal["sum", "mean"] = "sum"
-    eps: float = 1e-5
+    """Over the cells of the similarity matrix."""
+    eps: Positive[float] = 1e-5
     """Floor of 1 - |P1 - P2| inside the logarithm; bounds the gradient at about 1/eps."""
 
 
@@ -218,19 +256,21 @@ class SoftConfig:
     """Soft labels: the similarities that a teacher sees within a batch become the targets for those
     across languages (IMASCL). Needs `teacher.source`, unless the labels are hard."""
 
-    weight: float = 0.0
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
     labels: Literal["priority", "average", "left", "right", "hard"] = "priority"
-    """Which sides the teacher reads: the one whose language comes first in `teacher.priority`, both
-    (average), always the first or always the second; hard: none, a sentence is like its translation
-    only."""
+    """Which sides the teacher reads. It is the one whose language comes first in
+    `teacher.priority`, both (average), always the first or always the second; hard: none, a
+    sentence is like its translation only."""
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
-    """mse: the squared difference of the two similarity matrices, a baseline."""
+    """How similarities are compared. mse: the squared difference of the two matrices, a
+    baseline."""
     targets: Literal["softmax", "raw"] = "softmax"
     """Labels are the softmax of the teacher's cosines, or the cosines as they are."""
-    temperature: float = 0.1
-    """Of the student's cosines."""
-    teacher_temperature: float = 0.0
-    """Of the teacher's cosines; 0: the same as `temperature`."""
+    temperature: Positive[float] = 0.1
+    """The student's cosines are divided by it."""
+    teacher_temperature: FromZero[float] = 0.0
+    """The teacher's cosines are divided by it; 0: the same as `temperature`."""
     cross: float = 1.0
     """Weight of the cross-lingual part (lambda); the monolingual part has weight 1."""
     tcm: bool = False
@@ -247,7 +287,8 @@ class RegressionConfig:
     first in `teacher.priority` (mean squared error, as in sentence-transformers). A learned linear
     map stands between where the widths differ."""
 
-    weight: float = 0.0
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,12 +297,13 @@ class PivotConfig:
     `teacher.source` gives (modular encoders). Only the former is encoded in training; the dev P@1
     is between the two encoders."""
 
-    weight: float = 0.0
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
     loss: Literal["contrastive", "cosine", "cosine-squared"] = "contrastive"
-    """contrastive: a sentence finds its pair among the batch, from a side drawn at random; cosine:
-    1 - cos of the pair; cosine-squared: its square."""
-    temperature: float = 0.05
-    """contrastive: of the cosines."""
+    """What is minimised. contrastive: a sentence finds its pair among the batch, from a side drawn
+    at random; cosine: 1 - cos of the pair; cosine-squared: its square."""
+    temperature: Positive[float] = 0.05
+    """contrastive: the cosines are divided by it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,17 +311,18 @@ class EseConfig:
     """Lower layers and leading dimensions should serve as vectors too (ESE): an encoder that is cut
     with `lightxling export --layers N --leading D` after the training."""
 
-    weight: float = 0.0
-    dimensions: int = 128
-    """Leading dimensions that are trained to stand alone."""
-    compression: float = 1.0
-    """Share of learn-to-compress: leading dimensions take over principal features of all of them.
-    0: they learn from the objectives alone, as in Matryoshka representation learning."""
-    temperature: float = 1.0
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
+    dimensions: Positive[int] = 128
+    """Leading dimensions that are trained to stand alone; fewer than the model's width."""
+    compression: FromZero[float] = 1.0
+    """Weight of learn-to-compress: leading dimensions take over principal features of all. 0: they
+    learn from the objectives alone, as in Matryoshka representation learning."""
+    temperature: Positive[float] = 1.0
     """Of the distributions over dimensions that learn-to-compress compares."""
     published_index: bool = False
-    """Count layers as the published code does: train the output of the embeddings and leave out the
-    last layer but one."""
+    """Count layers as the published code does. It trains the output of the embeddings and leaves
+    out the last layer but one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,30 +330,31 @@ class RankingConfig:
     """A sentence ranks the sentences of the other side: translations, or responses to an input
     (multi-task dual encoder)."""
 
-    weight: float = 0.0
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
     direction: Literal["backward", "forward", "both"] = "backward"
-    """backward: the second side looks for the first, P(source | target) as published; forward: the
-    first for the second; both: the sum."""
-    head: int = 0
-    """Width of the hidden layer of the head on the side that is looked for: responses have one, 320
-    as published; 0: translations have none."""
+    """Which side looks for the other. backward: the second for the first, P(source | target) as
+    published; forward: the first for the second; both: the sum."""
+    head: FromZero[int] = 0
+    """Width of the hidden layer of the head on the side that is looked for; 0: no head. Responses
+    have one, 320 as published; translations have none."""
     similarity: Literal["dot", "cosine"] = "dot"
-    scale: float = 1.0
+    """How two vectors are compared."""
+    scale: Positive[float] = 1.0
     """The similarities are multiplied by it."""
     margin: float = 0.0
     """Subtracted from the similarity of the true pair, before the scale."""
     exclude_positive: bool = False
     """Leave the true pair out of the denominator, as the paper prints it."""
-    negatives: int = 0
+    negatives: FromZero[int] = 0
     """Hard negatives of each sentence: similar but wrong ones, found with `mined_by`."""
     mined_by: str = ""
     """A run or export of lightxling, whose nearest neighbours become the hard negatives."""
-    mined_among: int = 65_536
-    """Sentences, drawn at random, that hard negatives are looked for among: the time of the search
-    is proportional to it. 0: all of the corpus."""
+    mined_among: FromZero[int] = 65_536
+    """Sentences, drawn at random, that hard negatives are looked for among; 0: all. The time of the
+    search is proportional to it."""
     shared_negatives: bool = False
-    """Let every sentence of the batch compete with the hard negatives of all, not with its own
-    only."""
+    """Let every sentence compete with the hard negatives of the whole batch, not only its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,8 +362,9 @@ class QuickThoughtConfig:
     """A sentence of running text ranks the sentences before and after it (multi-task dual
     encoder)."""
 
-    weight: float = 0.0
-    hidden: int = 320
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
+    hidden: Positive[int] = 320
     """Width of the hidden layers of its three heads."""
 
 
@@ -328,8 +373,9 @@ class InferenceConfig:
     """Entailment, neutral or contradiction, from both vectors, their difference and their product
     (multi-task dual encoder)."""
 
-    weight: float = 0.0
-    hidden: int = 512
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
+    hidden: Positive[int] = 512
     """Width of the layer before the softmax."""
 
 
@@ -338,8 +384,9 @@ class StsConfig:
     """The cosine of two sentences should be their similarity score (mean squared error, as in
     sentence-transformers)."""
 
-    weight: float = 0.0
-    highest: float = 5.0
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
+    highest: Positive[float] = 5.0
     """The score of two sentences that mean the same; 0 is the lowest."""
 
 
@@ -381,14 +428,14 @@ class TaskConfig:
 
     name: str = ""
     """Prefix of its terms in metrics.jsonl, as in `nli/loss`."""
-    share: float = 1.0
-    """Of the steps, relative to `train.share` of the main task and the shares of the others."""
+    share: Positive[float] = 1.0
+    """Share of the steps, relative to `train.share` of the main task and to the other tasks."""
     sources: tuple[str, ...] = ()
-    """Written as `corpus.sources`. quick_thought takes running text with one language,
-    `en=books/*.txt`, and mlm alone sentences; inference takes `label<TAB>sentence<TAB>sentence` and
-    sts `score<TAB>sentence<TAB>sentence`, both written `en-en=FILE`. Empty: the task is left
-    out."""
-    batch_size: int = 0
+    """Text, written as `corpus.sources`; none: the task is left out. quick_thought takes running
+    text with one language, `en=books/*.txt`, and mlm alone sentences; inference takes
+    `label<TAB>sentence<TAB>sentence` and sts `score<TAB>sentence<TAB>sentence`, both written
+    `en-en=FILE`."""
+    batch_size: FromZero[int] = 0
     """Rows of its batches; 0: `train.batch_size`."""
     objectives: ObjectivesConfig = NOTHING
 
@@ -399,8 +446,8 @@ class TeacherConfig:
     the token store."""
 
     source: str = ""
-    """A folder of sentence-transformers (extra `sentence-transformers`), a run or export of
-    lightxling, or a matrix `.npy` of vectors."""
+    """A folder of sentence-transformers, a run or export of lightxling, or a matrix `.npy`. The
+    first needs the extra `sentence-transformers`; the last holds vectors."""
     text: str = ""
     """With a matrix: the sentences of its rows, one a line (.gz too)."""
     prefix: str = ""
@@ -414,84 +461,89 @@ class OptimizerConfig:
     """Update rule and learning rate over time."""
 
     name: Literal["amsgrad", "adamw", "lion", "sgd", "adafactor"] = "amsgrad"
-    """amsgrad follows PyTorch's rule (maximum of the uncorrected second moment). Bytes of state per
-    parameter: amsgrad 12, adamw 8, lion and sgd 4 (sgd without momentum 0), adafactor almost 0."""
-    learning_rate: float = 1e-3
-    """Peak."""
-    beta1: float = 0.9
+    """Update rule. amsgrad follows PyTorch's (maximum of the uncorrected second moment). Bytes of
+    state per parameter: amsgrad 12, adamw 8, lion and sgd 4 (sgd without momentum 0), adafactor
+    almost 0."""
+    learning_rate: Positive[float] = 1e-3
+    """Its peak, which the warm-up reaches."""
+    beta1: BelowOne[float] = 0.9
     """Momentum; adafactor has none."""
-    beta2: float = 0.999
-    """Decay of the second moment; of lion's momentum, where its paper has 0.99. Not for sgd and
-    adafactor."""
-    eps: float = 1e-8
-    """amsgrad and adamw."""
-    l2: float = 1e-5
-    """Added to the gradient as l2 * parameter, before the moments."""
-    weight_decay: float = 0.0
+    beta2: BelowOne[float] = 0.999
+    """Decay of the second moment; sgd and adafactor have none. For lion it is that of the momentum,
+    where its paper has 0.99."""
+    eps: FromZero[float] = 1e-8
+    """Added to the root of the second moment: amsgrad and adamw."""
+    l2: FromZero[float] = 1e-5
+    """Times the parameter, added to the gradient. That is before the moments."""
+    weight_decay: FromZero[float] = 0.0
     """Decoupled, whatever the rule; matrices only."""
-    clip: float = 0.0
+    clip: FromZero[float] = 0.0
     """Largest global gradient norm; 0: no clipping."""
-    embedding_gradient: float = 1.0
+    embedding_gradient: Positive[float] = 1.0
     """Factor of the gradient of the embedding tables, before anything else happens to it."""
-    warmup_steps: int = 1999
+    warmup_steps: FromZero[int] = 1999
+    """Steps in which the learning rate grows to its peak."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
-    """step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0 at the last
-    step."""
+    """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0
+    at the last step."""
     decay_epoch: int = 3
-    decay_factor: float = 0.1
+    """step: epoch from which the learning rate is lower, counted from 0."""
+    decay_factor: FromZero[float] = 0.1
+    """step: what the learning rate is multiplied by from then on."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How long, in which batches, and what is written when."""
 
-    epochs: float = 12.0
-    """Passes over the training pairs; with `tasks`, those of the main task."""
-    pairs: int = 0
-    """Train on this many pairs (of the main task) instead of `epochs`."""
-    batch_size: int = 128
-    """Pairs of the global batch, over all devices."""
+    epochs: FromZero[float] = 12.0
+    """Passes over the training pairs. With `tasks`, they are those of the main task."""
+    pairs: FromZero[int] = 0
+    """Pairs of the main task to train on, instead of `epochs`."""
+    batch_size: Positive[int] = 128
+    """Pairs of the global batch, over all devices; at least 2."""
     micro_batch: int = 0
-    """Pairs encoded at once: bounds memory for a third more time. The loss is still that of the
-    whole batch; dropout is drawn differently. 0: all of them."""
+    """Pairs encoded at once, a divisor of the batch; 0: all. It saves memory and costs a third
+    more time. The loss is still that of the whole batch; dropout is drawn differently."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
-    """Padded lengths, in tokens, below `model.max_length`, which is one too; batches hold sentences
+    """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""
-    sampling_temperature: float = 1.0
-    """T: a language pair of n training pairs is drawn in proportion to n^(1/T), times the weights
-    of its sources. 1: the corpus as it is; 5: small languages far more often than they occur. The
-    length of an epoch does not depend on it."""
+    sampling_temperature: Positive[float] = 1.0
+    """T: a language pair of n training pairs is drawn in proportion to n^(1/T). The weights of its
+    sources multiply that. 1: the corpus as it is; 5: small languages far more often than they
+    occur. The length of an epoch does not depend on it."""
     batch_languages: Literal["mixed", "single"] = "mixed"
-    """mixed: a batch holds any language pairs; single: one, so that all negatives are in its
+    """Language pairs in a batch: any, or a single one. With one, all negatives are in its
     languages."""
     pad_last: Literal["drop", "duplicate"] = "drop"
-    """Rows of an epoch (with `single`: of a language pair) that do not fill a batch: they sit it
-    out, or random other ones are drawn once more to fill it (as IMASCL's code does; a sentence may
-    then be its own negative)."""
-    share: float = 1.0
-    """Of the steps, for the main task, relative to the shares of `tasks`."""
+    """What becomes of an epoch's last rows, which do not fill a batch. With `single`, they are
+    those of a language pair. They sit it out, or random other ones are drawn once more to fill it
+    (as IMASCL's code does; a sentence may then be its own negative)."""
+    share: Positive[float] = 1.0
+    """Share of the steps of the main task, relative to the shares of `tasks`."""
     task_order: Literal["cycle", "sampled"] = "cycle"
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
-    """Folder of a trained run or of a safetensors export: start from its encoder, its tokenizer and
-    those of its heads that fit. Languages may differ, and adapters may be added."""
+    """Folder of a run or of a safetensors export to start from. Its encoder, its tokenizer and
+    those of its heads that fit are taken. Languages may differ, and adapters may be added."""
     trainable: tuple[str, ...] = ()
-    """Parameters that learn, such as encoder.words or encoder.adapters.align (* stands for
-    anything); the rest stays as it is, bit for bit. Empty: all of them."""
-    seed: int = 0
-    skip_nonfinite: int = 0
-    """Steps with a non-finite gradient that are left out before the run stops, counted anew when it
-    is resumed; 0: stop at the first."""
-    profile_steps: int = 0
-    """Steps, after the first few, of which a trace is written to WORKDIR/profile, for TensorBoard
-    or Perfetto; 0: none."""
-    log_every: int = 20
+    """Parameters that learn, such as encoder.words or encoder.adapters.align; none named: all. A *
+    stands for anything; the rest stays as it is, bit for bit."""
+    seed: FromZero[int] = 0
+    """Of initialisation, order of the data, masks and dropout."""
+    skip_nonfinite: FromZero[int] = 0
+    """Steps with a non-finite gradient that are left out before the run stops; 0: none. The count
+    starts again when the run is resumed."""
+    profile_steps: FromZero[int] = 0
+    """Steps, after the first few, of which a trace is written to WORKDIR/profile; 0: none. It is
+    for TensorBoard or Perfetto."""
+    log_every: Positive[int] = 20
     """Steps between lines of metrics.jsonl."""
-    dev_every: int = 250
+    dev_every: Positive[int] = 250
     """Steps between measurements of dev P@1."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints; one is also written at the end, at SIGTERM and at Ctrl-C."""
-    keep: int = 2
+    checkpoint_every: Positive[int] = 500
+    """Steps between checkpoints. One is also written at the end, at SIGTERM and at Ctrl-C."""
+    keep: Positive[int] = 2
     """Checkpoints kept beside the best."""
 
 
@@ -499,9 +551,10 @@ class TrainConfig:
 class MeshConfig:
     """Devices as data x model: the batch is split over data, vocabulary rows over model."""
 
-    data: int = 0
-    """0: all devices left by `model`."""
-    model: int = 1
+    data: FromZero[int] = 0
+    """Devices over which the batch is split; 0: all that are left by `model`."""
+    model: Positive[int] = 1
+    """Devices over which the rows of the vocabulary are split."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -526,6 +579,90 @@ class Config:
 MAX_TOKENS = 512
 """Kept of a sentence in a token store; `model.max_length` may cut it further."""
 
+
+class Setting(NamedTuple):
+    """A single setting of a run."""
+
+    name: str
+    """As it is typed, with dots: train.batch_size."""
+    value: Any
+    """`dataclasses.MISSING` where it has to be given."""
+    kind: Any
+    """Its type, without its bound."""
+    bound: Bound | None
+    table: type
+    """The dataclass whose field it is."""
+
+    @property
+    def place(self) -> str:
+        """The name without its last part."""
+        return self.name.rpartition(".")[0]
+
+
+def settings_of(table: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every setting in a dataclass of settings (or, by its defaults, in the class) and below it."""
+    kind = table if isinstance(table, type) else type(table)
+    for field in dataclasses.fields(kind):
+        name, value = prefix + field.name, getattr(table, field.name, dataclasses.MISSING)
+        if dataclasses.is_dataclass(value):
+            yield from settings_of(value, f"{name}.")
+        elif dataclasses.is_dataclass(next(iter(typing.get_args(field.type)), None)):
+            for number, item in enumerate(value):
+                yield from settings_of(item, f"{name}.{number}.")
+        else:
+            plain, *told = typing.get_args(field.type) if _is_bounded(field.type) else [field.type]
+            yield Setting(name, value, plain, told[0] if told else None, kind)
+
+
+def _is_bounded(kind: Any) -> bool:
+    return typing.get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Bound)
+
+
+Table = TypeVar("Table")
+
+
+def change(table: Table, **changes: Any) -> Table:
+    """A recipe, or a part of one, with other settings; two underscores stand for a dot.
+
+        change(load("light"), train__pairs=51_200, model__layers=1)
+
+    Raises:
+      UserError: there is no such setting.
+    """
+    return _change(table, changes, "")
+
+
+def _change(table: Any, changes: dict[str, Any], prefix: str) -> Any:
+    values: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, _, rest = name.partition("__")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+        else:
+            values[first] = value
+    known = {field.name: getattr(table, field.name) for field in dataclasses.fields(table)}
+    for first in [*values, *below]:
+        if first not in known or (first in below and not dataclasses.is_dataclass(known[first])):
+            rest = "".join(f".{name.replace('__', '.')}" for name in below.get(first, ()))
+            raise _unknown(prefix, first, known, rest)
+    values |= {
+        first: _change(values.get(first, known[first]), rest, f"{prefix}{first}.")
+        for first, rest in below.items()
+    }
+    return dataclasses.replace(table, **values)
+
+
+def _unknown(prefix: str, name: str, known: Iterable[str], rest: str = "") -> UserError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; perhaps you meant {prefix}{near[0]}" if near else ""
+    written = repr(name)[1:-1]  # line breaks written out
+    return UserError(f"unknown setting {prefix}{written}{rest}{hint}")
+
+
+# Tasks of a run (plan)
+
+
 MAIN = "main"
 """Name of the task that `corpus` and `objectives` describe."""
 
@@ -542,18 +679,17 @@ def tasks_of(config: Config) -> dict[str, Config]:
 
 def task_alone(config: Config, task: TaskConfig) -> Config:
     """One further task as a run of its own."""
-    train, size = config.train, task.batch_size or config.train.batch_size
-    return dataclasses.replace(
+    micro_batch, size = config.train.micro_batch, task.batch_size or config.train.batch_size
+    return change(
         config,
         tasks=(),
-        corpus=dataclasses.replace(config.corpus, sources=task.sources, dev=(), dev_share=0.0),
+        corpus__sources=task.sources,
+        corpus__dev=(),
+        corpus__dev_share=0.0,
         objectives=task.objectives,
-        train=dataclasses.replace(
-            train,
-            share=task.share,
-            batch_size=size,
-            micro_batch=train.micro_batch if train.micro_batch < size else 0,
-        ),
+        train__share=task.share,
+        train__batch_size=size,
+        train__micro_batch=micro_batch if micro_batch < size else 0,
     )
 
 
@@ -582,6 +718,9 @@ def rows_of(objectives: ObjectivesConfig) -> str:
             "of its own in `tasks`"
         )
     return next(iter(kinds.values()), "sentences" if objectives.mlm.weight else "pairs")
+
+
+# Recipes and files
 
 
 def recipes() -> dict[str, Path]:
@@ -637,17 +776,15 @@ def from_dict(kind, values: Any, path: str = ""):
         raise UserError(
             f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
         )
-    fields = typing.get_type_hints(kind)
+    types = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
     first = first_defaults(kind.__name__)  # of what came after the values were written
     for key in values:
         was_taken_away = key in first and values[key] == first[key]  # and had no effect
-        if key not in fields and not was_taken_away:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"; perhaps you meant {path}{near[0]}" if near else ""
-            name = repr(str(key))[1:-1]  # line breaks written out
-            raise UserError(f"unknown setting {path}{name}{hint}")
-    whole = {key: value for key, value in (first | values).items() if key in fields}
-    return kind(**{key: _typed(fields[key], value, path + key) for key, value in whole.items()})
+        if key not in known and not was_taken_away:
+            raise _unknown(path, str(key), known)
+    whole = {key: value for key, value in (first | values).items() if key in known}
+    return kind(**{key: _typed(types[key], value, path + key) for key, value in whole.items()})
 
 
 def _typed(kind, value, path: str):

@@ -42,7 +42,7 @@ from lightxling.files import atomic_folder, read_json, write_json
 from lightxling.identity import identity
 from lightxling.validate import validate
 
-DESCRIPTION = "modular.json"
+DESCRIPTION = bundles.MODULES
 FORMAT = "lightxling-modular"
 STAGES = ("language", "sentence", "align")
 TEXT = "text.txt"
@@ -444,3 +444,21 @@ class ModularEncoder:
     ) -> Float[np.ndarray, "N D"]:
         """Vectors of sentences of one language; see `of` and `Encoder.encode`."""
         return self.of(language, is_cross=is_cross).encode(sentences, **options)
+
+
+def open_encoder(
+    path: Path, *, checkpoint: str | None = None, adapters: Sequence[str] | None = None
+) -> Encoder | ModularEncoder:
+    """What a path holds: an encoder, or one for each language in the folder of `build`.
+
+    Args:
+      checkpoint, adapters: as in `Encoder.load`.
+
+    Raises:
+      UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
+    """
+    if not (path / DESCRIPTION).is_file():
+        return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)
+    if checkpoint or adapters is not None:
+        raise UserError("--checkpoint and --adapters are for single runs; leave them out")
+    return ModularEncoder.load(path)

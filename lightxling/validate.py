@@ -1,7 +1,6 @@
 """Rules between settings: what cannot work is refused before anything is read or compiled."""
 
 import dataclasses
-import math
 import re
 
 from lightxling.config import (
@@ -14,6 +13,7 @@ from lightxling.config import (
     SoftConfig,
     UserError,
     rows_of,
+    settings_of,
     task_alone,
 )
 
@@ -24,6 +24,7 @@ def validate(config: Config) -> None:
     Raises:
       UserError: names the value, the rule and a value that works.
     """
+    _check_bounds(config)
     _check_run(dataclasses.replace(config, tasks=()))
     if 0 < config.train.pairs < config.train.batch_size:
         raise UserError(
@@ -48,8 +49,6 @@ def validate(config: Config) -> None:
                 f"{place}.name={task.name} is taken; all names differ, and none is {MAIN}"
             )
         names.append(task.name)
-        if task.batch_size < 0:
-            raise UserError(f"{place}.batch_size={task.batch_size} should not be negative")
         try:
             _check_run(task_alone(config, task))
         except UserError as error:
@@ -57,7 +56,6 @@ def validate(config: Config) -> None:
 
 
 def _check_run(config: Config) -> None:
-    _check_ranges(config)
     _check_sizes(config)
     _check_objectives(config.objectives)
     _check_tokenizer(config)
@@ -67,80 +65,10 @@ def _check_run(config: Config) -> None:
     rows_of(config.objectives)
 
 
-def _check_ranges(config: Config) -> None:
-    model, train, optimizer = config.model, config.train, config.optimizer
-    positive = {
-        "model.width": model.width,
-        "model.heads": model.heads,
-        "model.feedforward": model.feedforward,
-        "model.max_length": model.max_length,
-        "train.batch_size": train.batch_size,
-        "train.log_every": train.log_every,
-        "train.dev_every": train.dev_every,
-        "train.checkpoint_every": train.checkpoint_every,
-        "train.keep": train.keep,
-        "train.sampling_temperature": train.sampling_temperature,
-        "train.share": train.share,
-        "optimizer.learning_rate": optimizer.learning_rate,
-        "optimizer.embedding_gradient": optimizer.embedding_gradient,
-        "objectives.align.temperature": config.objectives.align.temperature,
-        "objectives.similarity.eps": config.objectives.similarity.eps,
-        "objectives.soft.temperature": config.objectives.soft.temperature,
-        "objectives.ese.dimensions": config.objectives.ese.dimensions,
-        "objectives.ese.temperature": config.objectives.ese.temperature,
-        "objectives.ranking.scale": config.objectives.ranking.scale,
-        "objectives.quick_thought.hidden": config.objectives.quick_thought.hidden,
-        "objectives.inference.hidden": config.objectives.inference.hidden,
-        "objectives.sts.highest": config.objectives.sts.highest,
-        "tokenizer.vocab_size": config.tokenizer.vocab_size,
-        "tokenizer.hash_buckets": config.tokenizer.hash_buckets,
-        "tokenizer.sample": config.tokenizer.sample,
-        "corpus.dev_limit": config.corpus.dev_limit,
-        "mesh.model": config.mesh.model,
-    }
-    for key, value in positive.items():
-        if not 0 < value < math.inf:
-            raise UserError(f"{key}={value} should be greater than 0")
-    for key, value in {
-        "model.layers": model.layers,
-        "model.ngrams": model.ngrams,
-        "model.embedding_width": model.embedding_width,
-        "train.pairs": train.pairs,
-        "train.epochs": train.epochs,
-        "train.seed": train.seed,
-        "train.skip_nonfinite": train.skip_nonfinite,
-        "train.profile_steps": train.profile_steps,
-        "optimizer.eps": optimizer.eps,
-        "optimizer.l2": optimizer.l2,
-        "optimizer.weight_decay": optimizer.weight_decay,
-        "optimizer.clip": optimizer.clip,
-        "optimizer.warmup_steps": optimizer.warmup_steps,
-        "optimizer.decay_factor": optimizer.decay_factor,
-        "tokenizer.sampling": config.tokenizer.sampling,
-        "mesh.data": config.mesh.data,
-        "objectives.tokens.vocab_block": config.objectives.tokens.vocab_block,
-        "objectives.mlm.vocab_block": config.objectives.mlm.vocab_block,
-        "objectives.ese.compression": config.objectives.ese.compression,
-        "objectives.tokens.language_width": config.objectives.tokens.language_width,
-        "objectives.align.projection": config.objectives.align.projection,
-        "objectives.ranking.head": config.objectives.ranking.head,
-        "objectives.ranking.negatives": config.objectives.ranking.negatives,
-        "objectives.ranking.mined_among": config.objectives.ranking.mined_among,
-        **{
-            f"objectives.{field.name}.weight": getattr(config.objectives, field.name).weight
-            for field in dataclasses.fields(config.objectives)
-        },
-    }.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"{key}={value} should be a number from 0 on")
-    for key, value in {
-        "model.dropout": model.dropout,
-        "corpus.dev_share": config.corpus.dev_share,
-        "optimizer.beta1": optimizer.beta1,
-        "optimizer.beta2": optimizer.beta2,
-    }.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{key}={value} should be at least 0 and below 1")
+def _check_bounds(config: Config) -> None:
+    for setting in settings_of(config):
+        if setting.bound and not setting.bound.holds(setting.value):
+            raise UserError(f"{setting.name}={setting.value} should be {setting.bound.told}")
 
 
 def _check_sizes(config: Config) -> None:
@@ -244,9 +172,6 @@ def _check_modules(config: Config) -> None:
                 f"{where} should be a name of its own, of a to z, 0 to 9, - and _, and start with "
                 "a letter"
             )
-        for key in ("reduction", "scale", "rank", "alpha"):
-            if not getattr(adapter, key) > 0:
-                raise UserError(f"{where}: {key}={getattr(adapter, key)} should be above 0")
         if adapter.reduction > config.model.width:
             raise UserError(
                 f"{where}: reduction={adapter.reduction} of model.width={config.model.width} "
@@ -267,14 +192,10 @@ def _check_modules(config: Config) -> None:
             "objectives.mlm predicts with the encoder's own table and knows no languages; leave "
             "objectives.tokens.language_width=0 and objectives.tokens.decoder=tied"
         )
-    if not (0 < mlm.share < 1 and mlm.mask >= 0 and mlm.random >= 0 and mlm.mask + mlm.random <= 1):
+    if not mlm.mask + mlm.random <= 1:
         raise UserError(
-            f"objectives.mlm: share={mlm.share} should be between 0 and 1, and mask={mlm.mask} and "
-            f"random={mlm.random} shares that leave 0 or more; try 0.15, 0.8 and 0.1"
-        )
-    if not pivot.temperature > 0:
-        raise UserError(
-            f"objectives.pivot.temperature={pivot.temperature} should be greater than 0"
+            f"objectives.mlm: mask={mlm.mask} and random={mlm.random} should be shares that leave "
+            "0 or more; try 0.8 and 0.1"
         )
     if pivot.weight:
         others = [
@@ -291,11 +212,6 @@ def _check_modules(config: Config) -> None:
 
 def _check_teaching(config: Config) -> None:
     soft, ese, teacher = config.objectives.soft, config.objectives.ese, config.teacher
-    if soft.teacher_temperature < 0:
-        raise UserError(
-            f"objectives.soft.teacher_temperature={soft.teacher_temperature} should be greater "
-            "than 0, or 0 for objectives.soft.temperature"
-        )
     if soft.loss == "mse":
         used = {"tcm", "margin", "targets", "teacher_temperature", "cross"}
         odd = [key for key in sorted(used) if getattr(soft, key) != getattr(SoftConfig(), key)]

@@ -407,14 +407,14 @@ def test_a_changed_task_is_named(several):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"share": 0.0}, r"tasks.0 \(nli\): train.share=0.0 should be greater than 0"),
-        ({"share": -1.0}, r"train.share=-1.0 should be greater than 0"),
-        ({"share": float("inf")}, "train.share=inf"),
+        ({"share": 0.0}, "tasks.0.share=0.0 should be greater than 0"),
+        ({"share": -1.0}, "tasks.0.share=-1.0 should be greater than 0"),
+        ({"share": float("inf")}, "tasks.0.share=inf"),
         ({"name": "thought"}, "tasks.1.name=thought is taken"),
         ({"name": "main"}, "tasks.0.name=main is taken"),
         ({"name": "a b"}, "tasks.0.name='a b' should be a word"),
         ({"batch_size": 1}, "batch_size=1 leaves no negatives"),
-        ({"batch_size": -8}, "tasks.0.batch_size=-8 should not be negative"),
+        ({"batch_size": -8}, "tasks.0.batch_size=-8 should be a number from 0 on"),
         ({"objectives": only()}, r"tasks.0 \(nli\): every objective has weight 0"),
         (
             {"objectives": only(sts=StsConfig(weight=1.0), ranking=RankingConfig(weight=1.0))},

@@ -1,0 +1,347 @@
+"""Options of the commands: how they are parsed, and their help text.
+
+Commands that take a recipe have every setting of it as an option. Their `--help` shows what is
+usually set, and what the recipe sets; `--help-all` shows all of it.
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import os
+import re
+import shutil
+import textwrap
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from lightxling.config import (
+    AdapterConfig,
+    Config,
+    Setting,
+    TaskConfig,
+    UserError,
+    change,
+    load,
+    settings_of,
+)
+
+Model = Annotated[Path, tyro.conf.Positional]
+"""A run directory or an exported one."""
+
+Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
+"""An encoder, where one is given, and texts."""
+
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+HELP = ("-h", "--help", "--help-all")
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """Where the run lies, and the processes that train together."""
+
+    workdir: Path
+    """Folder of the run; one that is there already is resumed."""
+    coordinator_address: str | None = None
+    """HOST:PORT of process 0, where several train together. On Slurm and Cloud TPU they find each
+    other by themselves."""
+    num_processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is scored, and where the scores go."""
+
+    model: Model
+    """A run directory, an exported one, or the folder of `lightxling modular`."""
+    task: tuple[str, ...]
+    """One or several tasks."""
+    data: tuple[str, ...]
+    """Files, folders, or `en-fr=PATH`."""
+    languages: tuple[str, ...] = ()
+    """Languages to score; by default those the encoder was trained on."""
+    checkpoint: str | None = None
+    """Of a run: best (the default), last or a step."""
+    adapters: tuple[str, ...] | None = None
+    """Names and files of the adapters in use; by default all that the encoder has."""
+    output: Path | None = None
+    """Folder for the results; by default MODEL/evaluation."""
+    again: bool = False
+    """Compute even what is kept from before."""
+    plot: bool = False
+    """Also draw pictures (needs the extra `plot`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """What is encoded, and how."""
+
+    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] [FILE ...]")] = ()
+    """A run directory or an exported one, by default the encoder in the box; a text file (.gz too),
+    by default standard input, which is also called -. With --engine ray, many files."""
+    output: Output = Path("vectors.npy")
+    """.npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray a new
+    folder of Parquet files."""
+    checkpoint: str | None = None
+    """Of a run: best (the default), last or a step."""
+    batch_size: int = 256
+    """Sentences computed together, at most."""
+    normalize: bool = True
+    """Scale vectors to length 1."""
+    engine: Literal["here", "ray"] = "here"
+    """here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`)."""
+    workers: int = 0
+    """Processes of a Ray job; 0: as many as the cluster has room for."""
+    worker_cpus: int = 1
+    """Cores of each."""
+    worker_gpus: int = 0
+    """Accelerators of each; 0: encoding on its cores."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of the vectors in Parquet files."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mining:
+    """What is mined, where to, and with which processes."""
+
+    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")]
+    """A run directory or an exported one, by default the encoder in the box; and two texts with one
+    sentence a line, or with --engine ray two folders that encode --engine ray wrote."""
+    output: Output = Path("mined.tsv")
+    """Score, source and target, separated by tabs, best first."""
+    engine: Literal["here", "ray"] = "here"
+    """here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`)."""
+    workers: int = 0
+    """Processes of a Ray job; 0: as many as the cluster has room for."""
+    worker_cpus: int = 1
+    """Cores of each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Modules:
+    """What the modules are made of, and where they go."""
+
+    model: Model
+    """The multilingual encoder: a run directory or an exported one."""
+    workdir: Path
+    """Folder that receives the modules; what is there already is not made again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """The encoder that answers."""
+
+    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
+    """A run directory or an exported one; by default the encoder in the box."""
+    checkpoint: str | None = None
+    """Of a run: best (the default), last or a step."""
+
+
+def call(target: Any, args: Sequence[str], command: Callable, name: str = "") -> Any:
+    """Calls a function with typed flags, or makes a type; the help text is that of the command."""
+    return tyro.cli(
+        target,
+        args=args,
+        prog=f"lightxling {name or command.__name__}",
+        description=inspect.getdoc(command).split("\n\nArgs:")[0],
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
+def parse(command: Callable, args: Sequence[str], *tables: type) -> tuple:
+    """One of each of these dataclasses, whose flags stand side by side."""
+    together = tuple[*(Annotated[table, tyro.conf.arg(name="")] for table in tables)]
+    return call(together, args, command)
+
+
+def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple:
+    """Parses `CONFIG [--key.sub value ...]`; the recipe gives the defaults of the flags.
+
+    Args:
+      tables: the dataclasses of the command's own options.
+
+    Returns:
+      One of each, and the settings of the run.
+
+    Raises:
+      SystemExit: the help text was asked for, and is printed.
+    """
+    name = command.__name__
+    asked = set(HELP) & set(args) if args else set(HELP[:1])
+    if args and args[0].startswith("-") and not asked:
+        raise UserError(f"a recipe comes first: lightxling {name} light {' '.join(args)}")
+    recipe = load(args[0]) if args and not args[0].startswith("-") else Config()
+    if asked:
+        width = shutil.get_terminal_size().columns
+        print(recipe_help(command, tables, recipe, "--help-all" in asked, width))
+        raise SystemExit(0)
+    unprefixed = [Annotated[table, tyro.conf.arg(name="")] for table in tables]
+    settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
+    return call(tuple[*unprefixed, settings], args[1:], command, f"{name} CONFIG")
+
+
+def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:
+    """Splits `[MODEL] [TEXT ...]`; None stands for the encoder in the box.
+
+    Args:
+      rest: how many texts the command takes; None: any number, and a model is a folder, or nothing
+        that exists.
+
+    Raises:
+      UserError: their number is wrong, or a single one is nothing that exists.
+    """
+    if rest is None:
+        first = inputs[0] if inputs else "-"
+        has_model = first != "-" and (os.path.isdir(first) or not os.path.exists(first))
+        if has_model and len(inputs) == 1 and not os.path.exists(first):
+            raise UserError(f"{first} is neither a text nor the folder of a run or of an export")
+    elif len(inputs) - rest in (0, 1):
+        has_model = len(inputs) > rest
+    else:
+        raise UserError(
+            f"{len(inputs)} paths given; give {rest} text{'s' * (rest > 1)}, after the folder of "
+            "an encoder if it is not to be the one in the box"
+        )
+    return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
+
+
+USUAL = (
+    "corpus.sources",
+    "corpus.dev",
+    "tokenizer.vocab_size",
+    "model.layers",
+    "model.width",
+    "model.max_length",
+    "optimizer.learning_rate",
+    "optimizer.warmup_steps",
+    "train.pairs",
+    "train.epochs",
+    "train.batch_size",
+    "train.micro_batch",
+    "train.init_from",
+    "train.seed",
+    "train.dev_every",
+    "train.checkpoint_every",
+)
+"""What people set; `--help` shows these, and what the recipe sets."""
+
+COLUMN = 38
+"""Where the texts begin."""
+_JOINED = "\xa0"  # a space at which no line is broken
+
+
+def recipe_help(
+    command: Callable, tables: Sequence[type], recipe: Config, is_whole: bool, width: int
+) -> str:
+    """The help text of a command that takes a recipe.
+
+    Args:
+      tables: the dataclasses of the command's own options.
+      is_whole: every setting, with all of its text, but for objectives of further tasks that have
+        no weight; otherwise the usual ones and those that the recipe sets, a sentence each.
+      width: columns.
+    """
+    name = command.__name__
+    own = [setting for table in tables for setting in settings_of(table)]
+    settings = list(settings_of(recipe))
+    shown = [one for one in settings if (_is_in_use(one, recipe) if is_whole else _is_usual(one))]
+    of = f"the recipe {recipe.name}" if recipe.name else "no recipe"
+    lines = [
+        f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n",
+        *inspect.getdoc(command).splitlines(),
+        f"\nThe values are those of {of}.",
+    ]
+    for (table, place), options in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
+        text = " ".join(inspect.getdoc(table).split())
+        text = f"{place}: {text}" if place else text
+        lines += ["", *textwrap.wrap(text if is_whole else _first_sentence(text), width)]
+        for option in options:
+            lines += _option(option, width, is_whole)
+    if more := len(settings) - len(shown):
+        every = f"lightxling {name} {recipe.name or 'CONFIG'} --help-all"
+        every = "tasks.N.objectives has all that objectives has" if is_whole else every
+        lines.append(f"\n{more} more settings: {every}")
+    return "\n".join(lines)
+
+
+def _is_usual(setting: Setting) -> bool:
+    name = re.sub(r"\.\d+\.", ".0.", setting.name)
+    if name in (*USUAL, "tasks.0.sources"):
+        return True
+    return name != "name" and setting.value != _defaults()[name]
+
+
+def _is_in_use(setting: Setting, recipe: Config) -> bool:
+    term = re.fullmatch(r"tasks\.(\d+)\.objectives\.(\w+)\.\w+", setting.name)
+    return not term or getattr(recipe.tasks[int(term[1])].objectives, term[2]).weight > 0
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Every setting at its default, with a task and an adapter."""
+    whole = change(Config(), tasks=(TaskConfig(),), model__adapters=(AdapterConfig(),))
+    return {setting.name: setting.value for setting in settings_of(whole)}
+
+
+def _option(setting: Setting, width: int, is_whole: bool) -> Iterator[str]:
+    text = describe(setting)
+    left = f"  --{setting.name.replace('_', '-')} {_example(setting)}"
+    right = textwrap.wrap(text if is_whole else _first_sentence(text), max(width - COLUMN, 20))
+    if len(left) > COLUMN - 2:
+        yield left
+        left = ""
+    for line in right:
+        yield f"{left:<{COLUMN}}{line}".replace(_JOINED, " ")
+        left = ""
+
+
+def describe(setting: Setting) -> str:
+    """The text of a setting; its first sentence ends with what a value may be."""
+    first, *rest = texts(setting.table)[setting.name.rpartition(".")[2]].split(". ", 1)
+    choices = [one for one in typing.get_args(setting.kind) if isinstance(one, str)]
+    rules = [" | ".join(choices)] if choices else []
+    rules += [setting.bound.short.replace(" ", _JOINED)] if setting.bound else []
+    rules += ["required"] if setting.value is dataclasses.MISSING else []
+    first = first.removesuffix(".") + (f" ({'; '.join(rules)})" if rules else "")
+    return ". ".join([first, *rest]).removesuffix(".") + "."
+
+
+def _first_sentence(text: str) -> str:
+    return text.split(". ", 1)[0].removesuffix(".")
+
+
+@functools.cache
+def texts(table: type) -> dict[str, str]:
+    """The text under each field of a dataclass, in one line."""
+    (definition,) = ast.parse(inspect.getsource(table)).body
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+def _example(setting: Setting) -> str:
+    """What stands behind a flag: the value as it would be typed, or INT, STR ... where none is."""
+    value = setting.value
+    if value in ("", (), None, dataclasses.MISSING):
+        return _type_name(setting.kind)
+    if isinstance(value, tuple):
+        return f"{value[0]} {value[1]} ..." if len(value) > 3 else " ".join(map(str, value))
+    return str(value)
+
+
+def _type_name(kind: Any) -> str:
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return f"{_type_name(arguments[0])} ..."
+    return (arguments[0] if arguments else kind).__name__.upper()  # of str | None: str
