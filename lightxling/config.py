@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightxling.base.tree import flatten
-from lightxling.identity import first_defaults
+from lightxling.identity import renewed
 
 
 class UserError(Exception):
@@ -627,9 +627,6 @@ def to_dict(config) -> dict:
 def from_dict(kind, values: Any, path: str = ""):
     """A config dataclass from plain values; every key must be known and every value of its type.
 
-    A setting that is missing has its first default (see `identity`), and one that no longer exists
-    may have that.
-
     Raises:
       UserError: names the key.
     """
@@ -637,17 +634,15 @@ def from_dict(kind, values: Any, path: str = ""):
         raise UserError(
             f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
         )
+    values = renewed(kind, values)
     fields = typing.get_type_hints(kind)
-    first = first_defaults(kind.__name__)  # of what came after the values were written
     for key in values:
-        was_taken_away = key in first and values[key] == first[key]  # and had no effect
-        if key not in fields and not was_taken_away:
+        if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"; perhaps you meant {path}{near[0]}" if near else ""
             name = repr(str(key))[1:-1]  # line breaks written out
             raise UserError(f"unknown setting {path}{name}{hint}")
-    whole = {key: value for key, value in (first | values).items() if key in fields}
-    return kind(**{key: _typed(fields[key], value, path + key) for key, value in whole.items()})
+    return kind(**{key: _typed(fields[key], value, path + key) for key, value in values.items()})
 
 
 def _typed(kind, value, path: str):
