@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from lightxling.base.tree import flatten
-from lightxling.identity import first_defaults
+from lightxling.identity import renewed
 
 
 class UserError(Exception):
@@ -484,8 +484,8 @@ class OptimizerConfig:
     warmup_steps: FromZero[int] = 1999
     """Steps in which the learning rate grows to its peak."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
-    """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0
-    at the last step."""
+    """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to
+    0 at the last step."""
     decay_epoch: int = 3
     """step: epoch from which the learning rate is lower, counted from 0."""
     decay_factor: FromZero[float] = 0.1
@@ -766,9 +766,6 @@ def to_dict(config) -> dict:
 def from_dict(kind, values: Any, path: str = ""):
     """A config dataclass from plain values; every key must be known and every value of its type.
 
-    A setting that is missing has its first default (see `identity`), and one that no longer exists
-    may have that.
-
     Raises:
       UserError: names the key.
     """
@@ -776,15 +773,13 @@ def from_dict(kind, values: Any, path: str = ""):
         raise UserError(
             f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
         )
+    values = renewed(kind, values)
     types = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
-    first = first_defaults(kind.__name__)  # of what came after the values were written
     for key in values:
-        was_taken_away = key in first and values[key] == first[key]  # and had no effect
-        if key not in known and not was_taken_away:
+        if key not in known:
             raise _unknown(path, str(key), known)
-    whole = {key: value for key, value in (first | values).items() if key in known}
-    return kind(**{key: _typed(types[key], value, path + key) for key, value in whole.items()})
+    return kind(**{key: _typed(types[key], value, path + key) for key, value in values.items()})
 
 
 def _typed(kind, value, path: str):

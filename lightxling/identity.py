@@ -137,6 +137,21 @@ def counting(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def renewed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a file as its class has them now.
+
+    What the file does not have, as it came later, has its first default; what was taken away since
+    is left out if it has that.
+    """
+    names, first = {field.name for field in dataclasses.fields(kind)}, first_defaults(kind.__name__)
+    later = {name: value for name, value in first.items() if name in names}
+    return later | {
+        name: value
+        for name, value in values.items()
+        if name in names or name not in first or value != first[name]
+    }
+
+
 def identity(settings: Any) -> dict[str, Any]:
     """What counts of a dataclass of settings and of its parts, as plain values."""
     values = {

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lightxling import bundle as bundles
 from lightxling import encoder as encoders
 from lightxling.base.tree import flatten, nest
-from lightxling.config import UserError
+from lightxling.config import Config, ModelConfig, UserError, to_dict
 from lightxling.encoder import Encoder, encode_file
 from lightxling.export import write
 from lightxling.files import atomic
@@ -298,3 +298,12 @@ def test_load_of_an_export_refuses_a_checkpoint(tmp_path):
     write(bundle(), tmp_path, "safetensors")
     with pytest.raises(UserError, match="is an export and has no checkpoints"):
         Encoder.load(tmp_path, checkpoint="last")
+
+
+def test_step_zero_is_a_checkpoint_like_any(tmp_path):
+    model = ModelConfig(layers=1, width=8, heads=2, feedforward=8, max_length=8)
+    about = {"config": to_dict(Config(model=model)), "vocab_size": 12, "languages": ["aa", "bb"]}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(UserError, match="has no checkpoint '0'; it has best, last, 5"):
+        Encoder.load(tmp_path, checkpoint=0)

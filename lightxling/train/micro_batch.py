@@ -10,7 +10,7 @@ Source: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Mem
 (arXiv 2101.06983), section 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,12 @@ def separate(vectors: Float[Array, "*N S B D"], micro_batch: int) -> Float[Array
     return jnp.moveaxis(vectors.reshape(*sides, micro_batch, -1, D), -2, 0)
 
 
+def common(params: Mapping, like: Mapping) -> dict:
+    """The leaves of `params` that `like` has too."""
+    leaves = flatten(params)
+    return nest({name: leaves[name] for name in flatten(like)})
+
+
 def value_and_grad(
     objectives: ObjectivesConfig, graphdef: nnx.GraphDef, micro_batch: int = 0
 ) -> Callable[
@@ -86,8 +92,7 @@ def value_and_grad(
             piece_key = None if key is None else jax.random.fold_in(key, number)
             model = merge(graphdef, join_params(trained, frozen))
             vectors = combine.encode(objectives, model, piece, piece_key)
-            passed = flatten(parameters(model))
-            return vectors, nest({name: passed[name] for name in flatten(trained)})
+            return vectors, common(parameters(model), trained)
 
         def score(trained, vectors):
             model = merge(graphdef, join_params(trained, frozen))

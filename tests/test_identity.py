@@ -1,0 +1,291 @@
+"""Identities: those of lightxling 0.1 stay what they are, whatever settings are added."""
+
+import dataclasses
+import os
+import typing
+
+import numpy as np
+import pytest
+
+from lightxling import config as configs
+from lightxling import identity as identities
+from lightxling import modular
+from lightxling.adapters import base_checksum
+from lightxling.bundle import Bundle
+from lightxling.config import (
+    AdapterConfig,
+    Config,
+    CorpusConfig,
+    InferenceConfig,
+    ModelConfig,
+    TaskConfig,
+    TokenizerConfig,
+    TrainConfig,
+    UserError,
+    differences,
+    from_dict,
+    only,
+    tasks_of,
+    to_dict,
+)
+from lightxling.corpus import prepare
+from lightxling.evaluate import run
+from lightxling.evaluate.tasks import TASKS
+from lightxling.evaluate.tasks.units import Settings, Unit
+from lightxling.identity import identity
+
+MODEL = ModelConfig(layers=1, width=4, heads=2, feedforward=6, max_length=8, dropout=0.2)
+ADAPTERS = (
+    AdapterConfig(name="near", reduction=2),
+    AdapterConfig(name="low", kind="lora", rank=2, targets=("q", "down")),
+)
+TASK = TaskConfig(
+    name="nli",
+    sources=("aa-aa=made.aa-bb.tsv",),
+    objectives=only(inference=InferenceConfig(weight=1.0)),
+)
+CONFIG = Config(
+    name="x",
+    corpus=CorpusConfig(sources=("aa-bb=made.aa-bb.tsv",)),
+    model=dataclasses.replace(MODEL, adapters=ADAPTERS),
+    tasks=(TASK,),
+    train=TrainConfig(trainable=("encoder.words",)),
+)
+
+
+def bundle(model: ModelConfig) -> Bundle:
+    params = {
+        "words": np.arange(12, dtype=np.float32).reshape(3, 4),
+        "blocks.0.up.kernel": np.ones((4, 6), np.float16),
+    }
+    if model.adapters:
+        params["adapters.near.blocks.0.down.bias"] = np.zeros(2, np.float32)
+    return Bundle(model, params, b"pieces")
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A folder with the files that `CONFIG` names, of known times."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made.aa-bb.tsv").write_text("a\tb\n")
+    (tmp_path / "x.model").write_bytes(b"pieces")
+    os.utime("made.aa-bb.tsv", ns=(10**18, 10**18))
+
+
+def store(config: Config) -> str:
+    others = [] if config.tokenizer.file else list(tasks_of(config).values())[1:]
+    sources = prepare._parsed(["aa-bb=made.aa-bb.tsv"], "pairs")
+    return prepare._fingerprint(config, sources, others)
+
+
+def stage(config: Config) -> str:
+    return configs.fingerprint(modular._mathematics(config))
+
+
+def unit_key(task: str, settings: Settings, **more) -> str:
+    unit = Unit("d", "aa-bb", ("aa", "bb"), lambda: ["made.aa-bb.tsv"], lambda encode: {})
+    used = {name: getattr(settings, name) for name in TASKS[task].settings}
+    return run.unit_key("f00d", task, unit, used | more)
+
+
+# Identities of 0.1, computed with its code
+
+
+def test_encoders_have_the_checksums_of_version_1():
+    assert bundle(MODEL).fingerprint() == (
+        "9b096560acbd919b3d8294de9fbdb480dd0dfafcb66fd27221072d18ac42e495"
+    )
+    assert bundle(CONFIG.model).fingerprint() == (
+        "8c66e3d8f5f311e893e9293d61318ba25702eafe0db5ee56e11d1d4f95c8bef8"
+    )
+
+
+def test_adapters_belong_to_the_encoders_of_version_1():
+    expected = "db4b4f1c16b6f1c6e980b19c69999be25151b794638ce78178c565143a308cce"
+    assert base_checksum(bundle(MODEL)) == expected
+    assert base_checksum(bundle(CONFIG.model)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Config(), "cb751f6cbce8e54335056bf721f707c314934f9ae13a8aaf30aa3e1eb128b020"),
+        (CONFIG, "1066ef0ba883af0e9403f43b0361068be845b3cfa5df84e7ec8930e72c4ac6e8"),
+        (
+            Config(tokenizer=TokenizerConfig(model="words", vocab_size=100)),
+            "a3de2c8f8eaa1dd17c0ccf6327460d0f5a966bd580661a1da739f6c524371f7c",
+        ),
+        (
+            Config(tokenizer=TokenizerConfig(file="x.model")),
+            "ffe8247e19fe8f0f48dd4b9a9f63d94d70fdc04d6efe1415f9b73ce9992f95fe",
+        ),
+    ],
+    ids=["pieces", "tasks", "words", "file"],
+)
+def test_stores_have_the_names_of_version_1(corpus, config, expected):
+    assert store(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Config(), "3eb3da8eddf1ba57cbadda44a8294bd7c6a85148b1e3e6adc465897b45a76807"),
+        (CONFIG, "ccc10f60b46c51a994e85825b7d6e195092fdfddf03401b4bf1a871b06ce8049"),
+    ],
+)
+def test_stages_of_modules_have_the_keys_of_version_1(config, expected):
+    assert stage(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("retrieval", "95830141b2ae4b9f3038ce00825b927c842547bb1803de2a5402582ad2c0700f"),
+        ("ranking", "65a5f38c5e9acd496591a836f63d1a5971ee79289d91db397aadf129eec85bd5"),
+        ("tatoeba", "95830141b2ae4b9f3038ce00825b927c842547bb1803de2a5402582ad2c0700f"),
+        ("europarl", "e4ea3979b9eb0ee5f5aaf2d3570f4b7294bb680723c82f38cefe2801b9a04295"),
+        ("bucc", "537f0dbcae55d2a4bf2cda811ffcd445a13fd9f6b066cc7e1cafb458677642a8"),
+        ("classification", "7e8be878f85d2e3239eb3a96d4d5c87fdcc802304a339dadd1acccd59b08ca08"),
+        ("mldoc", "7e8be878f85d2e3239eb3a96d4d5c87fdcc802304a339dadd1acccd59b08ca08"),
+        ("nli", "fcd510790c843cb46d0691077d5ff9f8fe708713f41fa1c86190ed48a06ce036"),
+        ("sts", "a735db1c73f1570e27c8448be3676f9dab54a5c6f40a9e66f10b6dd1077b34d5"),
+    ],
+)
+def test_kept_scores_have_the_keys_of_version_1(corpus, monkeypatch, task, expected):
+    monkeypatch.setattr(run, "__version__", "0.1.0")
+    assert unit_key(task, Settings()) == expected
+
+
+def test_files_of_scores_are_named_after_what_differs_from_the_first_defaults():
+    used = {"scoring": "csls", "queries": 10, "candidates": 200_000, "lowercase": True}
+    assert run.results_name("europarl", "d", used) == "europarl.d.scoring=csls.queries=10.json"
+    assert run.results_name("tatoeba", "d", {"scoring": "cosine"}) == "tatoeba.d.json"
+
+
+# A setting is added
+
+
+@pytest.fixture
+def since(monkeypatch):
+    """Adds a setting `extra` of first default 3 to the tables."""
+
+    def add(kind: str) -> None:
+        monkeypatch.setitem(identities.SINCE, kind, {"extra": 3})
+
+    return add
+
+
+def grown(settings, extra: int, default: int = 3):
+    """The settings with one more, whose default may be another one by now."""
+    kind, own = type(settings), dataclasses.fields(settings)
+    field = ("extra", int, dataclasses.field(default=default))
+    bigger = dataclasses.make_dataclass(kind.__name__, [field], bases=(kind,), frozen=True)
+    return bigger(**{one.name: getattr(settings, one.name) for one in own}, extra=extra)
+
+
+@pytest.mark.parametrize("default", [3, 4])
+def test_a_new_setting_of_the_model_changes_no_checksum_at_its_first_default(since, default):
+    since("ModelConfig")
+    same, other = (bundle(grown(MODEL, extra, default)) for extra in (3, 4))
+    assert same.fingerprint() == bundle(MODEL).fingerprint() != other.fingerprint()
+    assert base_checksum(same) == base_checksum(bundle(MODEL)) != base_checksum(other)
+
+
+def test_a_new_setting_of_adapters_changes_no_checksum_at_its_first_default(since):
+    since("AdapterConfig")
+    same, other = (
+        dataclasses.replace(MODEL, adapters=(grown(ADAPTERS[0], extra), ADAPTERS[1]))
+        for extra in (3, 4)
+    )
+    expected = bundle(CONFIG.model).fingerprint()
+    assert bundle(same).fingerprint() == expected != bundle(other).fingerprint()
+
+
+@pytest.mark.parametrize("part", ["corpus", "tokenizer"])
+def test_a_new_setting_makes_no_new_store_at_its_first_default(corpus, since, part):
+    since(type(getattr(CONFIG, part)).__name__)
+    same, other = (
+        dataclasses.replace(CONFIG, **{part: grown(getattr(CONFIG, part), extra)})
+        for extra in (3, 4)
+    )
+    assert store(same) == store(CONFIG) != store(other)
+
+
+@pytest.mark.parametrize("part", ["train", "model", "objectives", "teacher"])
+def test_a_new_setting_makes_no_new_stage_at_its_first_default(since, part):
+    since(type(getattr(CONFIG, part)).__name__)
+    same, other = (
+        dataclasses.replace(CONFIG, **{part: grown(getattr(CONFIG, part), extra)})
+        for extra in (3, 4)
+    )
+    assert stage(same) == stage(CONFIG) != stage(other)
+
+
+def test_a_new_part_counts_where_it_differs_from_its_first_defaults(monkeypatch):
+    part = dataclasses.make_dataclass("HingeConfig", [("weight", float, 0.0), ("margin", float, 1)])
+    monkeypatch.setitem(identities.VERSION_1, "HingeConfig", {"weight": 0.0, "margin": 1.0})
+    monkeypatch.setitem(identities.SINCE, "TeacherConfig", {"hinge": {"weight": 0.0, "margin": 1}})
+    kind = dataclasses.make_dataclass("TeacherConfig", [("hinge", part)], bases=())
+    assert "hinge" not in identity(kind(part()))
+    assert identity(kind(part(margin=2.0)))["hinge"] == {"weight": 0.0, "margin": 2.0}
+
+
+def test_a_new_setting_of_a_task_voids_no_kept_score_at_its_first_default(corpus, since):
+    since("evaluate sts")
+    before = unit_key("sts", Settings())
+    assert unit_key("sts", Settings(), extra=3) == before != unit_key("sts", Settings(), extra=4)
+
+
+def test_files_without_a_new_setting_mean_its_first_default(since):
+    since("TrainConfig")
+    now = grown(TrainConfig(), 4, default=4)
+    assert from_dict(type(now), to_dict(TrainConfig())).extra == 3
+    assert from_dict(type(now), to_dict(now)).extra == 4
+
+
+def test_a_run_from_before_a_setting_resumes_with_its_first_default_alone(since, monkeypatch):
+    """The settings of an old config.json, against those of the same command now."""
+    since("TrainConfig")
+    written = to_dict(Config())
+    now = dataclasses.make_dataclass(
+        "Config", [("train", type(grown(TrainConfig(), 3)))], bases=(Config,), frozen=True
+    )
+    old = from_dict(now, written)
+    same, other = (now(train=grown(TrainConfig(), extra)) for extra in (3, 4))
+    assert differences(old, same) == {}
+    assert differences(old, other) == {"train.extra": (3, 4)}
+
+
+def test_a_setting_that_was_taken_away_counts_with_its_first_default(monkeypatch):
+    monkeypatch.setitem(identities.VERSION_1, "MeshConfig", {"data": 0, "model": 1, "gone": (1,)})
+    assert identity(configs.MeshConfig()) == {"data": 0, "model": 1, "gone": [1]}
+    assert from_dict(configs.MeshConfig, {"gone": [1], "model": 2}) == configs.MeshConfig(model=2)
+    with pytest.raises(UserError, match=r"unknown setting mesh\.gone"):
+        from_dict(configs.MeshConfig, {"gone": [2]}, "mesh.")
+
+
+# Nobody forgets
+
+
+def kinds(kind: type) -> set[type]:
+    """A class of settings and those of its parts."""
+    found = {kind}
+    for hint in typing.get_type_hints(kind).values():
+        for one in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(one):
+                found |= kinds(one)
+    return found
+
+
+@pytest.mark.parametrize("kind", sorted(kinds(Config), key=lambda kind: kind.__name__))
+def test_every_setting_stands_in_the_tables(kind):
+    name = kind.__name__
+    known = identities.VERSION_1[name].keys() | identities.SINCE.get(name, {}).keys()
+    missing = {field.name for field in dataclasses.fields(kind)} - known
+    assert not missing, f"write {missing} of {name} into identity.SINCE, with their defaults"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_setting_of_a_task_stands_in_the_tables(task):
+    known = identities.first_defaults(f"evaluate {task}")
+    assert set(TASKS[task].settings) <= known.keys()
