@@ -124,7 +124,7 @@ def evaluate(args: list[str]) -> None:
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
     """
-    from lightxling.evaluate.tasks.units import Settings
+    from lightxling.evaluate.tasks import Settings
 
     def run(
         model: Model,
@@ -149,7 +149,7 @@ def evaluate(args: list[str]) -> None:
           adapters: names and files of the adapters in use; by default all that the encoder has.
           output: folder for the results; by default MODEL/evaluation.
           again: compute even what is kept from before.
-          plot: also draw pictures (needs the extra `plot`).
+          plot: also draw pictures, which any browser opens.
         """
         from lightxling.encoder import Encoder, keep_compiled
         from lightxling.evaluate.run import evaluate
@@ -274,7 +274,7 @@ def mine(args: list[str]) -> None:
 
     Example: lightxling mine runs/mine news.en news.fr -o pairs.tsv --threshold 1.06
     """
-    from lightxling.evaluate.run import MineSettings
+    from lightxling.encode.mine import MineSettings
 
     def run(
         inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")],
@@ -296,28 +296,22 @@ def mine(args: list[str]) -> None:
           workers: processes of a Ray job; 0: as many as the cluster has room for.
           worker_cpus: cores of each.
         """
+        from lightxling.encode.mine import mine_files
         from lightxling.encoder import Encoder
-        from lightxling.evaluate.run import mine_files
 
         model, (src, tgt) = _model_first(inputs, rest=2)
         encoder = Encoder.load(model)
         if engine == "ray":
-            from lightxling import jobs
+            from lightxling.encode.mine_jobs import mine_folders
+            from lightxling.jobs import Workers
 
-            pool = jobs.Workers(workers, worker_cpus)
-            count = jobs.mine_folders(
-                encoder.fingerprint,
-                Path(src),
-                Path(tgt),
-                output,
-                settings=settings,
-                workers=pool,
-                progress=note,
-            )
-            note(f"{count:,} pairs in {output}")
-            return
-        encode = functools.partial(encoder.encode, normalize=False)
-        mine_files(encode, Path(src), Path(tgt), output, settings)
+            pool = Workers(workers, worker_cpus)
+            how = {"settings": settings, "workers": pool, "progress": note}
+            count = mine_folders(encoder.fingerprint, Path(src), Path(tgt), output, **how)
+        else:
+            encode = functools.partial(encoder.encode, normalize=False)
+            count = mine_files(encode, Path(src), Path(tgt), output, settings, note)["pairs"]
+        note(f"{count:,} pairs in {output}")
 
     parse(run, args, name="mine", help=mine)
 

@@ -28,11 +28,11 @@ from jaxtyping import Float, Int, Real
 
 from lightxling import bundle as bundles
 from lightxling.adapters import with_adapters
+from lightxling.base.vectors import normalize as unit
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.words import WordTable
-from lightxling.evaluate.retrieval import normalize as unit
 from lightxling.files import atomic, cache, check_output
 
 SLAB = 1 << 14

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lightxling.base.vectors import nearest
 from lightxling.bundle import read_json
 from lightxling.config import UserError
 from lightxling.encoder import Encoder, Lines, write_npy
-from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, map_array, write_json
 
 _LANGUAGE = re.compile(r"([a-z]{2,3}(?:_[A-Za-z0-9]+)?)\t(.*)", re.DOTALL)

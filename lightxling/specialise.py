@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from lightxling.base.vectors import normalize
 from lightxling.bundle import Bundle, array
 from lightxling.config import NewPieces, TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.tokenizer import PAD, UNK, Tokenizer
-from lightxling.evaluate.retrieval import normalize
 from lightxling.export import safetensors
 from lightxling.export.fast_tokenizer import read_model
 from lightxling.files import atomic_folder

@@ -15,10 +15,10 @@ import numpy as np
 import tyro
 
 from lightxling import bundle as bundles
+from lightxling.base.vectors import normalize
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.readers import Problems, Source, read
 from lightxling.corpus.tokenizer import MASK
-from lightxling.evaluate.retrieval import normalize
 from lightxling.model.forward import Forward
 from lightxling.objectives.contrast import alignment
 
