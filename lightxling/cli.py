@@ -98,7 +98,7 @@ def evaluate(args: list[str]) -> None:
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
     """
-    from lightxling.evaluate.tasks.units import Settings
+    from lightxling.evaluate.tasks import Settings
 
     asked, settings = parse(evaluate, args, Evaluation, Settings)
     from lightxling.encoder import Encoder, keep_compiled
@@ -189,24 +189,25 @@ def mine(args: list[str]) -> None:
 
     Example: lightxling mine runs/mine news.en news.fr -o pairs.tsv --threshold 1.06
     """
-    from lightxling.evaluate.run import MineSettings
+    from lightxling.encode.mine import MineSettings
 
     asked, settings = parse(mine, args, Mining, MineSettings)
+    from lightxling.encode.mine import mine_files
     from lightxling.encoder import Encoder
-    from lightxling.evaluate.run import mine_files
 
     model, texts = model_first(asked.inputs, rest=2)
     encoder, (src, tgt) = Encoder.load(model), map(Path, texts)
     if asked.engine == "ray":
-        from lightxling import jobs
+        from lightxling.encode.mine_jobs import mine_folders
+        from lightxling.jobs import Workers
 
-        pool = jobs.Workers(asked.workers, asked.worker_cpus)
+        pool = Workers(asked.workers, asked.worker_cpus)
         how = {"settings": settings, "workers": pool, "progress": note}
-        count = jobs.mine_folders(encoder.fingerprint, src, tgt, asked.output, **how)
-        note(f"{count:,} pairs in {asked.output}")
-        return
-    encode = functools.partial(encoder.encode, normalize=False)
-    mine_files(encode, src, tgt, asked.output, settings)
+        count = mine_folders(encoder.fingerprint, src, tgt, asked.output, **how)
+    else:
+        encode = functools.partial(encoder.encode, normalize=False)
+        count = mine_files(encode, src, tgt, asked.output, settings, note)["pairs"]
+    note(f"{count:,} pairs in {asked.output}")
 
 
 def export(args: list[str]) -> None:

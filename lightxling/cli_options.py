@@ -78,7 +78,7 @@ class Evaluation:
     again: bool = False
     """Compute even what is kept from before."""
     plot: bool = False
-    """Also draw pictures (needs the extra `plot`)."""
+    """Also draw pictures, which any browser opens."""
 
 
 @dataclasses.dataclass(frozen=True)

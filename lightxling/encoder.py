@@ -27,11 +27,11 @@ from lightxling import bundle as bundles
 from lightxling.adapters import with_adapters
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines
 from lightxling.base.tree import nest
+from lightxling.base.vectors import normalize as unit
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
-from lightxling.evaluate.retrieval import normalize as unit
 from lightxling.files import atomic, cache, check_output
 from lightxling.model.params import dequantize
 

@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lightxling import bundle as bundles
+from lightxling.base.vectors import nearest
 from lightxling.config import Config, RankingConfig, UserError
 from lightxling.corpus.prepare import store_lock
 from lightxling.corpus.store import Store, file_sha256
 from lightxling.corpus.vectors import Encode, Pace, SentenceVectors, folder, prepare_vectors
 from lightxling.encoder import Encoder
-from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, map_array, parse_json, write_json
 
 CHUNK = 8192

@@ -62,7 +62,7 @@ def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
 
 def neighbours(vectors: dict[str, np.ndarray], texts: dict[str, list[str]], rows: list[int]):
     """For each row, asked in another language each time: (question, its answers in the others)."""
-    from lightxling.evaluate.retrieval import nearest
+    from lightxling.base.vectors import nearest
 
     for number, row in enumerate(rows):
         languages = list(vectors)

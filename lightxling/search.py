@@ -18,9 +18,9 @@ import numpy as np
 
 from lightxling.base.languages import CODE
 from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed
+from lightxling.base.vectors import nearest
 from lightxling.config import UserError
 from lightxling.encoder import Encoder, write_npy
-from lightxling.evaluate.retrieval import nearest
 from lightxling.files import atomic_folder, map_array, read_json, write_json
 
 _LANGUAGE = re.compile(rf"({CODE})\t(.*)", re.DOTALL)

@@ -27,11 +27,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling.base.lines import Problems, sound_lines
+from lightxling.base.vectors import normalize
 from lightxling.bundle import Bundle, write_bundle
 from lightxling.config import NewPieces, TokenizerConfig, UserError
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import PAD, UNK, Tokenizer, read_model
-from lightxling.evaluate.retrieval import normalize
 from lightxling.files import atomic_folder
 from lightxling.model.params import array
 

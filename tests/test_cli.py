@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from export_samples import bundle
 
-from lightxling.cli import COMMANDS, _model_first, main
+from lightxling.cli import COMMANDS, main
+from lightxling.cli_options import model_first
 from lightxling.config import UserError
 from lightxling.export import write
 
@@ -168,16 +169,16 @@ def test_a_pipe_is_a_text(tmp_path):
 
 def test_a_model_is_what_comes_before_the_texts():
     text, folder = str(Path(__file__)), str(Path(__file__).parent)
-    assert _model_first([], None) == (None, [])
-    assert _model_first(["-"], None) == (None, ["-"])
-    assert _model_first([text], None) == (None, [text])
-    assert _model_first([text, text], None) == (None, [text, text])
-    assert _model_first([folder], None) == (folder, [])
-    assert _model_first(["missing", text, text], None) == ("missing", [text, text])
-    assert _model_first(["a"], 1) == (None, ["a"])
-    assert _model_first(["a", "b"], 1) == ("a", ["b"])
-    assert _model_first(["a", "b"], 2) == (None, ["a", "b"])
-    assert _model_first(["a", "b", "c"], 2) == ("a", ["b", "c"])
+    assert model_first([], None) == (None, [])
+    assert model_first(["-"], None) == (None, ["-"])
+    assert model_first([text], None) == (None, [text])
+    assert model_first([text, text], None) == (None, [text, text])
+    assert model_first([folder], None) == (folder, [])
+    assert model_first(["missing", text, text], None) == ("missing", [text, text])
+    assert model_first(["a"], 1) == (None, ["a"])
+    assert model_first(["a", "b"], 1) == ("a", ["b"])
+    assert model_first(["a", "b"], 2) == (None, ["a", "b"])
+    assert model_first(["a", "b", "c"], 2) == ("a", ["b", "c"])
     for inputs, rest in ((["missing"], None), ([], 1), (["a", "b", "c"], 1), (["a"], 2)):
         with pytest.raises(UserError, match=r"missing is neither|paths given"):
-            _model_first(inputs, rest)
+            model_first(inputs, rest)

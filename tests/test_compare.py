@@ -181,7 +181,7 @@ def test_exports_show_their_bytes_and_scores(make, tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"is no run: it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not a run: it has no config\.json"):
         compare([tmp_path])
     (tmp_path / "config.json").write_text("[1")
     with pytest.raises(UserError, match="damaged"):

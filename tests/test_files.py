@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_samples import bundle
-from rich.console import Console
 
 from lightxling.config import UserError
+from lightxling.encode.mine import mine_files
+from lightxling.encode.mine_jobs import mine_folders
 from lightxling.encoder import Encoder, encode_file
-from lightxling.evaluate.run import mine_files
 from lightxling.export import export, write
 from lightxling.export.settings import ExportSettings
 from lightxling.files import atomic, atomic_folder
-from lightxling.jobs import mine_folders
 from lightxling.report import report
 from lightxling.search import Index
 
@@ -65,8 +64,7 @@ def test_a_pipe_is_written_to(encoder, tmp_path, linked):
     if linked:
         output = tmp_path / "out"
         output.symlink_to(pipe)
-    quiet = Console(quiet=True)
-    mine_files(encoder.encode, tmp_path / "a", tmp_path / "b", output, console=quiet)
+    mine_files(encoder.encode, tmp_path / "a", tmp_path / "b", output)
     assert len(os.read(end, 1000).splitlines()) == 2
     os.close(end)
     assert pipe.is_fifo()

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import gzip
-import io
 import os
 import signal
 import subprocess
@@ -18,13 +17,15 @@ import pytest
 from export_samples import WORDS, bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from lightxling import jobs
+from lightxling.base.vectors import nearest
 from lightxling.config import UserError
+from lightxling.encode import mine_jobs
+from lightxling.encode.mine import MineSettings, mine_files
+from lightxling.encode.mine_jobs import merge_nearest, mine_folders
+from lightxling.encode.vector_folders import FORMAT, Vectors
 from lightxling.encoder import Encoder
-from lightxling.evaluate.retrieval import nearest
-from lightxling.evaluate.run import MineSettings, mine_files
 from lightxling.export import write
 from lightxling.files import write_json
 from lightxling.jobs import Workers
@@ -48,7 +49,7 @@ def test_neighbours_of_any_shards_in_any_order_are_those_of_the_whole(data):
     for first, last in data.draw(st.permutations(shards)):
         if first < last:
             cosines, rows = nearest(queries, candidates[first:last], k)
-            best = jobs.merge_nearest(best, (cosines, rows + first), k)
+            best = merge_nearest(best, (cosines, rows + first), k)
     whole = nearest(queries, candidates, k)
     np.testing.assert_array_equal(best[1], whole[1])
     np.testing.assert_allclose(best[0], whole[0], atol=1e-6)
@@ -58,7 +59,7 @@ def test_equal_cosines_are_merged_by_row():
     one = np.float32([[0.5, 0.25]]), np.array([[7, 2]])
     other = np.float32([[0.5, 0.25]]), np.array([[3, 1]])
     for a, b in ((one, other), (other, one)):
-        assert jobs.merge_nearest(a, b, 3)[1].tolist() == [[3, 7, 1]]
+        assert merge_nearest(a, b, 3)[1].tolist() == [[3, 7, 1]]
 
 
 def test_ray_is_asked_for_by_its_extra(tmp_path, monkeypatch):
@@ -93,7 +94,11 @@ def test_mistakes_are_explained_before_a_cluster_starts(
     Path("taken.writing/thesis.txt").write_text("mine")
     encoder = Encoder(bundle())
     Path("other.writing").mkdir()
-    job = {"format": jobs.FORMAT, "encoder": encoder.fingerprint, "dimension": encoder.dimension}
+    job = {
+        "format": FORMAT,
+        "encoder": encoder.fingerprint,
+        "dimension": encoder.dimension,
+    }
     job |= {"dtype": "float32", "normalize": True, "part": jobs.SLAB, "files": ["a.txt"]}
     write_json(Path("other.writing") / jobs.JOB, job)
     with pytest.raises(UserError, match=message):
@@ -111,8 +116,8 @@ def test_a_pool_has_workers_of_at_least_one_core():
 )
 def test_a_folder_without_a_manifest_holds_no_vectors(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(UserError, match="no folder of vectors"):
-        jobs.Vectors.open(tmp_path)
+    with pytest.raises(UserError, match="not a folder of vectors"):
+        Vectors.open(tmp_path)
 
 
 # On a cluster
@@ -244,7 +249,7 @@ def test_a_killed_worker_loses_and_repeats_nothing(vectors, encoder, texts):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    names = [part.name for part in jobs.Vectors.open(vectors).parts]
+    names = [part.name for part in Vectors.open(vectors).parts]
     assert sorted(path.name for path in vectors.iterdir()) == [*names, "manifest.json"]
     table = pa.concat_tables([pq.read_table(vectors / name) for name in names])
     assert table.schema.field("vector").type == pa.list_(pa.float32(), encoder.dimension)
@@ -261,11 +266,11 @@ def test_a_killed_worker_loses_and_repeats_nothing(vectors, encoder, texts):
 def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
     vectors, encoder, texts, cluster, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(jobs, "PARTS_AT_ONCE", 5)
+    monkeypatch.setattr(mine_jobs, "PARTS_AT_ONCE", 5)
     paths = [Path(path) for path in texts if texts[path]]
     sides = []
     for path in paths:  # the parts of one file of the whole folder
-        whole = jobs.Vectors.open(vectors)
+        whole = Vectors.open(vectors)
         number = whole.files.index(str(path))
         sides.append(tmp_path / path.name)
         sides[-1].mkdir()
@@ -275,15 +280,15 @@ def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
         manifest = dataclasses.asdict(dataclasses.replace(whole, parts=tuple(parts)))
         write_json(sides[-1] / "manifest.json", manifest)
     shown, merged = [], []
-    merge = jobs.merge_nearest
+    merge = mine_jobs.merge_nearest
 
     def counted(*args):
         merged.append(merge(*args))
         return merged[-1]
 
-    monkeypatch.setattr(jobs, "merge_nearest", counted)
+    monkeypatch.setattr(mine_jobs, "merge_nearest", counted)
     with one_worker_killed("_Nearest", lambda: 2 < len(merged) < 500) as killed:
-        found = jobs.mine_folders(
+        found = mine_folders(
             encoder.fingerprint,
             *sides,
             tmp_path / "job.tsv",
@@ -292,8 +297,7 @@ def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
         )
     assert killed
     encode = functools.partial(encoder.encode, normalize=False)
-    quiet = Console(file=io.StringIO())
-    one = mine_files(encode, *paths, tmp_path / "one.tsv", console=quiet)
+    one = mine_files(encode, *paths, tmp_path / "one.tsv")
     assert found == one["pairs"] > 100
     pairs = [
         {tuple(pair): float(score) for score, *pair in (line.split("\t") for line in file)}
@@ -309,9 +313,9 @@ def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
     assert shown[0].endswith(f": {one['sentences'][0]:,} different sentences")
 
     with pytest.raises(UserError, match="of another encoder"):
-        jobs.mine_folders("0", *sides, tmp_path / "job.tsv")
+        mine_folders("0", *sides, tmp_path / "job.tsv")
     with pytest.raises(UserError, match="jobs search exactly"):
-        jobs.mine_folders("0", *sides, tmp_path / "job.tsv", settings=MineSettings(search="faiss"))
+        mine_folders("0", *sides, tmp_path / "job.tsv", settings=MineSettings(search="faiss"))
 
 
 @pytest.mark.ray
@@ -350,7 +354,7 @@ def test_a_killed_command_goes_on_with_the_parts_that_lack(cluster, encoder, tmp
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "Traceback" not in again.stderr
-    found = jobs.Vectors.open(tmp_path / "vectors")
+    found = Vectors.open(tmp_path / "vectors")
     assert {
         path.name: path.stat().st_ino for path in (tmp_path / "vectors").iterdir()
     }.items() >= before.items()

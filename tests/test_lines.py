@@ -21,8 +21,8 @@ from lightxling.corpus.paraphrases import read_rows
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
+from lightxling.encode.mine import mine_files
 from lightxling.encoder import Encoder, encode_file
-from lightxling.evaluate.run import mine_files
 from lightxling.evaluate.tasks.parallel import read_pairs
 from lightxling.export.trim import corpus_sentences
 from lightxling.jobs import _Read

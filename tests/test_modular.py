@@ -31,9 +31,10 @@ from lightxling.config import (
 )
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.encoder import Encoder
+from lightxling.evaluate.tasks import Settings
 from lightxling.evaluate.tasks.parallel import find_retrieval
 from lightxling.evaluate.tasks.sts import find_sts
-from lightxling.evaluate.tasks.units import Settings, of_sides
+from lightxling.evaluate.tasks.units import of_sides
 from lightxling.export import write
 from lightxling.export.trim import cut
 from lightxling.model import build as models

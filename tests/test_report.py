@@ -573,7 +573,7 @@ def test_the_command_line(run, tmp_path, capsys):
     assert "<h1>run</h1>" in output.read_text()
     (tmp_path / "empty").mkdir()
     assert main(["report", str(run), str(tmp_path / "empty"), "-o", str(output)]) == 2
-    assert "empty is no run" in capsys.readouterr().err
+    assert "empty is not a run" in capsys.readouterr().err
     assert main(["report", str(run), "-o", str(tmp_path / "no" / "x.html")]) == 2
     assert "there is no folder" in capsys.readouterr().err
     (run / "config.json").write_text("[")

@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
+from lightxling.base.vectors import nearest, normalize
 from lightxling.evaluate.retrieval import (
     Accuracy,
-    nearest,
-    normalize,
     precision,
     precision_at_1,
     ranks,

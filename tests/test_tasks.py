@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import json
+import xml.etree.ElementTree as ET
 import zlib
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from lightxling.config import UserError
-from lightxling.evaluate import run, tasks
-from lightxling.evaluate.tasks import TASKS, labelled, parallel
-from lightxling.evaluate.tasks.units import Settings
+from lightxling.encode import mine
+from lightxling.evaluate import run, tables, tasks
+from lightxling.evaluate.tasks import TASKS, Settings, labelled, parallel
 from lightxling.files import atomic
+from lightxling.saved import results
 
 
 def encode(texts):
@@ -72,7 +74,7 @@ def test_retrieval_over_tsv_gzip_and_moses_files(data, out):
     assert second["results"]["en-fr"]["candidates"] == 50
     assert second["results"]["en-fr"]["sentences"] == 100
     assert json.loads((out / "retrieval.dev.json").read_text()) == second
-    assert run.mean_scores(second)["accuracy"] == 50
+    assert tables.mean_scores(second)["accuracy"] == 50
 
 
 def test_duplicates_count_by_text_and_blank_pairs_are_left_out(data, out):
@@ -327,7 +329,7 @@ def test_sts_within_across_and_pooled(data, out):
     assert "pooled" not in evaluate("sts", data, out, languages=["fr"])[0]["results"]
     for score in ("x", "nan", "inf", "-1e999"):
         write(data / "s.dev.en-fr.tsv", [(1, "a", "b"), (score, "a", "b")])
-        message = rf"s\.dev\.en-fr\.tsv: '{score}' in row 2 is no number"
+        message = rf"s\.dev\.en-fr\.tsv: '{score}' in row 2 is not a number"
         with pytest.raises(UserError, match=message):
             evaluate("sts", data, out)
 
@@ -376,7 +378,7 @@ def test_other_languages_stay_in_the_file(data, out):
     evaluate("retrieval", data, out, languages=["fr"])
     (shown,) = evaluate("retrieval", data, out, languages=["de"])
     assert list(shown["results"]) == ["en-de"]
-    assert set(run.load_results(out / "retrieval.dev.json")["results"]) == {"en-de", "en-fr"}
+    assert set(results.load_results(out / "retrieval.dev.json")["results"]) == {"en-de", "en-fr"}
 
 
 def test_languages_scored_with_another_encoder_leave_the_file(data, out, capsys):
@@ -388,7 +390,7 @@ def test_languages_scored_with_another_encoder_leave_the_file(data, out, capsys)
         run.evaluate(
             encode, fingerprint, languages=languages, console=Console(width=300), **options
         )
-        units = run.load_results(out / "retrieval.dev.json")["results"]
+        units = results.load_results(out / "retrieval.dev.json")["results"]
         assert {unit["encoder"] for unit in units.values()} == {fingerprint}
         return sorted(units), capsys.readouterr().out
 
@@ -504,7 +506,7 @@ def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
     ],
 )
 def test_numbers_too_small_are_refused(name, value, least):
-    for kind in (Settings, run.MineSettings):
+    for kind in (Settings, mine.MineSettings):
         if hasattr(kind, name):
             with pytest.raises(UserError, match=f"--{name} {value} is too few; use {least} or"):
                 kind(**{name: value})
@@ -527,20 +529,20 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_work(data, tmp_path):
 def test_units_without_scores_are_none(tmp_path):
     units = {"en-de": {"scores": {}}, "en-fr": {"scores": {"accuracy": 3.0}}}
     (tmp_path / "x.json").write_text(json.dumps({"results": units}))
-    assert list(run.load_results(tmp_path / "x.json")["results"]) == ["en-fr"]
+    assert list(results.load_results(tmp_path / "x.json")["results"]) == ["en-fr"]
 
 
 @pytest.mark.parametrize("search", ["exact", "faiss"])
 def test_mining_two_files(data, search, monkeypatch):
     if search == "faiss":
         pytest.importorskip("faiss")
-        monkeypatch.setattr(run, "IN_MEMORY", 10)  # vectors go through a float16 file
+        monkeypatch.setattr(mine, "IN_MEMORY", 10)  # vectors go through a float16 file
     english = words(40)
     (data / "en").write_text("\n".join([*english, "", english[0], "tab\tinside"]) + "\n")
     (data / "fr").write_text("\n".join(translate(text) for text in reversed(english[:30])) + "\n")
     output = data / "pairs.tsv"
-    settings = run.MineSettings(search=search, threshold=1.05)
-    done = run.mine_files(encode, data / "en", data / "fr", output, settings, Console(quiet=True))
+    settings = mine.MineSettings(search=search, threshold=1.05)
+    done = mine.mine_files(encode, data / "en", data / "fr", output, settings)
     rows = [line.split("\t") for line in output.read_text().splitlines()]
     assert done["sentences"] == [41, 30]
     assert done["pairs"] == len(rows)
@@ -551,49 +553,57 @@ def test_mining_two_files(data, search, monkeypatch):
     assert {path.name for path in data.iterdir()} == {"en", "fr", "pairs.tsv"}
 
 
-def test_mining_tells_standard_error_what_it_left_out(data, capsys):
+def test_mining_tells_what_it_left_out(data):
     lines = ["w1 w2", "\udcff", "w3 w4", "w5\0"]
     for name in ("en", "fr"):
         (data / name).write_text("\n".join(lines) + "\n", errors="surrogateescape")
-    run.mine_files(encode, data / "en", data / "fr", data / "pairs.tsv")
-    out, err = capsys.readouterr()
-    assert out == ""
-    told = "".join(err.split())  # lines are wrapped
-    assert f"1leftout:invalidUTF-8({data}/en:2)" in told
-    assert f"1leftout:NULbyte(UTF-16?)({data}/fr:4)" in told
-    assert f"{data}/en:2differentsentences" in told
+    told = []
+    mine.mine_files(encode, data / "en", data / "fr", data / "pairs.tsv", progress=told.append)
+    assert f"1 left out: invalid UTF-8 ({data}/en:2)" in told
+    assert f"1 left out: NUL byte (UTF-16?) ({data}/fr:4)" in told
+    assert f"{data}/en: 2 different sentences" in told
 
 
 def test_mining_nothing_is_an_error(data):
     (data / "en").write_text("\n \n")
     with pytest.raises(UserError, match="holds no sentences"):
-        run.mine_files(encode, data / "en", data / "en", data / "out", console=Console(quiet=True))
+        mine.mine_files(encode, data / "en", data / "en", data / "out")
     with pytest.raises(UserError, match="there is no folder"):
-        run.mine_files(encode, data / "en", data / "en", data / "x" / "out")
+        mine.mine_files(encode, data / "en", data / "en", data / "x" / "out")
 
 
 def test_pictures_are_drawn(data, out):
-    pytest.importorskip("matplotlib")
-    english = words(12)
+    english = words(60)
     for language in ("fr", "de"):
         rows = [(text, translate(text)) for text in english]
         write(data / f"dev.en-{language}.tsv", rows)
-    evaluate("retrieval", data, out, plot=True)
-    pictures = {path.name: path.read_bytes() for path in out.glob("*.png")}
-    assert set(pictures) == {
-        "retrieval.dev.png",
-        "similarity.dev.en-fr.png",
-        "similarity.dev.en-de.png",
-        "map.png",
+    (found,) = evaluate("retrieval", data, out, plot=True)
+    pages = {path.name: path.read_text("utf-8") for path in out.glob("*.html")}
+    pictures = {
+        name: ET.fromstring(page.removeprefix("<!DOCTYPE html>")) for name, page in pages.items()
     }
-    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+    assert set(pictures) == {
+        "retrieval.dev.html",
+        "similarity.dev.en-fr.html",
+        "similarity.dev.en-de.html",
+        "map.html",
+    }
+    bars = [text.text for text in pictures["retrieval.dev.html"].iter("text")]
+    for name, unit in found["results"].items():
+        assert bars[bars.index(name) + 1] == f"{unit['scores']['accuracy']:.1f}"
+    cells = [e for e in pictures["similarity.dev.en-fr.html"].iter("rect") if list(e)]
+    shades = np.reshape([float(e.get("fill-opacity")) for e in cells], (40, 40))
+    assert (shades.argmax(axis=1) == np.arange(40)).all()  # a translation has the same vector
+    dots = list(pictures["map.html"].iter("circle"))
+    squares = [e for e in pictures["map.html"].iter("rect") if e.get("class") == "square"]
+    assert (len(dots), len(squares)) == (8, 16)  # a sentence, and its translations
     evaluate("retrieval", data, out, plot=True, settings=Settings(scoring="csls"))
-    assert (out / "retrieval.dev.scoring=csls.png").is_file()
-    assert (out / "retrieval.dev.png").read_bytes() == pictures["retrieval.dev.png"]
+    assert (out / "retrieval.dev.scoring=csls.html").is_file()
+    assert (out / "retrieval.dev.html").read_text("utf-8") == pages["retrieval.dev.html"]
 
 
 def test_principal_plane_equals_the_eigenvectors_of_the_covariance():
-    from lightxling.evaluate.plots import principal_plane
+    from lightxling.report.sentences import principal_plane
 
     x = np.random.default_rng(0).normal(size=(50, 4)) * [5, 3, 0.1, 0.1]
     points, share = principal_plane(x)

@@ -428,7 +428,7 @@ Args:
   repeats: timed calls in a process, after one for warming up.
   runs: processes per combination.
   csv: file for the table.
-  plot: file for a picture over the one swept number (needs the extra `plot`).
+  plot: file for a picture over the one swept number (needs matplotlib).
 """
 
 

@@ -200,7 +200,8 @@ def measure(
     encode = loader(kind, path)
     scores = {}
     if kind != "random":
-        from lightxling.evaluate.retrieval import normalize, precision_at_1
+        from lightxling.base.vectors import normalize
+        from lightxling.evaluate.retrieval import precision_at_1
 
         vectors = []
         for name, pairs in dev.items():

@@ -42,7 +42,7 @@ def measure(method: str, queries: int, candidates: int, width: int, k: int) -> d
     if method == "faiss":
         import faiss
     else:
-        from lightxling.evaluate.retrieval import nearest
+        from lightxling.base.vectors import nearest
     before, start = peak(), time.perf_counter()
     if method == "faiss":
         index = faiss.IndexFlatIP(width)

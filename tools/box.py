@@ -28,7 +28,7 @@ from lightxling.export import export
 from lightxling.export.settings import ExportSettings
 from lightxling.files import atomic
 from lightxling.report.repeat import command
-from lightxling.report.runs import Run
+from lightxling.report.runs import TrainedRun
 from lightxling.report.runs import read as read_run
 
 RECIPE = "boxed"
@@ -146,7 +146,7 @@ def count_pairs(sources: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     return by_corpus, by_language
 
 
-def stages(run: Path) -> list[Run]:
+def stages(run: Path) -> list[TrainedRun]:
     """The runs that led to it, each started from the one before; `run` is the last.
 
     Raises:
@@ -160,12 +160,12 @@ def stages(run: Path) -> list[Run]:
     return found
 
 
-def corpora(run: Run) -> set[str]:
+def corpora(run: TrainedRun) -> set[str]:
     """Names of its files."""
     return {Path(Source.parse(text).path).name for text in run.config.corpus.sources}
 
 
-def command_of(run: Run) -> str:
+def command_of(run: TrainedRun) -> str:
     """As it was typed, without the corpora, which all have in common."""
     before = Path(run.config.train.init_from).name
     settings = replace(
@@ -189,7 +189,7 @@ def main(
       passes: over a sample of the dev sentences, to measure the speed.
     """
     runs = stages(run)
-    costs = [compare.read_run(stage.path).values for stage in runs]
+    costs = [compare.summary(stage).values for stage in runs]
     config = runs[-1].config
     by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,11 +16,11 @@ import tyro
 
 from lightxling import bundle as bundles
 from lightxling.base.lines import Problems
+from lightxling.base.vectors import normalize
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import MASK
 from lightxling.corpus.readers import read
 from lightxling.corpus.sources import Source
-from lightxling.evaluate.retrieval import normalize
 from lightxling.model.forward import Forward
 from lightxling.objectives.contrast import alignment
 

@@ -1,4 +1,15 @@
-"""What other libraries' errors say, in the words that we pass on."""
+"""Mistakes of the person who typed the command, in words that say what to type next."""
+
+from typing import Any
+
+from lightxling.config import UserError
+
+
+def at_least(settings: Any, name: str, least: int) -> None:
+    """Refuses a setting below `least`, by the name of its flag."""
+    value = getattr(settings, name)
+    if value < least:
+        raise UserError(f"--{name} {value} is too few; use {least} or more")
 
 
 def first_line(error: BaseException) -> str:

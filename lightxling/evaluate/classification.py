@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from lightxling.evaluate.retrieval import normalize
+from lightxling.base.vectors import normalize
 from lightxling.objectives import inference
 
 Inputs = np.ndarray | tuple[np.ndarray, ...]

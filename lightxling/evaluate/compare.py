@@ -10,7 +10,6 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,11 +17,12 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from lightxling.bundle import PARAMETERS
 from lightxling.config import UserError
-from lightxling.evaluate.run import Results, load_folder, mean_scores, shared_units
+from lightxling.evaluate.tables import mean_scores, shared_units
 from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.files import parse_json
-from lightxling.train.progress import read_metrics
+from lightxling.saved.results import Results
+from lightxling.saved.run import RunFolder, read_folder
 
 CANDIDATES = "candidates"
 Format = Literal["table", "markdown", "csv"]
@@ -30,8 +30,8 @@ Values = dict[str, int | float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What a run directory (or an export) says about itself."""
+class Summary:
+    """A run, or an export, in numbers."""
 
     name: str
     group: str
@@ -59,31 +59,39 @@ def unique_runs(paths: Iterable[Path]) -> list[Path]:
     return list(first.values())
 
 
-def read_run(path: Path) -> Run:
-    """Reads config.json, metrics.jsonl and evaluation/*.json; what is missing is left empty."""
+def summary(run: RunFolder) -> Summary:
+    """What the files of a run say in numbers; what is missing is left out.
+
+    Raises:
+      UserError: they are not as a run writes them, or the parameters of an export are damaged.
+    """
     try:
-        config = parse_json((path / "config.json").read_bytes())
-    except OSError:
-        raise UserError(
-            f"{path} is no run: it has no config.json; give the folders that `lightxling train` "
-            "or `lightxling export` wrote"
-        ) from None
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}/config.json is damaged; copy or train the run again")
-    try:
-        values = {**_size(path, config), **_cost(path)}
+        values = {**_size(run), **_cost(run)}
         numbers = {name: float(value) for name, value in values.items()}
-        return Run(path.absolute().name, _without_seed(path, config), numbers, _benchmarks(path))
+        return Summary(run.name, _without_seed(run), numbers, _benchmarks(run))
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            f"config.json, metrics.jsonl or evaluation in {path} are not as a run writes them "
+            f"config.json, metrics.jsonl or evaluation in {run.path} are not as a run writes them "
             f"({error!r}); copy or train the run again"
         ) from None
 
 
 def compare(paths: Sequence[Path], *, units: bool = True) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the table over some runs and exports, see `table_of`.
+
+    Raises:
+      UserError: no run is given, or one is not a run, is damaged, or has scores of several
+        encoders.
+    """
+    paths = unique_runs(paths)
+    if not paths:
+        raise UserError("no run is given; lightxling compare RUN RUN ...")
+    return table_of([summary(read_folder(path)) for path in paths], units=units)
+
+
+def table_of(
+    summaries: Sequence[Summary], *, units: bool = True
+) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the table, in the order of the runs.
 
     A row has `run` (the names of its runs), `runs` (how many) and, per column, an `Average` over
@@ -91,18 +99,11 @@ def compare(paths: Sequence[Path], *, units: bool = True) -> tuple[list[str], li
 
     Args:
       units: the scores of single languages too, not only their means.
-
-    Raises:
-      UserError: no run is given, one is none or is damaged, or its scores are of several encoders.
     """
-    paths = unique_runs(paths)
-    if not paths:
-        raise UserError("no run is given; lightxling compare RUN RUN ...")
-    groups: dict[str, list[Run]] = {}
-    for path in paths:
-        run = read_run(path)
+    groups: dict[str, list[Summary]] = {}
+    for run in summaries:
         groups.setdefault(run.group, []).append(run)
-    several = _of_several_units(chain.from_iterable(groups.values())) if units else set()
+    several = _of_several_units(summaries) if units else set()
     first = {
         group: [run.values | means for run, means in zip(runs, _mean_scores(runs), strict=True)]
         for group, runs in groups.items()
@@ -141,14 +142,16 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str 
     return table
 
 
-def _size(path: Path, config: dict[str, Any]) -> Values:
+def _size(run: RunFolder) -> Values:
     """Parameters and bytes: of the files of an export, or of a float32 export of a run."""
-    if "config" not in config:
+    path, about = run.path, run.about
+    if "config" not in about:
         files = [
             file for file in path.rglob("*") if "evaluation" not in file.relative_to(path).parts
         ]
-        return {"bytes": sum(file.stat().st_size for file in files if file.is_file())}
-    count = config.get("parameters", {}).get("encoder")
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        return {**_exported_parameters(path / PARAMETERS), "bytes": size}
+    count = about.get("parameters", {}).get("encoder")
     if count is None:
         return {}
     tokenizer = path / "tokenizer.model"
@@ -159,6 +162,7 @@ def _size(path: Path, config: dict[str, Any]) -> Values:
 
 
 def _exported_parameters(path: Path) -> Values:
+    """How many numbers the file of an export has, without the scales of int8; its header says."""
     if not path.is_file():
         return {}
     from safetensors import SafetensorError, safe_open
@@ -171,10 +175,11 @@ def _exported_parameters(path: Path) -> Values:
         raise UserError(f"{path} is damaged ({error}); export it again") from None
 
 
-def _cost(path: Path) -> Values:
+def _cost(run: RunFolder) -> Values:
     """Pairs trained on, time and memory, from metrics.jsonl."""
-    records, _ = read_metrics(path / "metrics.jsonl")
-    records = [r for r in records if r.get("pairs_per_second", 0) > 0 and r.get("pairs", -1) >= 0]
+    records = [
+        r for r in run.records if r.get("pairs_per_second", 0) > 0 and r.get("pairs", -1) >= 0
+    ]
     if not records:
         return {}
     seconds, before = 0.0, 0
@@ -199,8 +204,8 @@ def _cost(path: Path) -> Values:
     return values
 
 
-def _benchmarks(path: Path) -> dict[str, Results]:
-    """Benchmarks that have scores, all of them as floats."""
+def _benchmarks(run: RunFolder) -> dict[str, Results]:
+    """Benchmarks with all scores as floats."""
     return {
         name: {
             "results": {
@@ -208,8 +213,7 @@ def _benchmarks(path: Path) -> dict[str, Results]:
                 for unit, result in results["results"].items()
             }
         }
-        for name, results in load_folder(path / "evaluation").items()
-        if results["results"]
+        for name, results in run.results.items()
     }
 
 
@@ -219,7 +223,7 @@ def _with_size(result: Mapping[str, Any]) -> dict[str, Any]:
     return result["scores"] | size
 
 
-def _mean_scores(runs: Sequence[Run]) -> list[Values]:
+def _mean_scores(runs: Sequence[Summary]) -> list[Values]:
     """For each run, means of every benchmark over the units that all of them have that have it."""
     having: dict[str, list[Results]] = {}
     for run in runs:
@@ -236,7 +240,7 @@ def _mean_scores(runs: Sequence[Run]) -> list[Values]:
     ]
 
 
-def _of_several_units(runs: Iterable[Run]) -> set[str]:
+def _of_several_units(runs: Iterable[Summary]) -> set[str]:
     """Benchmarks with more to show than their means."""
     units: dict[str, set[str]] = {}
     for run in runs:
@@ -245,7 +249,7 @@ def _of_several_units(runs: Iterable[Run]) -> set[str]:
     return {name for name, names in units.items() if len(names) > 1 or POOLED in names}
 
 
-def _unit_scores(run: Run, benchmarks: Iterable[str]) -> Values:
+def _unit_scores(run: Summary, benchmarks: Iterable[str]) -> Values:
     """Scores of single units of some benchmarks."""
     return {
         f"{name} {unit} {score}": value
@@ -263,10 +267,11 @@ def _average(values: Sequence[float]) -> Average | None:
     return Average(float(np.mean(values)), spread, len(values))
 
 
-def _without_seed(path: Path, config: dict[str, Any]) -> str:
+def _without_seed(run: RunFolder) -> str:
     """The settings of a run without its seed; an export has none and stands alone."""
+    config = run.about
     if not isinstance(config.get("config"), dict):
-        return str(path.absolute())
+        return str(run.path.absolute())
     settings = {k: v for k, v in config["config"].items() if k not in ("mesh", "name")}
     corpus, train = (dict(settings.get(part, {})) for part in ("corpus", "train"))
     corpus.pop("store", None)

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
+from lightxling.base.vectors import nearest, normalize, ratio_margin
 from lightxling.config import UserError
-from lightxling.evaluate.retrieval import nearest, normalize, ratio_margin
 
 Margin = Literal["ratio", "distance", "absolute"]
 Direction = Literal["forward", "backward", "intersection", "max"]

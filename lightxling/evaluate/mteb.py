@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.vectors import Encode
 from lightxling.config import UserError
-from lightxling.evaluate.tasks.units import Encode
 
 
 class MtebEncoder:

@@ -1,21 +1,25 @@
 """Find each sentence's translation by its vector: cosine, CSLS and margin; P@1 and P@k.
 
-Vectors may have any norm and any number format; arrays larger than memory may be memory-mapped.
-Scores are computed block by block in float32, so 2,000 queries in 200,000 candidates need tens of
-megabytes beside the vectors.
-
 Ties are decided against the encoder: a pair is found when it scores higher than every other
 candidate, by more than float32 rounding. An encoder that maps everything to one vector scores 0.
 Candidates with the same text therefore spoil each other unless they are declared equal (`same`).
 """
 
 import dataclasses
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Int, Real
+
+from lightxling.base.vectors import (
+    BLOCK,
+    check_vectors,
+    cosine_blocks,
+    nearest,
+    normalize,
+    ratio_margin,
+)
 
 Scoring = Literal["cosine", "csls", "margin"]
 
@@ -24,62 +28,8 @@ Product = Literal["dot", "cosine"]
 NEIGHBOURS = {"cosine": 0, "csls": 10, "margin": 4}
 """Neighbours that a scoring averages over, as published."""
 
-BLOCK = 2048
-"""Rows of queries and of candidates in one matrix product: 16 MB of scores."""
-
 TIE = 1e-6
 """Scores closer than this are equal: the rounding error of float32 products."""
-
-
-def normalize(vectors: Real[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    """Rows of length 1, in float32; an all-zero row stays zero."""
-    vectors = np.asarray(vectors, np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    if not np.isfinite(lengths).all():
-        row = int(np.flatnonzero(~np.isfinite(lengths))[0])
-        raise ValueError(f"vector {row} is not finite: the encoder returned NaN or infinity")
-    return vectors / np.where(lengths > 0, lengths, 1)[:, None]
-
-
-def nearest(
-    queries: Real[np.ndarray, "Q D"],
-    candidates: Real[np.ndarray, "N D"],
-    k: int = 1,
-    block: int = BLOCK,
-) -> tuple[Float[np.ndarray, "Q K"], Int[np.ndarray, "Q K"]]:
-    """The k candidates of highest cosine for each query, best first; exact.
-
-    Args:
-      queries: [Q, D] vectors of any norm.
-      candidates: [N, D] vectors of any norm.
-      k: neighbours wanted; with fewer candidates, all of them are returned.
-      block: rows of either side in one matrix product; memory is 4 * block ** 2 bytes.
-
-    Returns:
-      Cosines and row numbers, both [Q, min(k, N)]. Equal cosines are ordered by row number; which
-      of several equal candidates takes the last place is not defined.
-    """
-    _check_vectors(queries, candidates)
-    k = min(k, len(candidates))
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    indices = np.zeros((len(queries), k), np.int64)
-    for rows, cols, cosines in _blocks(queries, candidates, block):
-        best, where = scores[rows], indices[rows]  # views: written in place
-        better = np.flatnonzero(cosines.max(axis=1) > best[:, -1])  # ever fewer
-        if not len(better):
-            continue
-        found = cosines[better]
-        if found.shape[1] > k:
-            top = found.argmax(1)[:, None] if k == 1 else found.argpartition(-k, axis=1)[:, -k:]
-            found = np.take_along_axis(found, top, axis=1)
-        else:
-            top = np.broadcast_to(np.arange(found.shape[1]), found.shape)
-        found = np.concatenate([best[better], found], axis=1)
-        top = np.concatenate([where[better], top + cols.start], axis=1)
-        order = np.lexsort((top, -found), axis=1)[:, :k]
-        best[better] = np.take_along_axis(found, order, axis=1)
-        where[better] = np.take_along_axis(top, order, axis=1)
-    return scores, indices
 
 
 def ranks(
@@ -109,7 +59,7 @@ def ranks(
       Under `margin`, a translation that is not among the neighbours of its query is placed last
       (N).
     """
-    _check_vectors(queries, candidates)
+    check_vectors(queries, candidates)
     if scoring not in get_args(Scoring):
         raise ValueError(f"scoring={scoring!r} is not one of {', '.join(get_args(Scoring))}")
     if gold is None:
@@ -133,7 +83,7 @@ def ranks(
     np.maximum.at(bar, owner, score)
     bar -= TIE
     above = np.zeros(len(queries), np.int64)
-    for rows, cols, cosines in _blocks(queries, candidates, block):
+    for rows, cols, cosines in cosine_blocks(queries, candidates, block):
         if penalty is not None:
             cosines -= penalty[cols]
         above[rows] += np.count_nonzero(cosines >= bar[rows, None], axis=1)
@@ -160,7 +110,7 @@ def ranks_among(
 
     Source: arXiv 1810.12836, section 4.1.
     """
-    _check_vectors(queries, candidates)
+    check_vectors(queries, candidates)
     if product not in get_args(Product):
         raise ValueError(f"product={product!r} is not one of {', '.join(get_args(Product))}")
     if product == "cosine":
@@ -235,21 +185,6 @@ def text_labels(texts: Sequence[str]) -> Int[np.ndarray, " N"]:
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 
-def ratio_margin(cosine: np.ndarray, neighbourhood: np.ndarray, instead: str) -> np.ndarray:
-    """cosine / neighbourhood, where the neighbourhood (a mean cosine) is kept positive.
-
-    Args:
-      instead: what a warning tells to try where it was not.
-    """
-    if np.any(neighbourhood <= 0):
-        warnings.warn(
-            "some sentences have a negative mean cosine to their nearest neighbours: the ratio "
-            "margin means little here (is the encoder trained?); try " + instead,
-            stacklevel=2,
-        )
-    return cosine / np.maximum(neighbourhood, 1e-6)
-
-
 def _margin_ranks(queries, candidates, gold, same, block):
     """`ranks` under the ratio margin."""
     k = NEIGHBOURS["margin"]
@@ -284,25 +219,3 @@ def _pair_cosines(queries, candidates, owner, right, block):
         x, y = normalize(queries[owner[part]]), normalize(candidates[right[part]])
         score[part] = np.einsum("nd,nd->n", x, y)
     return score
-
-
-def _blocks(queries, candidates, block) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Cosines of all queries and candidates in pieces: (rows, columns, [q, n] scratch array)."""
-    scratch = np.empty(min(block, len(queries)) * min(block, len(candidates)), np.float32)
-    for top in range(0, len(queries), block):
-        x = normalize(queries[top : top + block])
-        for left in range(0, len(candidates), block):
-            y = normalize(candidates[left : left + block])
-            cosines = scratch[: len(x) * len(y)].reshape(len(x), len(y))
-            np.matmul(x, y.T, out=cosines)
-            yield slice(top, top + len(x)), slice(left, left + len(y)), cosines
-
-
-def _check_vectors(queries, candidates):
-    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
-        raise ValueError(
-            f"expected vectors of one width on both sides, got {queries.shape} and "
-            f"{candidates.shape}"
-        )
-    if not len(queries) or not len(candidates):
-        raise ValueError(f"nothing to search: {len(queries)} queries, {len(candidates)} candidates")

@@ -7,18 +7,15 @@ page is opened, and it runs no script.
 """
 
 import shlex
-import string
 import warnings
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 
 from lightxling.base.version import __version__
 from lightxling.config import UserError
 from lightxling.evaluate.compare import unique_runs
-from lightxling.files import atomic, check_output
+from lightxling.files import check_output
 from lightxling.report import page, pieces, runs, sentences
-from lightxling.report.markup import escape
 
 
 def report(
@@ -32,7 +29,7 @@ def report(
       progress: receives a line of text now and then.
 
     Raises:
-      UserError: a path is no run, or its config.json is damaged.
+      UserError: a path is not a run, or its config.json is damaged.
     """
     paths = unique_runs(paths)
     if not paths:
@@ -43,19 +40,13 @@ def report(
     for i, run in enumerate(read):
         views, why = _views(run, progress)
         shown.append(pieces.Shown(run, _letter(i) if len(read) > 1 else "", i, views, why))
-    folder, colours = resources.files(__package__), resources.files("lightxling") / "palette.css"
     words = ["lightxling", "report", *map(str, paths), "-o", str(output)]
-    whole = string.Template((folder / "page.html").read_text("utf-8")).substitute(
-        version=escape(__version__),
-        title=escape(page.title(shown)),
-        style=colours.read_text("utf-8") + (folder / "style.css").read_text("utf-8"),
-        body=page.body(shown, shlex.join(words)),
-    )
-    with atomic(output) as temporary:
-        temporary.write_text(whole, "utf-8")
+    page.write(output, page.title(shown), page.body(shown, shlex.join(words)))
 
 
-def _views(run: runs.Run, progress: Callable[[str], None]) -> tuple[list[sentences.View], str]:
+def _views(
+    run: runs.TrainedRun, progress: Callable[[str], None]
+) -> tuple[list[sentences.View], str]:
     """What the encoder of a run makes of development sentences, or why it cannot be asked."""
     if run.store is None:
         return [], f"there are no development sentences: {run.no_store}"

@@ -14,10 +14,10 @@ from lightxling.report import pieces
 from lightxling.report.markup import Markup, h, join
 from lightxling.report.pieces import Shown
 from lightxling.report.repeat import command
-from lightxling.report.runs import DEV, Run
+from lightxling.report.runs import DEV, TrainedRun
 
 
-def in_a_sentence(run: Run) -> str:
+def in_a_sentence(run: TrainedRun) -> str:
     model, done = run.config.model, run.share_done
     state = "Nothing was logged yet"
     if done is not None:
@@ -31,7 +31,7 @@ def in_a_sentence(run: Run) -> str:
     )
 
 
-def _parameters(run: Run) -> int | None:
+def _parameters(run: TrainedRun) -> int | None:
     counts = run.about.get("parameters")
     count = counts.get("encoder") if isinstance(counts, dict) else None
     return count if isinstance(count, int) else None
@@ -41,7 +41,7 @@ def _millions(count: int | float) -> str:
     return f"{count / 1e6:,.1f} M" if count >= 1e5 else f"{count:,.0f}"
 
 
-def damage(run: Run, before: str = "") -> Markup | None:
+def damage(run: TrainedRun, before: str = "") -> Markup | None:
     told = []
     if run.damaged:
         lines = "a line is" if run.damaged == 1 else f"{run.damaged} lines are"
@@ -51,8 +51,8 @@ def damage(run: Run, before: str = "") -> Markup | None:
     return h("p", before, "; ".join(told), ".", class_="missing") if told else None
 
 
-def tiles(run: Run) -> Markup:
-    values = compare.read_run(run.path).values
+def tiles(run: TrainedRun) -> Markup:
+    values = compare.summary(run).values
     tiles = []
     if "best dev P@1" in values:
         x, y = run.measured(DEV)
@@ -87,7 +87,7 @@ def _gigabytes(count: int | float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def facts(run: Run) -> Markup:
+def facts(run: TrainedRun) -> Markup:
     config = run.config
     about = run.about
     tokenizer = config.tokenizer
@@ -168,7 +168,7 @@ def _pairs_of(versions: Any) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _corpora(run: Run) -> Markup:
+def _corpora(run: TrainedRun) -> Markup:
     """Every source with its pairs; from the settings alone where the store is gone."""
     rows: list[tuple[Any, list[Any]]] = []
     if run.store:
@@ -200,7 +200,7 @@ def _languages(source: str) -> str:
     return source.split("=", 1)[0]
 
 
-def _tokens(run: Run) -> Markup | None:
+def _tokens(run: TrainedRun) -> Markup | None:
     tokens = run.store.manifest.get("tokens") if run.store else None
     if not isinstance(tokens, dict):
         return None
@@ -258,7 +258,7 @@ def differing(shown: Sequence[Shown]) -> Markup:
     return pieces.fold(table, f"The {len(rows)} settings that differ", len(rows))
 
 
-def repeat(run: Run) -> Markup:
+def repeat(run: TrainedRun) -> Markup:
     versions = run.about.get("versions")
     version = versions.get("lightxling") if isinstance(versions, dict) else None
     told = [f"lightxling {version}"] if version else []

@@ -5,7 +5,7 @@ Drawn on a canvas of 400 units, so that text is readable on a phone; style.css h
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -196,6 +196,31 @@ def spread(
     return moved
 
 
+def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
+    """A bar for every name, the longest first, with its number; their mean is a dashed line."""
+    order = sorted(scores, key=lambda name: -scores[name])
+    left, top, row = 110, 8, 20
+    mean, bottom = float(np.mean(list(scores.values()))), top + row * len(order)
+    across = Scale(0, max(100.0, *scores.values()), left, RIGHT - LABELS)
+    marks = []
+    for i, one in enumerate(order):
+        y, end = top + i * row, across(max(scores[one], 0.0))
+        marks += [
+            h("text", one, x=left - 6, y=y + 14, class_="right"),
+            h("rect", x=left, y=y + 3, width=_n(end - left), height=row - 6, class_="shade"),
+            h("text", f"{scores[one]:.1f}", x=_n(end + 5), y=y + 14),
+        ]
+    x = _n(across(mean))
+    marks.append(h("path", d=f"M{x} {top}V{bottom}", class_="line s1 d1"))
+    marks.append(h("text", f"mean {mean:.1f}", x=x, y=bottom + 13, class_="mid"))
+    told = "; ".join(f"{one} {scores[one]:.1f}" for one in order)
+    return h(
+        "figure",
+        h("figcaption", title),
+        _svg(name, title, f"{told}; mean {mean:.1f}.", bottom + 18, marks),
+    )
+
+
 def matrix_chart(
     cosines: Float[np.ndarray, "N N"], *, title: str, name: str, languages: tuple[str, str]
 ) -> Markup:
@@ -205,6 +230,7 @@ def matrix_chart(
     pair, a cross if not.
     """
     count = len(cosines)
+    every = 1 if count <= 20 else 10  # of the rows and columns have room for their number
     edge, top = 24, 38
     cell = (RIGHT - edge) / count
     low, high = float(cosines.min()), float(cosines.max())
@@ -215,8 +241,9 @@ def matrix_chart(
     for i in range(count):
         x, y = edge + i * cell, top + i * cell
         middle = cell / 2
-        marks.append(h("text", i + 1, x=_n(x + middle), y=top - 5, class_="mid small"))
-        marks.append(h("text", i + 1, x=edge - 5, y=_n(y + middle + 4), class_="right small"))
+        if (i + 1) % every == 0:
+            marks.append(h("text", i + 1, x=_n(x + middle), y=top - 5, class_="mid small"))
+            marks.append(h("text", i + 1, x=edge - 5, y=_n(y + middle + 4), class_="right small"))
         for j in range(count):
             tip = f"{i + 1} {languages[0]}, {j + 1} {languages[1]}: cosine {cosines[i, j]:.2f}"
             marks.append(
@@ -264,17 +291,19 @@ def matrix_chart(
 
 @dataclasses.dataclass(frozen=True)
 class Placed:
-    """Two translations on a map."""
+    """A sentence and its translations on a map."""
 
     label: str
-    languages: tuple[str, str]
-    texts: tuple[str, str]
+    languages: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
 def map_chart(
-    points: Real[np.ndarray, "N 2 2"], pairs: Sequence[Placed], *, title: str, name: str, note: str
+    points: Real[np.ndarray, "N L 2"], pairs: Sequence[Placed], *, title: str, name: str, note: str
 ) -> Markup:
-    """Sentences as dots, their translations as squares, and a line between; [pair, side, x or y].
+    """Sentences as dots, translations as squares, and lines between; [sentence, language, x or y].
+
+    With several translations every sentence has a colour, and every square its language.
 
     Args:
       note: what the two directions are.
@@ -287,12 +316,18 @@ def map_chart(
     up = Scale(float(middle[1]) - span / 2, float(middle[1]) + span / 2, WIDTH - 24, 24)
     places = np.array([[across(x), up(y)] for x, y in flat.tolist()]).reshape(points.shape)
     marks, taken = [], [tuple(place) for place in places.reshape(-1, 2).tolist()]
-    lines, lengths = [], np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
-    for (one, other), pair in zip(places.tolist(), pairs, strict=True):
+    lines, lengths = [], np.linalg.norm(points[:, :1] - points[:, 1:], axis=2)
+    for number, ((one, *others), pair) in enumerate(zip(places.tolist(), pairs, strict=True)):
         tip = " | ".join(f"{a}: {b}" for a, b in zip(pair.languages, pair.texts, strict=True))
-        line = f"M{_n(one[0])} {_n(one[1])}L{_n(other[0])} {_n(other[1])}"
-        lines.append(h("path", d=line, class_="tie"))
-        square = {"x": _n(other[0] - 4), "y": _n(other[1] - 4), "width": 8, "height": 8}
+        squares = []
+        for language, other in zip(pair.languages[1:], others, strict=True):
+            line = f"M{_n(one[0])} {_n(one[1])}L{_n(other[0])} {_n(other[1])}"
+            lines.append(h("path", d=line, class_="tie"))
+            square = {"x": _n(other[0] - 4), "y": _n(other[1] - 4), "width": 8, "height": 8}
+            squares.append(h("rect", **square, class_="square"))
+            if len(others) > 1:
+                at = {"x": _n(other[0] + 6), "y": _n(other[1] + 4)}
+                squares.append(h("text", language, **at, class_="small"))
         x, y = _free_place(one, 3.2 * len(pair.label), taken)
         taken += [(x, y), (x - 3 * len(pair.label), y), (x + 3 * len(pair.label), y)]
         marks.append(
@@ -300,8 +335,9 @@ def map_chart(
                 "g",
                 h("title", f"{pair.label}. {tip}"),
                 h("circle", cx=_n(one[0]), cy=_n(one[1]), r=4.5, class_="dot"),
-                h("rect", **square, class_="square"),
+                squares,
                 h("text", pair.label, x=_n(x), y=_n(y + 4), class_="mid label"),
+                class_=style_classes(number) if len(others) > 1 else None,
             )
         )
     told = (

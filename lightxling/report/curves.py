@@ -9,7 +9,7 @@ from lightxling.report import charts, pieces
 from lightxling.report.charts import Series
 from lightxling.report.markup import Markup, h, join
 from lightxling.report.pieces import Shown
-from lightxling.report.runs import DEV, Run
+from lightxling.report.runs import DEV, TrainedRun
 from lightxling.train.progress import number
 
 CURVES = 6
@@ -104,7 +104,7 @@ def dev(shown: Sequence[Shown], level: int) -> Markup:
     )
 
 
-def _pair_curves(run: Run) -> list[Series]:
+def _pair_curves(run: TrainedRun) -> list[Series]:
     """A curve per language pair, or grey ones with the best, the worst and the mean."""
     names = sorted(run.dev_names, key=lambda name: -_last(run, name))
     curves = []
@@ -118,7 +118,7 @@ def _pair_curves(run: Run) -> list[Series]:
     return curves
 
 
-def _last(run: Run, name: str) -> float:
+def _last(run: TrainedRun, name: str) -> float:
     _, y = run.measured(f"{DEV}/{name}")
     y = y[np.isfinite(y)]
     return float(y[-1]) if len(y) else 0.0

@@ -39,8 +39,7 @@ def _map(one: Shown) -> Markup:
         placed,
         title="Dots are sentences, squares their translations",
         name=f"{one.id}-map",
-        note=f"The plane of the first two principal components has {100 * share:.0f} % of the "
-        "variance",
+        note=sentences.of_plane(share),
     )
     return h("div", chart, h("ol", items, class_="pairs"), class_="map")
 

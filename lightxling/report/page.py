@@ -1,10 +1,28 @@
-"""A report put together from its sections: of one run, or of several."""
+"""A report put together from its sections, of one run or of several, in the frame of a page."""
 
+import string
 from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
 
+from lightxling import __version__
+from lightxling.files import atomic
 from lightxling.report import about, curves, examples, scores
-from lightxling.report.markup import Markup, h, join
+from lightxling.report.markup import Markup, escape, h, join
 from lightxling.report.pieces import Shown
+
+
+def write(output: Path, title: str, body: Markup) -> None:
+    """Writes a page that any browser opens, without a network."""
+    folder, colours = resources.files(__package__), resources.files("lightxling") / "palette.css"
+    whole = string.Template((folder / "page.html").read_text("utf-8")).substitute(
+        version=escape(__version__),
+        title=escape(title),
+        style=colours.read_text("utf-8") + (folder / "style.css").read_text("utf-8"),
+        body=body,
+    )
+    with atomic(output) as temporary:
+        temporary.write_text(whole, "utf-8")
 
 
 def body(shown: Sequence[Shown], words: str) -> Markup:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lightxling.report import sentences
 from lightxling.report.markup import Markup, h
-from lightxling.report.runs import Run
+from lightxling.report.runs import TrainedRun
 
 OPEN_ROWS = 12
 """Rows of a table that is open from the start."""
@@ -23,7 +23,7 @@ class Shown:
       views: what its encoder makes of development sentences; empty where `no_views` says why.
     """
 
-    run: Run
+    run: TrainedRun
     label: str
     style: int
     views: list[sentences.View]
@@ -110,7 +110,7 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def among(run: Run) -> str:
+def among(run: TrainedRun) -> str:
     """How many candidates a dev P@1 had."""
     counts = run.dev_candidates.values()
     if not counts:

@@ -12,9 +12,7 @@ from jaxtyping import Float
 from lightxling import bundle
 from lightxling.config import MAIN, Config, UserError
 from lightxling.corpus.store import Store
-from lightxling.evaluate.run import Results, load_folder
-from lightxling.files import read_json
-from lightxling.train.progress import read_metrics
+from lightxling.saved.run import RunFolder, read_folder
 
 DEV = "dev_p@1"
 _COUNTED = {"step", "pairs", "epoch", "skipped"}
@@ -32,32 +30,19 @@ MEASURED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A run, read once.
+class TrainedRun(RunFolder):
+    """The folder of a run, with its settings and its corpus.
 
     Attributes:
-      about: config.json as it is; `config` is its settings.
-      records: of metrics.jsonl, in the order of their steps.
-      damaged: lines of it that could not be read.
-      results: of evaluation/*.json, and in `damaged_results` the names of what could not be read.
+      config: the settings that config.json has.
       store: the token store that it learnt from; None if it is gone, which `no_store` explains.
     """
 
-    path: Path
     config: Config
-    about: Mapping[str, Any]
     vocab_size: int
     languages: tuple[str, ...]
-    records: list[dict[str, int | float]]
-    damaged: int
-    results: list[Results]
-    damaged_results: list[str]
     store: Store | None
     no_store: str
-
-    @property
-    def name(self) -> str:
-        return self.path.absolute().name
 
     @functools.cached_property
     def x(self) -> Float[np.ndarray, " N"]:
@@ -65,7 +50,7 @@ class Run:
         return self.values("pairs")
 
     def values(self, key: str) -> Float[np.ndarray, " N"]:
-        """A column of metrics.jsonl, NaN where a line lacks it or it was not finite."""
+        """A column of metrics.jsonl, NaN where it is missing or was not finite."""
         return np.array([record.get(key, np.nan) for record in self.records], float)
 
     def measured(self, key: str) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
@@ -77,7 +62,7 @@ class Run:
 
     @property
     def losses(self) -> list[str]:
-        """Names of all loss terms: what is no count, no measurement and no score."""
+        """Names of all loss terms: what is not a count, a measurement or a score."""
         names = dict.fromkeys(key for record in self.records for key in record)
         return [name for name in names if _is_loss(name)]
 
@@ -113,40 +98,21 @@ class Run:
         return None if epoch is None else min(epoch / train.epochs, 1.0)
 
 
-def read(path: Path) -> Run:
+def read(path: Path) -> TrainedRun:
     """Reads a run; of config.json all must be in order, of the rest what is there is taken.
 
     Raises:
-      UserError: it is no run, its config.json is damaged, or its scores are of several encoders.
+      UserError: it is not a run, its config.json is damaged, or its scores are of several encoders.
     """
-    if not (path / bundle.DESCRIPTION).is_file():
-        raise UserError(
-            f"{path} is no run: it has no {bundle.DESCRIPTION}; give the folder that `lightxling "
-            "train` wrote"
-        )
-    run, about = bundle.read_run(path), read_json(path / bundle.DESCRIPTION)
-    records, damaged = read_metrics(path / "metrics.jsonl")
-    results, unreadable = [], []
-    for name, found in load_folder(path / "evaluation").items():
-        names = name.split(".", 1)
-        described = {"task": names[0], "dataset": names[-1], "settings": {}, **found}
-        if found["results"]:
-            results.append(described)
-        else:
-            unreadable.append(f"{name}.json")
-    store, no_store = _open_store(about)
-    return Run(
-        path,
-        run.config,
-        about,
-        run.vocab_size,
-        run.languages,
-        records,
-        damaged,
-        results,
-        unreadable,
-        store,
-        no_store,
+    found, run = read_folder(path), bundle.read_run(path)
+    store, no_store = _open_store(found.about)
+    return TrainedRun(
+        **vars(found),
+        config=run.config,
+        vocab_size=run.vocab_size,
+        languages=run.languages,
+        store=store,
+        no_store=no_store,
     )
 
 

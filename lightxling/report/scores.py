@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightxling.evaluate import compare
-from lightxling.evaluate.run import DESCRIPTIONS, DETAILS, Results, mean_scores, shared_units
-from lightxling.evaluate.tasks import TASKS
+from lightxling.evaluate.tables import described, mean_scores, shared_units
+from lightxling.evaluate.tasks import COUNTS, DETAILS, TASKS
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.report import pieces
 from lightxling.report.markup import Markup, h, join
 from lightxling.report.pieces import Shown
+from lightxling.saved.results import Results
 
 NAMES = {"accuracy": "P@1", "error": "error", "forward": "P@1 there", "backward": "P@1 back"}
 """Of scores of the tasks that look for translations."""
@@ -28,7 +29,7 @@ def all_of(one: Shown, level: int) -> Markup:
             h("code", f"lightxling evaluate {one.run.path} --task retrieval --data FILE"),
             class_="missing",
         )
-    return join([_benchmark(results, level) for results in one.run.results])
+    return join([_benchmark(results, level) for results in one.run.results.values()])
 
 
 def _benchmark(results: Results, level: int) -> Markup:
@@ -36,12 +37,12 @@ def _benchmark(results: Results, level: int) -> Markup:
     units = results["results"]
     known = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
     scores = [n for n in known if n not in DETAILS and not (n.endswith("_sd") and n[:-3] in known)]
-    about = [n for n in DESCRIPTIONS if any(n in unit for unit in units.values())]
+    about = [n for n in COUNTS if any(n in unit for unit in units.values())]
     first = _headline(results, scores)
     rows = []
     for name, unit in units.items():
         cells: list[Any] = [_score(unit["scores"], score, score == first) for score in scores]
-        cells += [_described(unit.get(key)) for key in about]
+        cells += [described(unit.get(key)) for key in about]
         rows.append((name, cells))
     if len(units) > 1:
         mean = mean_scores(results)
@@ -76,20 +77,11 @@ def _score(scores: Mapping[str, int | float], name: str, is_first: bool) -> Mark
     return pieces.bar(scores[name], text) if is_first else text
 
 
-def _described(value: Any) -> str:
-    """A number of candidates, queries, pairs or documents."""
-    if isinstance(value, dict):
-        return "; ".join(f"{name} {_described(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return " x ".join(_described(item) for item in value)
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def headlines(shown: Sequence[Shown]) -> Markup:
     """The main score of every benchmark and language, runs side by side."""
     found: dict[str, dict[int, Results]] = {}
     for i, one in enumerate(shown):
-        for results in one.run.results:
+        for results in one.run.results.values():
             found.setdefault(_benchmark_name(results), {})[i] = results
     if not found:
         return h("p", "No run has been evaluated yet.", class_="missing")
@@ -105,9 +97,9 @@ def headlines(shown: Sequence[Shown]) -> Markup:
             for i in range(len(shown)):
                 result = by_run[i]["results"].get(unit, {}) if i in by_run else {}
                 cells.append(_score(result.get("scores", {}), score, True))
-                for key in DESCRIPTIONS:
+                for key in COUNTS:
                     if key in result:
-                        told.append(f"{_described(result[key])} {key}")
+                        told.append(f"{described(result[key])} {key}")
             rows.append((unit, [*cells, "; ".join(dict.fromkeys(told))]))
         shared = set(shared_units(list(by_run.values()))) - {POOLED}
         if has_mean := len(units) > 1 and bool(shared):
@@ -127,11 +119,11 @@ def headlines(shown: Sequence[Shown]) -> Markup:
 
 def side_by_side(shown: Sequence[Shown]) -> Markup:
     """The table of `lightxling compare`, without single languages; seeds are one column."""
-    paths = [one.run.path for one in shown]
-    columns, compared = compare.compare(paths, units=False)
+    summaries = [compare.summary(one.run) for one in shown]
+    columns, compared = compare.table_of(summaries, units=False)
     groups: dict[str, list[Shown]] = {}
-    for one in shown:
-        groups.setdefault(compare.read_run(one.run.path).group, []).append(one)
+    for one, summary in zip(shown, summaries, strict=True):
+        groups.setdefault(summary.group, []).append(one)
     head = [""]
     for members in groups.values():
         letters = ", ".join(f"{one.label} {one.run.name}" for one in members)
@@ -146,7 +138,7 @@ def side_by_side(shown: Sequence[Shown]) -> Markup:
         if column == "best dev P@1" and dev:
             name = f"{column} (among {pieces.bounds(dev)})"
         for one in shown:
-            for results in one.run.results:
+            for results in one.run.results.values():
                 counts = [unit.get("candidates") for unit in results["results"].values()]
                 counts = [count for count in counts if isinstance(count, int)]
                 if counts and column == f"{results['task']}.{results['dataset']} accuracy":

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from lightxling.base.vectors import normalize
 from lightxling.corpus.store import Store
-from lightxling.evaluate.plots import principal_plane
-from lightxling.evaluate.retrieval import normalize, precision, ranks, text_labels
+from lightxling.evaluate.retrieval import precision, ranks, text_labels
 
 LANGUAGE_PAIRS = 4
 """Language pairs whose sentences are shown."""
@@ -159,6 +159,24 @@ def plane(views: Sequence[View]) -> tuple[list[tuple[View, int]], np.ndarray, fl
     vectors = np.stack([view.vectors[i] for view, i in pairs])
     points, share = principal_plane(vectors.reshape(-1, vectors.shape[-1]))
     return pairs, points.reshape(-1, 2, 2), share
+
+
+def principal_plane(
+    vectors: Real[np.ndarray, "N D"],
+) -> tuple[Float[np.ndarray, "N 2"], float]:
+    """Coordinates in the plane of most variance, and the share of the variance it has."""
+    centred = np.asarray(vectors, np.float64) - np.mean(vectors, axis=0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(vectors), 2))
+    points[:, : min(2, len(s))] = (u * s)[:, :2]
+    total = float(np.sum(s**2))
+    return points, float(np.sum(s[:2] ** 2)) / total if total else 0.0
+
+
+def of_plane(share: float) -> str:
+    return (
+        f"The plane of the first two principal components has {100 * share:.0f} % of the variance"
+    )
 
 
 def _readable(texts: Sequence[tuple[str, str]], count: int) -> Int[np.ndarray, " M"]:

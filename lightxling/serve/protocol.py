@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from lightxling.evaluate.retrieval import normalize
+from lightxling.base.vectors import normalize
 from lightxling.files import parse_json
 from lightxling.serve import Settings
 

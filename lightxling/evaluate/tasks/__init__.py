@@ -7,33 +7,47 @@ beside what they mean nothing without (candidates, documents, pairs). Nothing he
 `units` has what they share, `parallel`, `labelled` and `sts` the kinds.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from lightxling.config import UserError
-from lightxling.evaluate.tasks.labelled import find_classification, find_mldoc, find_nli
-from lightxling.evaluate.tasks.parallel import (
-    find_bucc,
-    find_europarl,
-    find_ranking,
-    find_retrieval,
-    find_tatoeba,
-)
-from lightxling.evaluate.tasks.sts import BiasUnit, find_sts
+from lightxling.evaluate.tasks import labelled, parallel, sts
 from lightxling.evaluate.tasks.units import Task, Unit, two_letters
 
-RETRIEVAL = ("scoring",)
-HEADS = ("head", "train_language", "seeds", "epochs", "few_shot")
+CANDIDATES, DRAWN, LABELLED = ("candidates",), ("candidates", "queries"), ("documents",)
+BY_TEXT = ("forward_by_text", "backward_by_text")
 TASKS: dict[str, Task] = {
-    "retrieval": Task(find_retrieval, RETRIEVAL, "accuracy"),
-    "ranking": Task(find_ranking, ("among", "product"), "p_at_1"),
-    "tatoeba": Task(find_tatoeba, RETRIEVAL, "accuracy"),
-    "europarl": Task(find_europarl, (*RETRIEVAL, "queries", "candidates", "lowercase"), "accuracy"),
-    "bucc": Task(find_bucc, ("margin", "direction", "neighbours"), "f1"),
-    "classification": Task(find_classification, (*HEADS, "documents"), "accuracy"),
-    "mldoc": Task(find_mldoc, (*HEADS, "documents"), "accuracy"),
-    "nli": Task(find_nli, HEADS, "accuracy"),
-    "sts": Task(find_sts, ("similarity",), "spearman"),
+    "retrieval": Task(
+        parallel.find_retrieval, parallel.RetrievalSettings, "accuracy", CANDIDATES, BY_TEXT
+    ),
+    "ranking": Task(parallel.find_ranking, parallel.RankingSettings, "p_at_1", DRAWN),
+    "tatoeba": Task(
+        parallel.find_tatoeba, parallel.RetrievalSettings, "accuracy", CANDIDATES, BY_TEXT
+    ),
+    "europarl": Task(parallel.find_europarl, parallel.EuroparlSettings, "accuracy", DRAWN),
+    "bucc": Task(parallel.find_bucc, parallel.BuccSettings, "f1", CANDIDATES),
+    "classification": Task(
+        labelled.find_classification, labelled.ClassificationSettings, "accuracy", LABELLED
+    ),
+    "mldoc": Task(labelled.find_mldoc, labelled.ClassificationSettings, "accuracy", LABELLED),
+    "nli": Task(labelled.find_nli, labelled.HeadSettings, "accuracy", LABELLED),
+    "sts": Task(sts.find_sts, sts.StsSettings, "spearman", ("pairs",)),
 }
+"""A new benchmark is an entry here, and its settings, if it has any, are a base of `Settings`."""
+
+COUNTS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.counts))
+DETAILS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.details))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(
+    parallel.EuroparlSettings,
+    parallel.RankingSettings,
+    parallel.BuccSettings,
+    labelled.ClassificationSettings,
+    sts.StsSettings,
+):
+    """Those of all tasks."""
 
 
 def select(
@@ -56,10 +70,8 @@ def select(
 
     chosen = []
     for unit in units:
-        if isinstance(unit, BiasUnit):
-            unit = unit.narrowed(known)
-        if unit and all(map(known, unit.languages)):
-            chosen.append(unit)
+        if narrowed := unit.narrowed(known):
+            chosen.append(narrowed)
     if not chosen:
         raise UserError(
             f"{data} has {', '.join(sorted(have))}, none of them with the languages that are "

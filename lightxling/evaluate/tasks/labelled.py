@@ -5,19 +5,19 @@ import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from lightxling.base.errors import at_least
 from lightxling.base.languages import CODE
 from lightxling.base.lines import plain_name
+from lightxling.base.vectors import Encode, normalize
 from lightxling.config import UserError
 from lightxling.corpus import readers
-from lightxling.evaluate import retrieval
 from lightxling.evaluate.tasks.units import (
-    Encode,
-    Settings,
+    TaskSettings,
     Unit,
     constant,
     files_in,
@@ -40,6 +40,35 @@ LANGUAGE_NAMES = {
 
 
 @dataclasses.dataclass(frozen=True)
+class HeadSettings(TaskSettings):
+    head: Literal["mlp", "logistic"] = "mlp"
+    """Classification: the LASER perceptron, or logistic regression with C chosen on dev."""
+    train_language: str = "en"
+    """Classification and NLI: the language that the head is trained and selected on."""
+    seeds: int = 5
+    """Classification and NLI: heads trained, for mean and spread."""
+    epochs: int = 0
+    """Classification and NLI: passes over the training data; 0: as published (500 and 200)."""
+    few_shot: float = 0.0
+    """Classification and NLI: share of the training examples in the tested language that the head
+    is trained on as well; without a training file in that language, half of its tested examples
+    serve as one."""
+
+    def __post_init__(self):
+        at_least(self, "seeds", 1)
+        at_least(self, "epochs", 0)
+        if not 0 <= self.few_shot <= 1:
+            raise UserError(f"--few-shot {self.few_shot} should be a share, from 0 to 1")
+        super().__post_init__()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationSettings(HeadSettings):
+    documents: Literal["sentences", "whole"] = "sentences"
+    """Classification: a document is the mean of its sentences' vectors, or one cut-off sequence."""
+
+
+@dataclasses.dataclass(frozen=True)
 class _Labelled:
     """The files of one data set, by split and language."""
 
@@ -50,17 +79,17 @@ class _Labelled:
         return sorted(language for part, language in self.files if part == split)
 
 
-def find_classification(data: Sequence[str], settings: Settings) -> list[Unit]:
+def find_classification(data: Sequence[str], settings: ClassificationSettings) -> list[Unit]:
     """`NAME.train.en.tsv`, `NAME.dev.fr.tsv`, `NAME.test.fr.tsv`: `label<TAB>text` each."""
     return _find_labelled(data, settings, 2, functools.partial(_document_vectors, strip=False))
 
 
-def find_mldoc(data: Sequence[str], settings: Settings) -> list[Unit]:
+def find_mldoc(data: Sequence[str], settings: ClassificationSettings) -> list[Unit]:
     """MLDoc: `english.train.1000`, `english.dev`, `french.test`, or `mldoc.train1000.en` etc."""
     return _find_labelled(data, settings, 2, functools.partial(_document_vectors, strip=True))
 
 
-def find_nli(data: Sequence[str], settings: Settings) -> list[Unit]:
+def find_nli(data: Sequence[str], settings: HeadSettings) -> list[Unit]:
     """`NAME.train.en.tsv` and so on: `label<TAB>premise<TAB>hypothesis`."""
     if settings.head != "mlp":
         raise UserError("--head logistic is not defined for nli; leave it out")
@@ -73,7 +102,9 @@ def sentences(document: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()] or [document]
 
 
-def _document_vectors(encode: Encode, texts, settings: Settings, strip: bool) -> np.ndarray:
+def _document_vectors(
+    encode: Encode, texts, settings: ClassificationSettings, strip: bool
+) -> np.ndarray:
     """[N, D]: means over the sentences of each document, or one vector of the whole."""
     documents = [text for (text,) in texts]
     if strip:
@@ -87,12 +118,12 @@ def _document_vectors(encode: Encode, texts, settings: Settings, strip: bool) ->
     return np.add.reduceat(vectors, starts, axis=0) / counts[:, None]
 
 
-def _premises_and_hypotheses(encode: Encode, texts, settings: Settings):
+def _premises_and_hypotheses(encode: Encode, texts, settings: HeadSettings):
     """Two arrays [N, D] of unit vectors."""
-    return tuple(retrieval.normalize(encode([row[side] for row in texts])) for side in (0, 1))
+    return tuple(normalize(encode([row[side] for row in texts])) for side in (0, 1))
 
 
-def _find_labelled(data, settings: Settings, columns: int, vectors) -> list[Unit]:
+def _find_labelled(data, settings: HeadSettings, columns: int, vectors) -> list[Unit]:
     """Units of test languages; they share one training of the heads."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}
     for entry in data:
@@ -115,7 +146,7 @@ def _find_labelled(data, settings: Settings, columns: int, vectors) -> list[Unit
     return units
 
 
-def _labelled_units(labelled: _Labelled, settings: Settings, columns: int, vectors):
+def _labelled_units(labelled: _Labelled, settings: HeadSettings, columns: int, vectors):
     home = settings.train_language
     train = labelled.files.get(("train", home))
     if train is None:
@@ -235,7 +266,7 @@ def _numbered(labels: list[str], classes: list[str], path: Path, train: Path) ->
 
 
 def _head_examples(
-    train: Path, dev: Path | None, columns, vectors, settings: Settings, encode
+    train: Path, dev: Path | None, columns, vectors, settings: HeadSettings, encode
 ) -> _Examples:
     labels, texts = _labelled_rows(train, columns)
     classes = sorted(set(labels))
@@ -266,7 +297,7 @@ def _head_examples(
     return _Examples(classes, part(kept), gold[kept], part(held), gold[held], selected_on)
 
 
-def _fit_heads(examples: _Examples, columns: int, settings: Settings):
+def _fit_heads(examples: _Examples, columns: int, settings: HeadSettings):
     from lightxling.evaluate import classification  # jax
 
     classes, *data, _ = examples

@@ -1,5 +1,6 @@
 """Parallel text: retrieval, ranking, Tatoeba, Europarl, and BUCC's mining."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Sequence
@@ -8,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.errors import at_least
 from lightxling.base.languages import CODE
 from lightxling.base.lines import PACKED, Problems, plain_name
+from lightxling.base.vectors import Encode
 from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
 from lightxling.evaluate import mining, retrieval, similarity
 from lightxling.evaluate.tasks.units import (
-    Encode,
-    Settings,
+    TaskSettings,
     Unit,
     constant,
     files_in,
@@ -98,12 +100,18 @@ def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], lis
     return [row[0] for row in rows], [row[1] for row in rows]
 
 
-def find_retrieval(data: Sequence[str], settings: Settings) -> list[Unit]:
+@dataclasses.dataclass(frozen=True)
+class RetrievalSettings(TaskSettings):
+    scoring: retrieval.Scoring = "cosine"
+    """Retrieval: cosine, csls (10 neighbours) or margin (ratio, 4 neighbours)."""
+
+
+def find_retrieval(data: Sequence[str], settings: RetrievalSettings) -> list[Unit]:
     """Any parallel text: every sentence looks for its translation among all of the other side."""
     return [_retrieval_unit(dataset, source, settings) for dataset, source in parallel(data)]
 
 
-def find_tatoeba(data: Sequence[str], settings: Settings) -> list[Unit]:
+def find_tatoeba(data: Sequence[str], settings: RetrievalSettings) -> list[Unit]:
     """`tatoeba.fra-eng.fra` and `.eng` in a folder, or tensorflow-datasets with `--data tfds`."""
     if list(data) == ["tfds"]:
         sources = [
@@ -120,7 +128,7 @@ def find_tatoeba(data: Sequence[str], settings: Settings) -> list[Unit]:
     ]
 
 
-def _retrieval_unit(dataset: str, source: Source, settings: Settings) -> Unit:
+def _retrieval_unit(dataset: str, source: Source, settings: RetrievalSettings) -> Unit:
     pairs = functools.partial(read_pairs, source)
 
     def run(encode: Encode) -> dict[str, Any]:
@@ -165,7 +173,20 @@ def retrieval_scores(
     return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
 
 
-def find_ranking(data: Sequence[str], settings: Settings) -> list[Unit]:
+@dataclasses.dataclass(frozen=True)
+class RankingSettings(TaskSettings):
+    among: int = 1000
+    """Ranking: candidates of each query, the right one and others drawn at random."""
+    product: retrieval.Product = "dot"
+    """Ranking: dot product of the vectors as they are, or cosine."""
+
+    def __post_init__(self):
+        if self.among < 2:
+            raise UserError(f"--among {self.among} leaves nothing to rank; use 2 or more")
+        super().__post_init__()
+
+
+def find_ranking(data: Sequence[str], settings: RankingSettings) -> list[Unit]:
     """Any parallel text: every sentence looks for its translation among some drawn at random."""
     units = []
     for dataset, source in parallel(data):
@@ -177,7 +198,7 @@ def find_ranking(data: Sequence[str], settings: Settings) -> list[Unit]:
     return units
 
 
-def _run_ranking(languages, pairs, settings: Settings, encode: Encode) -> dict[str, Any]:
+def _run_ranking(languages, pairs, settings: RankingSettings, encode: Encode) -> dict[str, Any]:
     src, tgt = (one(side) for one, side in zip(of_sides(encode, languages), pairs(), strict=True))
     places = [
         retrieval.ranks_among(x, y, settings.among, product=settings.product)
@@ -194,7 +215,22 @@ def _run_ranking(languages, pairs, settings: Settings, encode: Encode) -> dict[s
     return {"scores": scores, "queries": len(src), "candidates": min(settings.among, len(src))}
 
 
-def find_europarl(data: Sequence[str], settings: Settings) -> list[Unit]:
+@dataclasses.dataclass(frozen=True)
+class EuroparlSettings(RetrievalSettings):
+    queries: int = 2000
+    """Europarl: sentences that are looked for."""
+    candidates: int = 200_000
+    """Europarl: sentences they are looked for in; smaller files give what they have."""
+    lowercase: bool = True
+    """Europarl: fold case, as the protocol does."""
+
+    def __post_init__(self):
+        at_least(self, "queries", 1)
+        at_least(self, "candidates", 1)
+        super().__post_init__()
+
+
+def find_europarl(data: Sequence[str], settings: EuroparlSettings) -> list[Unit]:
     """2,000 queries among 200,000 candidates of a parallel text, drawn as MUSE draws them."""
     units = []
     for dataset, source in parallel(data):
@@ -257,7 +293,21 @@ def _refuse_margin(encode: Encode) -> dict[str, Any]:
     raise UserError("the europarl task scores by cosine or csls; leave --scoring margin to tatoeba")
 
 
-def find_bucc(data: Sequence[str], settings: Settings) -> list[Unit]:
+@dataclasses.dataclass(frozen=True)
+class BuccSettings(TaskSettings):
+    margin: mining.Margin = "ratio"
+    """Mining: the score of a pair."""
+    direction: mining.Direction = "max"
+    """Mining: which pairs are candidates."""
+    neighbours: int = 4
+    """Mining: neighbours of a sentence that are scored."""
+
+    def __post_init__(self):
+        at_least(self, "neighbours", 1)
+        super().__post_init__()
+
+
+def find_bucc(data: Sequence[str], settings: BuccSettings) -> list[Unit]:
     """`fr-en.training.fr`, `.en` and `.gold`, and another split: `id<TAB>sentence`, `id<TAB>id`."""
     splits: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
     for entry in data:
@@ -286,7 +336,7 @@ def find_bucc(data: Sequence[str], settings: Settings) -> list[Unit]:
     return units
 
 
-def _run_bucc(pair, splits, settings: Settings, encode: Encode) -> dict[str, Any]:
+def _run_bucc(pair, splits, settings: BuccSettings, encode: Encode) -> dict[str, Any]:
     """Fits the threshold on the training split and measures F1 on the others."""
     result: dict[str, Any] = {"scores": {}, "candidates": {}, "gold": {}, "dropped_gold": {}}
     threshold = None

@@ -12,11 +12,12 @@ import numpy as np
 
 from lightxling.base.languages import CODE
 from lightxling.base.lines import plain_name
+from lightxling.base.vectors import Encode
 from lightxling.config import UserError
 from lightxling.evaluate import similarity
+from lightxling.evaluate.similarity import Similarity
 from lightxling.evaluate.tasks.units import (
-    Encode,
-    Settings,
+    TaskSettings,
     Unit,
     constant,
     files_in,
@@ -29,7 +30,13 @@ POOLED = "pooled"
 """Name of the unit that scores several language pairs together."""
 
 
-def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
+@dataclasses.dataclass(frozen=True)
+class StsSettings(TaskSettings):
+    similarity: Similarity = "cosine"
+    """STS: angular is -arccos(cosine)."""
+
+
+def find_sts(data: Sequence[str], settings: StsSettings) -> list[Unit]:
     """`NAME.en-fr.tsv`: `score<TAB>sentence<TAB>sentence`; `NAME.fr-fr.tsv` within a language.
 
     Training files (`.train.`) are left out. Two or more pairs of languages of one data set are also
@@ -50,13 +57,7 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
                 continue
             run = functools.partial(_run_sts, file, languages, settings)
             units.append(
-                Unit(
-                    dataset,
-                    name,
-                    tuple(dict.fromkeys(languages)),
-                    constant([file]),
-                    run,
-                )
+                Unit(dataset, name, tuple(dict.fromkeys(languages)), constant([file]), run)
             )
             if match[2] != match[3]:
                 across.setdefault(dataset, []).append((languages, file))
@@ -68,7 +69,7 @@ def find_sts(data: Sequence[str], settings: Settings) -> list[Unit]:
     return units
 
 
-def _run_sts(path: Path, languages, settings: Settings, encode: Encode) -> dict[str, Any]:
+def _run_sts(path: Path, languages, settings: StsSettings, encode: Encode) -> dict[str, Any]:
     predicted, gold = _sts_similarities(path, languages, settings, encode)
     return {
         "scores": {
@@ -79,7 +80,7 @@ def _run_sts(path: Path, languages, settings: Settings, encode: Encode) -> dict[
     }
 
 
-def _sts_similarities(path: Path, languages, settings: Settings, encode: Encode):
+def _sts_similarities(path: Path, languages, settings: StsSettings, encode: Encode):
     """Similarities of the encoder, and human scores."""
     rows = rows_of(path, 3)
     gold = np.empty(len(rows))
@@ -90,8 +91,8 @@ def _sts_similarities(path: Path, languages, settings: Settings, encode: Encode)
             gold[i] = math.nan
         if not math.isfinite(gold[i]):
             raise UserError(
-                f"{path}: {score!r} in row {i + 1} is no number; the columns are score, sentence, "
-                "sentence"
+                f"{path}: {score!r} in row {i + 1} is not a number; the columns are score, "
+                "sentence, sentence"
             )
     one, other = of_sides(encode, languages)
     first, second = one([row[1] for row in rows]), other([row[2] for row in rows])
@@ -103,10 +104,10 @@ class BiasUnit(Unit):
     """All cross-lingual pairs of a data set on one scale; can be narrowed to some languages."""
 
     found: tuple = ()
-    settings: Settings = dataclasses.field(default_factory=Settings)
+    settings: StsSettings = dataclasses.field(default_factory=StsSettings)
 
     @classmethod
-    def of(cls, dataset: str, found, settings: Settings) -> "BiasUnit":
+    def of(cls, dataset: str, found, settings: StsSettings) -> "BiasUnit":
         def run(encode: Encode) -> dict[str, Any]:
             results = [_sts_similarities(file, pair, settings, encode) for pair, file in found]
             bias = similarity.language_bias(*zip(*results, strict=True))

@@ -3,19 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from lightxling.base.languages import language_tag
 from lightxling.base.lines import Problems
+from lightxling.base.vectors import Encode
 from lightxling.config import UserError
 from lightxling.corpus import readers
-from lightxling.evaluate import mining, retrieval
-from lightxling.evaluate.similarity import Similarity
-
-Encode = Callable[[list[str]], np.ndarray]
-"""Sentences to vectors [N, D], not normalised."""
 
 _CODES = (
     "afr:af amh:am ara:ar aze:az bel:be ben:bn bos:bs bre:br bul:bg cat:ca ces:cs cmn:zh "
@@ -31,52 +25,15 @@ TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """How the tasks score. Each task uses what concerns it, and its results say so."""
+class TaskSettings:
+    """How a task scores: what one of them reads is a class below this one.
 
-    scoring: retrieval.Scoring = "cosine"
-    """Retrieval: cosine, csls (10 neighbours) or margin (ratio, 4 neighbours)."""
-    queries: int = 2000
-    """Europarl: sentences that are looked for."""
-    candidates: int = 200_000
-    """Europarl: sentences they are looked for in; smaller files give what they have."""
-    lowercase: bool = True
-    """Europarl: fold case, as the protocol does."""
-    margin: mining.Margin = "ratio"
-    """Mining: the score of a pair."""
-    direction: mining.Direction = "max"
-    """Mining: which pairs are candidates."""
-    neighbours: int = 4
-    """Mining: neighbours of a sentence that are scored."""
-    head: Literal["mlp", "logistic"] = "mlp"
-    """Classification: the LASER perceptron, or logistic regression with C chosen on dev."""
-    documents: Literal["sentences", "whole"] = "sentences"
-    """Classification: a document is the mean of its sentences' vectors, or one cut-off sequence."""
-    train_language: str = "en"
-    """Classification and NLI: the language that the head is trained and selected on."""
-    seeds: int = 5
-    """Classification and NLI: heads trained, for mean and spread."""
-    epochs: int = 0
-    """Classification and NLI: passes over the training data; 0: as published (500 and 200)."""
-    few_shot: float = 0.0
-    """Classification and NLI: share of the training examples in the tested language that the head
-    is trained on as well; without a training file in that language, half of its tested examples
-    serve as one."""
-    similarity: Similarity = "cosine"
-    """STS: angular is -arccos(cosine)."""
-    among: int = 1000
-    """Ranking: candidates of each query, the right one and others drawn at random."""
-    product: retrieval.Product = "dot"
-    """Ranking: dot product of the vectors as they are, or cosine."""
+    Together they are the flags of `lightxling evaluate` (`tasks.Settings`), and every task uses and
+    notes in its results what is its own. Checks go on to those of the next class.
+    """
 
     def __post_init__(self):
-        for name in ("queries", "candidates", "neighbours", "seeds"):
-            at_least(self, name, 1)
-        at_least(self, "epochs", 0)
-        if self.among < 2:
-            raise UserError(f"--among {self.among} leaves nothing to rank; use 2 or more")
-        if not 0 <= self.few_shot <= 1:
-            raise UserError(f"--few-shot {self.few_shot} should be a share, from 0 to 1")
+        pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,23 +50,24 @@ class Unit:
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
     """Both sides of the sentences, where the unit is a parallel text."""
 
+    def narrowed(self, known: Callable[[str], bool]) -> "Unit | None":
+        """What is left of it where only some languages are known; None for nothing."""
+        return self if all(map(known, self.languages)) else None
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A kind of benchmark."""
+    """A kind of benchmark: all that the rest of the package knows about it."""
 
-    find: Callable[[Sequence[str], Settings], list[Unit]]
-    settings: tuple[str, ...]
-    """Fields of `Settings` that it uses."""
+    find: Callable[[Sequence[str], Any], list[Unit]]
+    """(what --data gives, settings) -> its units."""
+    settings: type[TaskSettings]
     headline: str
-    """The score that is plotted and averaged first."""
-
-
-def at_least(settings: Any, name: str, least: int) -> None:
-    """Refuses a setting below `least`, by the name of its flag."""
-    value = getattr(settings, name)
-    if value < least:
-        raise UserError(f"--{name} {value} is too few; use {least} or more")
+    """The score that is drawn and shown first."""
+    counts: tuple[str, ...]
+    """What of a result is shown beside the scores, which mean nothing without."""
+    details: tuple[str, ...] = ()
+    """Scores that are kept, and not shown in tables."""
 
 
 def is_new(found: dict[Any, Path], key: Any, file: Path, what: str) -> bool:

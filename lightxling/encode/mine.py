@@ -1,0 +1,149 @@
+"""`lightxling mine`: translations in two collections of sentences, from two files of text."""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from lightxling.base.errors import at_least
+from lightxling.base.lines import Problems
+from lightxling.base.vectors import Encode, nearest, normalize
+from lightxling.config import UserError
+from lightxling.corpus.readers import read_moses
+from lightxling.evaluate import mining
+from lightxling.evaluate.mining import Mined
+from lightxling.files import atomic, check_output, is_device
+
+SearchName = Literal["auto", "exact", "faiss"]
+EXACT_LIMIT = 2e10  # products of vectors: some minutes of exact search
+IN_MEMORY = 200_000  # sentences; beyond, unit vectors lie on disk as float16
+
+
+@dataclasses.dataclass(frozen=True)
+class MineSettings:
+    """How pairs are found in two files of sentences."""
+
+    margin: mining.Margin = "ratio"
+    direction: mining.Direction = "max"
+    neighbours: int = 4
+    threshold: float | None = None
+    """Lowest score that is written; 1.06 is a usual choice for ratio. By default all pairs are."""
+    search: SearchName = "auto"
+    """exact: every sentence with every other; faiss: an approximate index; auto: by size."""
+    index: str = ""
+    """faiss factory string, such as IVF4096,SQ8; by default chosen by size."""
+    probes: int = 32
+    """Lists of the index that are searched per sentence."""
+
+    def __post_init__(self):
+        at_least(self, "neighbours", 1)
+
+
+def mine_files(
+    encode: Encode,
+    src: Path,
+    tgt: Path,
+    output: Path,
+    settings: MineSettings | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Writes `score<TAB>source<TAB>target`, best first, from two files with one sentence per line.
+
+    Blank and repeated lines are left out, and those that are no text, which are counted.
+
+    Args:
+      progress: receives a line of text now and then.
+
+    Returns:
+      What was done, in numbers.
+    """
+    settings = settings or MineSettings()
+    check_output(output)
+    start = time.perf_counter()
+    texts = []
+    for path in (src, tgt):
+        problems = Problems()
+        unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
+        for count, what in problems.told():
+            progress(f"{count:,} left out: {what}")
+        tell_side(path, len(unique), progress)
+        texts.append(unique)
+    name = settings.search
+    if name == "auto":
+        name = "exact" if len(texts[0]) * len(texts[1]) <= EXACT_LIMIT else "faiss"
+    search = nearest if name == "exact" else mining.faiss_search(settings.index, settings.probes)
+    place = None if is_device(output) else output.absolute().parent  # /dev holds no vectors
+    with tempfile.TemporaryDirectory(dir=place, prefix=".mine-") as scratch:
+        vectors = [
+            _unit_vectors(encode, side, Path(scratch) / f"{i}.npy") for i, side in enumerate(texts)
+        ]
+        encoded = time.perf_counter()
+        progress(f"encoded in {encoded - start:.0f} s; searching ({name})")
+        mined = mining.mine(
+            *vectors,
+            margin=settings.margin,
+            retrieval=settings.direction,
+            k=settings.neighbours,
+            search=search,
+        )
+    count = write_mined(output, mined, settings.threshold, lambda side, _: texts[side])
+    return {
+        "sentences": [len(side) for side in texts],
+        "pairs": count,
+        "search": name,
+        "seconds": {
+            "encode": round(encoded - start, 3),
+            "search": round(time.perf_counter() - encoded, 3),
+        },
+    }
+
+
+def tell_side(path: Path, sentences: int, progress: Callable[[str], None]) -> None:
+    """Says how many different sentences one side has.
+
+    Raises:
+      UserError: it has none.
+    """
+    if not sentences:
+        raise UserError(f"{path} holds no sentences")
+    progress(f"{path}: {sentences:,} different sentences")
+
+
+def write_mined(
+    output: Path,
+    mined: Mined,
+    threshold: float | None,
+    texts: Callable[[int, np.ndarray], Sequence[str] | Mapping[int, str]],
+) -> int:
+    """Writes `score<TAB>source<TAB>target`, a pair a line; returns how many.
+
+    Args:
+      threshold: lowest score that is written; None: all pairs are.
+      texts: (side, rows) -> the texts of at least these rows, by row.
+    """
+    if threshold is not None:
+        mined = mined.above(threshold)
+    src, tgt = texts(0, mined.src), texts(1, mined.tgt)
+    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for score, i, j in zip(mined.score, mined.src.tolist(), mined.tgt.tolist(), strict=True):
+            one, other = src[i].replace("\t", " "), tgt[j].replace("\t", " ")
+            file.write(f"{score:.4f}\t{one}\t{other}\n")
+    return len(mined)
+
+
+def _unit_vectors(encode: Encode, texts: list[str], path: Path, chunk: int = 50_000) -> np.ndarray:
+    """[N, D] unit vectors; many of them as float16 in a file, for D times N times 2 bytes."""
+    if len(texts) <= IN_MEMORY:
+        return normalize(encode(texts))
+    vectors = None
+    for start in range(0, len(texts), chunk):
+        part = normalize(encode(texts[start : start + chunk]))
+        if vectors is None:
+            shape = len(texts), part.shape[1]
+            vectors = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        vectors[start : start + len(part)] = part
+    return vectors

@@ -1,0 +1,75 @@
+"""Scores of a benchmark as a table on the screen, and their means."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from lightxling.evaluate.tasks import COUNTS, DETAILS
+from lightxling.evaluate.tasks.sts import POOLED
+from lightxling.saved.results import Results
+
+
+def shared_units(benchmarks: Sequence[Results]) -> list[str]:
+    """Names of the units that all of these results of one benchmark have."""
+    first, *others = (results["results"] for results in benchmarks)
+    return [name for name in first if all(name in units for units in others)]
+
+
+def mean_scores(results: Results, among: Collection[str] | None = None) -> dict[str, float]:
+    """Mean of every score over the units; the pooled one of STS is not averaged again.
+
+    Args:
+      among: names of the units that are averaged; by default all.
+    """
+    rows = [
+        unit["scores"]
+        for name, unit in results["results"].items()
+        if name != POOLED and (among is None or name in among)
+    ]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+
+
+def table(results: Results) -> Table:
+    """The units of a benchmark, one in a row, with their mean."""
+    units = results["results"]
+    scores = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
+    scores = [name for name in scores if name not in DETAILS]
+    about = [name for name in COUNTS if any(name in unit for unit in units.values())]
+    settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items() if v)
+    title = Text(f"{results['task']} {results['dataset']} ({settings})", "table.title")
+    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    out.add_column("", no_wrap=True)
+    for name in (*scores, *about):
+        out.add_column(name.replace("_", " "), justify="right")
+    for name, unit in units.items():
+        out.add_row(
+            Text(name),  # no markup
+            *(_percent(unit["scores"].get(score)) for score in scores),
+            *(described(unit.get(column)) for column in about),
+        )
+    if len(units) > 1:
+        mean = mean_scores(results)
+        out.add_section()
+        out.add_row(
+            f"mean of {len(units.keys() - {POOLED})}",
+            *(_percent(mean.get(score)) for score in scores),
+        )
+    return out
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def described(value: Any) -> str:
+    """A number of candidates, queries, pairs or documents."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {described(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return " x ".join(described(item) for item in value)
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
