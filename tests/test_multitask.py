@@ -31,7 +31,7 @@ from lightxling.config import (
     to_dict,
 )
 from lightxling.corpus.prepare import prepare, prepare_tasks
-from lightxling.corpus.readers import LABELS
+from lightxling.corpus.sources import LABELS
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.encoder import Encoder

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lightxling.base.version import __version__
 from lightxling.config import UserError
 from lightxling.evaluate.compare import unique_runs
 from lightxling.files import check_output

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from lightxling import __version__
+from lightxling.base.version import __version__
 from lightxling.files import atomic
 from lightxling.report import about, curves, examples, scores
 from lightxling.report.markup import Markup, escape, h, join

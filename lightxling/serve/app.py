@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lightxling.encoder import Encoder
-from lightxling.serve import Settings, protocol
 from lightxling.serve.batching import Batcher, Encoded
 from lightxling.serve.protocol import Refusal
+from lightxling.serve.settings import Settings, protocol
 
 GONE = 499
 """Status under which a request is counted whose client hung up; nobody gets it."""

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from lightxling.base.vectors import normalize
 from lightxling.files import parse_json
-from lightxling.serve import Settings
+from lightxling.serve.settings import Settings
 
 KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
 
