@@ -20,7 +20,7 @@ FREE = ("dropout", "init", "identical_layers", "compute_dtype")
 Params = dict[str, np.ndarray]
 
 NORM_EPS = np.float32(1e-12)
-"""Added to the variance by the norms."""
+"""Added to the variance by the norms: it vanishes in 16 bits, hence norms in float32."""
 
 _FUSED = {"q": 0, "k": 1, "v": 2}  # thirds of a block's qkv
 
