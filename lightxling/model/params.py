@@ -15,7 +15,7 @@ TABLES = ("words", "ngrams", "positions")
 """Parameters of which single rows are looked up."""
 
 FREE = ("dropout", "init", "identical_layers", "compute_dtype")
-"""Settings of the model that are no part of the function that was learnt."""
+"""Settings of the model that are not a part of the function that was learnt."""
 
 Params = dict[str, np.ndarray]
 
