@@ -85,13 +85,13 @@ def read(bundle: Bundle, path: Path) -> Bundle:
     """The encoder with the adapter of a file beside those that it has.
 
     Raises:
-      UserError: the file is no adapter, is damaged, belongs to another encoder, or its name is
-        taken.
+      UserError: the file is not an adapter, is damaged, belongs to another encoder, or its name
+        is taken.
     """
     header = read_header(path)
     if header.get("format") != FORMAT:
         raise UserError(
-            f"{path} is no adapter; `lightxling export RUN --format adapter` writes one"
+            f"{path} is not an adapter; `lightxling export RUN --format adapter` writes one"
         )
     try:
         adapter = from_dict(AdapterConfig, json.loads(header["adapter"]), "adapter.")

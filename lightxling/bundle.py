@@ -114,7 +114,7 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
         return _load_run(path, "best" if checkpoint is None else str(checkpoint))
     if description.get("format") != FORMAT:
         raise UserError(
-            f"{path} is no run and no export that lightxling reads; exports for other programs "
+            f"{path} is not a run, nor an export that lightxling reads; exports for other programs "
             "open there, and `lightxling export RUN --format safetensors` writes one for here"
         )
     if checkpoint is not None:
@@ -184,7 +184,7 @@ def read_run(path: Path) -> Run:
     """Reads a run's description; no parameters.
 
     Raises:
-      UserError: it is no run, or damaged.
+      UserError: it is not a run, or damaged.
     """
     description = read_json(path / DESCRIPTION)
     if "config" not in description:
@@ -197,7 +197,7 @@ def read_run(path: Path) -> Run:
     taught = description.get("teacher")
     teacher_width = taught.get("width") if isinstance(taught, dict) else 0
     if type(teacher_width) is not int or teacher_width < 0:
-        raise UserError(f"teacher.width={teacher_width!r} in {path / DESCRIPTION} is no number")
+        raise UserError(f"teacher.width={teacher_width!r} in {path / DESCRIPTION} is not a number")
     return Run(path, config, vocab_size, _languages(description), teacher_width)
 
 
@@ -348,7 +348,7 @@ def _open(path: Path) -> Iterator[Any]:
         raise UserError(f"cannot read {path}: {reason}") from None
     except SafetensorError as error:
         raise UserError(
-            f"{path} is damaged or no safetensors file ({error}); export it again"
+            f"{path} is damaged or not a safetensors file ({error}); export it again"
         ) from None
 
 

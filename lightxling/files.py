@@ -122,7 +122,7 @@ def parse_json(text: str | bytes) -> Any:
     """`json.loads` of what anyone may have written.
 
     Raises:
-      ValueError: it is no JSON, or nested too deeply to be read.
+      ValueError: it is not JSON, or nested too deeply to be read.
     """
     try:
         return json.loads(text)
@@ -139,7 +139,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError("too large")
         value = parse_json(text)
         if not isinstance(value, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
         return value
     except OSError as error:
         raise UserError(
@@ -159,7 +159,7 @@ def map_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r")
     except (EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
-        raise ValueError(f"{path} is no .npy file: {error}") from None
+        raise ValueError(f"{path} is not an .npy file: {error}") from None
 
 
 def write_json(path: Path, values: dict) -> None:
@@ -175,7 +175,7 @@ def _followed(path: Path) -> Path:
 
 def _beside(path: Path) -> Path:
     if not path.name:
-        raise UserError(f"cannot write {path}: this is no name of its own; give one")
+        raise UserError(f"cannot write {path}: this is not a name of its own; give one")
     return path.with_name(f".{path.name}.{os.getpid()}.writing")
 
 

@@ -90,7 +90,9 @@ class Index:
             )
         if not is_current:
             if path.exists() and not (path / _ORIGIN).is_file():
-                raise UserError(f"{path} is no index; it is not overwritten. Give another --index")
+                raise UserError(
+                    f"{path} is not an index; it is not overwritten. Give another --index"
+                )
             _build(encoder, text, path, wanted, progress or (lambda line: None))
         return cls(encoder, text, path, not is_current)
 
@@ -178,7 +180,7 @@ def _build(
 
 
 def _line_starts(path: Path) -> np.ndarray:
-    """Byte offset of every line; a byte order mark is no part of the first."""
+    """Byte offset of every line; a byte order mark is not a part of the first."""
     starts, offset = [], 0
     with open(path, "rb") as file:
         has_mark = file.peek(len(BOM_UTF8)).startswith(BOM_UTF8)

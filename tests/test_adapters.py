@@ -184,7 +184,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
         modules.with_adapters(encoder, [tmp_path / "none.safetensors"])
     base = modules.select(encoder, ())
     save_file({"x": np.zeros(2)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"x.safetensors is no adapter; `lightxling export"):
+    with pytest.raises(UserError, match=r"x.safetensors is not an adapter; `lightxling export"):
         modules.read(base, tmp_path / "x.safetensors")
     header = bundles.read_header(file)
     arrays = load_file(file)
@@ -196,7 +196,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
         with pytest.raises(UserError, match=r"damaged|should be"):
             modules.read(base, file)
     file.write_bytes(b"abc")
-    with pytest.raises(UserError, match="damaged or no safetensors file"):
+    with pytest.raises(UserError, match="damaged or not a safetensors file"):
         modules.read(base, file)
 
 
@@ -219,7 +219,7 @@ def test_export_writes_adapters_alone(encoder, tmp_path):
         export(ExportSettings(tmp_path / "model", tmp_path / "o2", format="adapter", adapters=[]))
     with pytest.raises(UserError, match="leave out --dtype"):
         export(ExportSettings(tmp_path / "model", tmp_path / "o2", format="adapter", dtype="int8"))
-    with pytest.raises(UserError, match="is no run and no export"):
+    with pytest.raises(UserError, match="is not a run, nor an export"):
         bundles.load(tmp_path / "out")
 
 

@@ -479,7 +479,7 @@ def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
 )
 def test_hostile_tensor_files_are_refused(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(UserError, match="damaged or no safetensors"):
+    with pytest.raises(UserError, match="damaged or not a safetensors"):
         bundles.read_params(tmp_path / "x", {"a": (2,)})
 
 

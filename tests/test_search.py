@@ -61,7 +61,7 @@ def test_damaged_index_is_made_again(encoder, text):
 def test_a_folder_that_is_no_index_is_left_alone(encoder, text, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         Index.open(encoder, text, index=tmp_path / "mine")
     assert (tmp_path / "mine" / "file").exists()
 

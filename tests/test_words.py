@@ -109,7 +109,7 @@ def test_the_vocabulary_is_the_most_frequent_words(tmp_path):
     "damage", [b'{"format": "lightxling-words"}', b"{", MODEL.replace(b"true", b"1"), MODEL[:-9]]
 )
 def test_a_damaged_vocabulary_is_refused(damage):
-    with pytest.raises(UserError, match="is damaged or no vocabulary of words"):
+    with pytest.raises(UserError, match="is damaged or not a vocabulary of words"):
         tokenizers.read_tokenizer(damage)
 
 

@@ -39,7 +39,7 @@ class Tokenizer:
             first = [self._model.id_to_piece(i) for i in range(len(SPECIAL))]
         except (RuntimeError, IndexError, UnicodeDecodeError):
             raise UserError(
-                f"{name} is damaged or no sentencepiece model; run `lightxling prepare` again"
+                f"{name} is damaged or not a sentencepiece model; run `lightxling prepare` again"
             ) from None
         if first != list(SPECIAL):
             raise UserError(
@@ -95,7 +95,7 @@ def read_model(tokenizer: bytes):
     """The sentencepiece model as a protocol buffer.
 
     Raises:
-      UserError: it is none, or of a kind that encoders of lightxling do not have.
+      UserError: it is not one, or of a kind that encoders of lightxling do not have.
     """
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
@@ -104,7 +104,7 @@ def read_model(tokenizer: bytes):
     try:
         model.ParseFromString(tokenizer)
     except DecodeError:
-        raise UserError("the tokenizer is damaged or no sentencepiece model") from None
+        raise UserError("the tokenizer is damaged or not a sentencepiece model") from None
     if model.trainer_spec.model_type not in (1, 2):
         raise UserError("only unigram and bpe tokenizers can be exported")
     spec = model.normalizer_spec

@@ -128,8 +128,8 @@ class WordTokenizer(Tokenizer):
                 raise ValueError("settings")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{name} is damaged or no vocabulary of words ({error}); run `lightxling prepare` "
-                "again"
+                f"{name} is damaged or not a vocabulary of words ({error}); run "
+                "`lightxling prepare` again"
             ) from None
         self._numbers = {word: i for i, word in enumerate(self._words) if i >= len(SPECIAL)}
         self.vocab_size = len(self._words) + self._buckets

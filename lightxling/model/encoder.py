@@ -18,10 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
 from lightxling.model.adapters import Adapter, beside, project
-from lightxling.model.params import sinusoids
+from lightxling.model.params import NORM_EPS, sinusoids
 
 PAD = 0
-NORM_EPS = 1e-12  # vanishes in 16 bits, hence norms in float32
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:

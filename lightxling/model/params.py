@@ -15,12 +15,12 @@ TABLES = ("words", "ngrams", "positions")
 """Parameters of which single rows are looked up."""
 
 FREE = ("dropout", "init", "identical_layers", "compute_dtype")
-"""Settings of the model that are no part of the function that was learnt."""
+"""Settings of the model that are not a part of the function that was learnt."""
 
 Params = dict[str, np.ndarray]
 
 NORM_EPS = np.float32(1e-12)
-"""Added to the variance by the norms."""
+"""Added to the variance by the norms: it vanishes in 16 bits, hence norms in float32."""
 
 _FUSED = {"q": 0, "k": 1, "v": 2}  # thirds of a block's qkv
 

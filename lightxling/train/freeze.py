@@ -38,7 +38,7 @@ def join(trained: Mapping, frozen: Mapping) -> dict:
 
 
 def check_trainable(config: Config) -> None:
-    """Refuses patterns that are no parameter's name or leave a task without any; nothing is
+    """Refuses patterns that name no parameter or leave a task without any; nothing is
     allocated.
 
     Raises:

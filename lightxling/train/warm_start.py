@@ -1,9 +1,9 @@
 """Starting a run from the parameters of another, or of an export (`train.init_from`).
 
 The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
-the languages need not be: it knows none. Adapters that it lacks are added: they start as nothing. A
-head is taken whole where its shapes fit, and starts afresh otherwise. The
-rows of a language table go by the code of the language, and new languages have new rows.
+the languages need not be: it knows none. Adapters that it does not have are added: they
+start as nothing. A head is taken whole where its shapes fit, and starts afresh otherwise. The rows
+of a language table go by the code of the language, and new languages have new rows.
 """
 
 import dataclasses
