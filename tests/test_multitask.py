@@ -30,7 +30,7 @@ from lightxling.config import (
     to_dict,
 )
 from lightxling.corpus.prepare import prepare, prepare_tasks
-from lightxling.corpus.readers import LABELS
+from lightxling.corpus.sources import LABELS
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.encoder import Encoder

@@ -2,10 +2,11 @@
 
 import pytest
 
+from lightxling.base.lines import Problems
 from lightxling.config import UserError
 from lightxling.corpus import readers
-from lightxling.corpus.readers import Problems, Source
 from lightxling.corpus.sentences import sentences
+from lightxling.corpus.sources import Source
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from lightxling.corpus import vectors as kept
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.prepare import prepare
-from lightxling.corpus.readers import Source
+from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
 from lightxling.encoder import Encoder
 from lightxling.export import safetensors

@@ -1,7 +1,6 @@
 """From text to token store: read and clean, train the tokenizer, encode.
 
-Two passes over the text, the first from the sources to a spool of clean rows; of the corpus only
-the hashes that find duplicates stay in memory.
+Two passes over the text, the first from the sources to a spool of clean rows (`corpus.spool`).
 """
 
 import collections
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.lines import slabs
 from lightxling.config import (
     MAIN,
     MAX_TOKENS,
@@ -32,7 +32,7 @@ from lightxling.config import (
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.sources import Rows, Source
-from lightxling.corpus.spool import Row, Spool, batches
+from lightxling.corpus.spool import Row, Spool
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
 from lightxling.corpus.tokenizer import Tokenizer
 from lightxling.files import lock
@@ -145,7 +145,7 @@ def training_texts(
     spool.fill()
     tokenizer, start = Tokenizer.load(store.tokenizer_path), 0
     lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
-    for batch in batches(spool):
+    for batch in slabs(spool):
         batch, ids, lengths, group = _encode(tokenizer, lexicon, batch, split.sides)
         stop = start + len(batch)
         offsets = split.offsets[start * split.sides : stop * split.sides + 1]
@@ -309,7 +309,7 @@ class _Preparation:
         counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
         rows = np.zeros((2, len(groups)), np.int64)
         for split, data in ((writer.train, spool), (writer.dev, dev)):
-            for whole in batches(data):
+            for whole in slabs(data):
                 batch, ids, lengths, group = _encode(tokenizer, lexicon, whole, sides)
                 spool.dropped["no tokens"] += len(whole) - len(batch)
                 label = np.array([row[sides] for _, row in batch], float) if is_labelled else None
