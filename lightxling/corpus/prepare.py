@@ -39,7 +39,7 @@ from lightxling.files import lock
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
-    """Returns the folder of the token store for `config`, making it first if it does not exist.
+    """The folder of the token store for `config`, which is made first if it does not exist.
 
     The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
     and times of the source files. Processes that ask for the same store wait for each other. With
@@ -221,7 +221,7 @@ def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
 
 
 def _fault(path: Path) -> str:
-    """Returns what is wrong with the store at `path`; nothing if it is whole."""
+    """What is wrong with the store at `path`; nothing if it is whole."""
     try:
         Store.open(path)
     except UserError as error:
@@ -389,7 +389,7 @@ class _Preparation:
 
 
 def _unknown(is_unknown: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Returns the number of unknown pieces in each sentence."""
+    """The number of unknown pieces in each sentence."""
     total = np.concatenate([[0], np.cumsum(is_unknown)])
     ends = np.cumsum(lengths)
     return total[ends] - total[ends - lengths]
