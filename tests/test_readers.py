@@ -1,4 +1,5 @@
 import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightxling.base.lines import Problems
+from lightxling.base.lines import Problems, sound_lines
 from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus import readers
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
+from lightxling.evaluate.tasks.parallel import parallel, read_pairs
 
 FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -29,13 +32,15 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads i
 GROWTH = """
 import re, sys
 from lightxling.config import UserError
+from lightxling.base.lines import Problems
 from lightxling.corpus import readers
+from lightxling.corpus.sources import Source
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 for path in sys.argv[1:]:
     before = peak()
     try:
-        for row in readers.read(readers.Source.parse("en-fr=" + path), readers.Problems()):
+        for row in readers.read(Source.parse("en-fr=" + path), Problems()):
             pass
     except UserError as error:
         pass
@@ -304,6 +309,24 @@ def test_a_tmx_of_any_shape_stays_small(tmp_path):
         attribute_tmx='<tmx a="' + "x" * 30_000_000 + '"></tmx>',
     )
     assert max(growth.values()) < 8 << 20, growth
+
+
+# Other formats
+
+
+def test_a_new_format_is_one_entry(tmp_path, monkeypatch):
+    def read_jsonl(path, languages, problems):
+        for line in sound_lines(path, problems):
+            yield tuple(json.loads(line)[code] for code in languages)
+
+    monkeypatch.setitem(readers.FORMATS, ".jsonl", read_jsonl)
+    path = tmp_path / "talks.en-fr.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"fr": "Oui", "en": "Yes"}\n'))
+    assert rows_of(f"en-fr={path}")[0] == [("Yes", "Oui")]
+    for data in (str(tmp_path), f"en-fr={path}"):  # and benchmarks find it
+        ((dataset, source),) = parallel([data])
+        assert (dataset, source.languages) == ("talks", ("en", "fr"))
+        assert read_pairs(source) == (["Yes"], ["Oui"])
 
 
 # Anything at all

@@ -18,7 +18,8 @@ import sys
 import warnings
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from lightxling.config import UserError
 
@@ -30,6 +31,7 @@ PACKED = (".gz",)
 """Endings of the names of packed files. Their first bytes decide, whatever the name."""
 
 AnyPath = str | os.PathLike[str]
+T = TypeVar("T")
 
 _SHOWN = 5  # places remembered per reason
 _TOO_LONG = "line longer than 1 MiB"
@@ -55,21 +57,15 @@ class Problems:
             yield n, f"{reason} ({', '.join(places)}{', ...' if n > len(places) else ''})"
 
     def warn(self, outcome: str) -> None:
-        """Says them where there is nobody to report to: `2 left out: invalid UTF-8 (a.txt:3, ...)`.
-
-        Args:
-          outcome: what became of the lines.
-        """
+        """Says what became of the lines, as in `2 left out: invalid UTF-8 (a.txt:3, ...)`."""
         for count, what in self.told():
             warnings.warn(f"{count:,} {outcome}: {what}", stacklevel=2)
 
 
 def plain_name(path: AnyPath) -> str:
     """A path without the ending of packed files."""
-    name = os.fspath(path)
-    for ending in PACKED:
-        name = name.removesuffix(ending)
-    return name
+    stem, ending = os.path.splitext(path)
+    return stem if ending in PACKED else os.fspath(path)
 
 
 def is_packed(file: io.BufferedReader) -> bool:
@@ -86,9 +82,8 @@ def open_bytes(path: AnyPath) -> Iterator[io.BufferedReader]:
     """
     name = _name(path)
     try:
-        with contextlib.ExitStack() as stack:
-            is_file = name == os.fspath(path)
-            file = stack.enter_context(open(path, "rb")) if is_file else sys.stdin.buffer
+        is_stdin = os.fspath(path) == "-"
+        with contextlib.nullcontext(sys.stdin.buffer) if is_stdin else open(path, "rb") as file:
             if is_packed(file):
                 file = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 18)
             yield file
@@ -140,26 +135,17 @@ def _decoded(file: io.BufferedReader, name: str, problems: Problems) -> Iterator
 
 
 def sound_lines(path: AnyPath, problems: Problems) -> Iterator[str | None]:
-    """The lines of a text; None for one that is not text, which is counted in `problems`.
-
-    Raises:
-      UserError: as `open_bytes`.
-    """
+    """The lines of a text; None for one that is not text, which is counted in `problems`."""
     with open_bytes(path) as file:
         for text, is_sound in _decoded(file, _name(path), problems):
             yield text if is_sound else None
 
 
 class Lines:
-    """The lines of a text, every one of them; what is not text is replaced, and counted.
-
-    Attributes:
-      name: of the text, for people.
-      problems: what had to be repaired.
-    """
+    """The lines of a text, every one of them; what is not text is repaired, and counted."""
 
     def __init__(self, file: io.BufferedReader, name: str, problems: Problems):
-        self.name, self.problems = name, problems
+        self.problems = problems
         self._lines = (text for text, _ in _decoded(file, name, problems))
 
     @classmethod
@@ -169,9 +155,6 @@ class Lines:
 
         Args:
           problems: receives what is repaired. Without, warnings say it at the end.
-
-        Raises:
-          UserError: as `open_bytes`.
         """
         with open_bytes(path) as file:
             lines = cls(file, _name(path), Problems() if problems is None else problems)
@@ -188,6 +171,11 @@ class Lines:
         return self._lines
 
     def slabs(self, size: int = SLAB) -> Iterator[list[str]]:
-        """Lists of `size` lines, the last one shorter."""
-        while slab := list(itertools.islice(self._lines, size)):
-            yield slab
+        return slabs(self._lines, size)
+
+
+def slabs(items: Iterable[T], size: int = SLAB) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    items = iter(items)
+    while slab := list(itertools.islice(items, size)):
+        yield slab

@@ -22,7 +22,7 @@ _SHORT = 20  # characters; shorter sides count as this long in the length ratio
 
 
 def clean(text: str, *, unescape: bool = True) -> str:
-    """Returns `text` in NFKC on one line, without invisible characters and repeated spaces."""
+    """`text` in NFKC on one line, without invisible characters and repeated spaces."""
     if unescape and "&" in text:
         text = html.unescape(text)
     if not text.isprintable():
@@ -45,7 +45,7 @@ _CONTENT = _Content()
 
 
 def content(text: str) -> str:
-    """Returns the letters (with their marks) and digits of `text`, lower-cased."""
+    """The letters (with their marks) and digits of `text`, lower-cased."""
     return text.lower().translate(_CONTENT)
 
 
@@ -55,7 +55,7 @@ def _hash64(text: str) -> int:
 
 
 def content_hash(text: str) -> int:
-    """Returns 64 bits of `content(text)`: the same on every machine and in every run."""
+    """64 bits of `content(text)`: the same on every machine and in every run."""
     return _hash64(content(text))
 
 
@@ -103,7 +103,7 @@ def flaw(
     *,
     is_translation: bool = True,
 ) -> str | None:
-    """Returns why a cleaned row is of no use, or None; `contents` are `content` of its sides.
+    """Why a cleaned row is of no use, or None; `contents` are `content` of its sides.
 
     Args:
       is_translation: the sides say the same in different languages, so they should be about as long
@@ -140,7 +140,7 @@ class Cleaner:
     def __call__(
         self, rows: Sequence[Sequence[str]], languages: Sequence[str]
     ) -> tuple[list[tuple[str, ...]], np.ndarray]:
-        """Returns the clean rows worth keeping and the `content_hash` of their first sides, uint64.
+        """The clean rows worth keeping and the `content_hash` of their first sides, uint64.
 
         A row equal to an earlier one of the same languages, up to case, punctuation and spaces, is
         dropped. What a row has beyond its languages (a label) is passed on as it is.

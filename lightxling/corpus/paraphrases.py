@@ -2,7 +2,7 @@
 
 Sentences and their translations are a graph. Two sentences of one language that are neighbours of
 a third one, the hub, are paraphrases (a path of length 2). A sentence and a translation of its
-paraphrase that is no translation of its own are a paraphrase across languages (length 3).
+paraphrase that is not a translation of its own are a paraphrase across languages (length 3).
 
     "He is ill." - "Er ist krank." - "He is sick." - "Ihm ist schlecht."
 """

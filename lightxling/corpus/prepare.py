@@ -1,7 +1,6 @@
 """From text to token store: read and clean, train the tokenizer, encode.
 
-Two passes over the text, the first from the sources to a spool of clean rows; of the corpus only
-the hashes that find duplicates stay in memory.
+Two passes over the text, the first from the sources to a spool of clean rows (`corpus.spool`).
 """
 
 import collections
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.lines import slabs
 from lightxling.config import (
     MAIN,
     MAX_TOKENS,
@@ -33,14 +33,14 @@ from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import Rows, Source
-from lightxling.corpus.spool import Row, Spool, batches
+from lightxling.corpus.spool import Row, Spool
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
 from lightxling.files import lock
 from lightxling.identity import identity
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
-    """Returns the folder of the token store for `config`, making it first if it does not exist.
+    """The folder of the token store for `config`, which is made first if it does not exist.
 
     The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
     and times of the source files. Processes that ask for the same store wait for each other. With
@@ -146,7 +146,7 @@ def training_texts(
     spool.fill()
     tokenizer, start = tokenizers.load_tokenizer(store.tokenizer_path), 0
     lexicon = tokenizer.new_lexicon()  # its numbers come in the order of the rows
-    for batch in batches(spool):
+    for batch in slabs(spool):
         batch, ids, lengths, group = _encode(tokenizer, lexicon, batch, split.sides)
         stop = start + len(batch)
         offsets = split.offsets[start * split.sides : stop * split.sides + 1]
@@ -222,7 +222,7 @@ def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
 
 
 def _fault(path: Path) -> str:
-    """Returns what is wrong with the store at `path`; nothing if it is whole."""
+    """What is wrong with the store at `path`; nothing if it is whole."""
     try:
         Store.open(path)
     except UserError as error:
@@ -310,7 +310,7 @@ class _Preparation:
         counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
         rows = np.zeros((2, len(groups)), np.int64)
         for split, data in ((writer.train, spool), (writer.dev, dev)):
-            for whole in batches(data):
+            for whole in slabs(data):
                 batch, ids, lengths, group = _encode(tokenizer, lexicon, whole, sides)
                 spool.dropped["no tokens"] += len(whole) - len(batch)
                 label = np.array([row[sides] for _, row in batch], float) if is_labelled else None
@@ -390,7 +390,7 @@ class _Preparation:
 
 
 def _unknown(is_unknown: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Returns the number of unknown pieces in each sentence."""
+    """The number of unknown pieces in each sentence."""
     total = np.concatenate([[0], np.cumsum(is_unknown)])
     ends = np.cumsum(lengths)
     return total[ends] - total[ends - lengths]

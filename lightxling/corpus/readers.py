@@ -5,7 +5,6 @@ read is a UserError, and no file, however odd, is held in memory. How a line is 
 `base.lines`; one file with all languages is one of `FORMATS`.
 """
 
-import dataclasses
 import glob
 import itertools
 import os
@@ -50,8 +49,7 @@ def read(source: Source, problems: Problems, rows: Rows = "pairs") -> Iterator[t
         elif len(group) > 1:
             yield from read_moses(group, problems)
         else:
-            read_rows = _format_of(group[0]).read
-            yield from read_rows(group[0], source.languages, problems)
+            yield from _reader_of(group[0])(group[0], source.languages, problems)
 
 
 def _resolve(source: Source) -> list[tuple[Path, ...]]:
@@ -190,27 +188,20 @@ def read_moses(paths: Sequence[Path], problems: Problems) -> Iterator[tuple[str,
             yield row
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """A way to have all languages in one file; another one is its reader and an entry of `FORMATS`.
-
-    Attributes:
-      endings: of the names of such files, packed or not.
-      read: a file, the languages of its rows, and where problems are counted -> rows.
-    """
-
-    endings: tuple[str, ...]
-    read: Callable[[Path, Sequence[str], Problems], Iterator[tuple[str, ...]]]
+def _read_sides(
+    path: Path, languages: Sequence[str], problems: Problems
+) -> Iterator[tuple[str, ...]]:
+    return read_tsv(path, len(languages), problems)
 
 
-FORMATS = (
-    Format((".tmx",), read_tmx),
-    Format((".tsv", ".txt"), lambda path, codes, problems: read_tsv(path, len(codes), problems)),
-)
-"""The last one is also that of files with other names."""
+FORMATS: dict[str, Callable[[Path, Sequence[str], Problems], Iterator[tuple[str, ...]]]] = {
+    ".tsv": _read_sides,
+    ".txt": _read_sides,
+    ".tmx": read_tmx,
+}
+"""Files with all languages: the ending of the name, packed or not, and the reader. A name with
+another ending is read as TSV."""
 
-ENDINGS = tuple(ending for one in FORMATS for ending in one.endings)
 
-
-def _format_of(path: Path) -> Format:
-    return next((one for one in FORMATS if plain_name(path).endswith(one.endings)), FORMATS[-1])
+def _reader_of(path: Path):
+    return FORMATS.get(os.path.splitext(plain_name(path))[1], FORMATS[".tsv"])

@@ -4,13 +4,12 @@ Of the corpus only the hashes that find duplicates stay in memory.
 """
 
 import collections
-import itertools
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lightxling.base.lines import Problems
+from lightxling.base.lines import Problems, slabs
 from lightxling.config import CorpusConfig, UserError
 from lightxling.corpus import readers
 from lightxling.corpus.cleaning import Cleaner, content_hash
@@ -20,15 +19,7 @@ Row = tuple[int, tuple[str, ...]]
 """The group of a row, which is the number of its source; its sentences and its label if it has one.
 """
 
-_BATCH = 1 << 14  # rows
 _TALK = 10.0  # seconds between progress lines
-
-
-def batches(rows: Iterable[Row], size: int = _BATCH) -> Iterator[list]:
-    """Lists of `size` rows, the last one shorter."""
-    rows = iter(rows)
-    while batch := list(itertools.islice(rows, size)):
-        yield batch
 
 
 class _DevSet:
@@ -135,7 +126,7 @@ class Spool:
 
     def _clean(self, source: Source, cleaner: Cleaner) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The clean rows of a source, each after the hash of its first side."""
-        for batch in batches(readers.read(source, self.problems, self.rows_are)):
+        for batch in slabs(readers.read(source, self.problems, self.rows_are)):
             rows, firsts = cleaner(batch, source.languages)
             yield from zip(firsts.tolist(), rows, strict=True)
             self.talk(f"read {self.cleaner.read + self.dev_cleaner.read:,} pairs, now {source}")

@@ -30,16 +30,21 @@ from lightxling.files import map_array, sync
 
 FORMAT = 1
 _MANIFEST_LIMIT = 1 << 26  # bytes
-_ARRAYS = ("tokens.bin", "offsets.npy", "group.npy")
 
 
 def has_labels(rows: str) -> bool:
-    """Whether such rows (`readers.Rows`) carry a number each."""
+    """Whether such rows (`sources.Rows`) carry a number each."""
     return rows in ("labels", "scores")
 
 
+def _arrays(rows: str) -> dict[str, str]:
+    """Type of the arrays of a split beside its tokens, by name."""
+    label = {"label": "<f4"} if has_labels(rows) else {}
+    return {"offsets": "<i8", "group": "<u2", **label}
+
+
 def _files(rows: str, words: bool) -> tuple[str, ...]:
-    arrays = (*_ARRAYS, "label.npy") if has_labels(rows) else _ARRAYS
+    arrays = ("tokens.bin", *(f"{name}.npy" for name in _arrays(rows)))
     return (
         "tokenizer.model",
         *(f"{split}/{name}" for split in ("train", "dev") for name in arrays),
@@ -80,7 +85,7 @@ class Split:
         return np.diff(self.offsets).astype(np.int32).reshape(self.rows, self.sides)
 
     def texts(self) -> list[tuple[str, ...]]:
-        """Returns the cleaned sentences of every row; only the dev split keeps them."""
+        """The cleaned sentences of every row; only the dev split keeps them."""
         text = (self.folder / "text.tsv").read_text("utf-8")
         return [tuple(line.split("\t")) for line in text.split("\n")[:-1]]
 
@@ -184,21 +189,19 @@ def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None)
     try:
         # An empty file cannot be mapped.
         tokens = np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
-        offsets = map_array(folder / "offsets.npy")
-        group = map_array(folder / "group.npy")
-        is_labelled = has_labels(manifest.get("rows_are", "pairs"))
-        label = map_array(folder / "label.npy") if is_labelled else None
+        types = _arrays(manifest.get("rows_are", "pairs"))
+        arrays = {name: map_array(folder / f"{name}.npy") for name in types}
     except (OSError, ValueError):
         raise _damaged(folder, "cannot be mapped") from None
-    shapes = (offsets.shape, offsets.dtype, group.ndim, group.dtype)
-    if shapes != ((sides * len(group) + 1,), "<i8", 1, "<u2") or offsets[-1] != len(tokens):
+    rows = arrays["group"].size
+    shapes = dict.fromkeys(types, (rows,)) | {"offsets": (sides * rows + 1,)}
+    fit = all((a.dtype, a.shape) == (types[name], shapes[name]) for name, a in arrays.items())
+    if not fit or arrays["offsets"][-1] != len(tokens):
         raise _damaged(folder, "holds arrays that do not fit each other")
-    if label is not None and (label.shape, label.dtype) != (group.shape, "<f4"):
-        raise _damaged(folder, "holds arrays that do not fit each other")
+    arrays["tokens"] = tokens
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
-    plain = (np.asarray(a).view(np.ndarray) for a in (tokens, offsets, group))
-    label = None if label is None else np.asarray(label).view(np.ndarray)
-    return Split(*plain, sides, folder, label, words)
+    plain = {name: np.asarray(array).view(np.ndarray) for name, array in arrays.items()}
+    return Split(**plain, sides=sides, folder=folder, words=words)
 
 
 def file_sha256(path: Path) -> str:
@@ -238,10 +241,10 @@ class _SplitWriter:
         self.rows = 0
         self._sides, self._dtype, self._end = sides, dtype.newbyteorder("<"), 0
         self._tokens = open(folder / "tokens.bin", "wb")  # noqa: SIM115
-        self._offsets = _ArrayWriter(folder / "offsets.npy", "<i8")
-        self._group = _ArrayWriter(folder / "group.npy", "<u2")
-        self._label = _ArrayWriter(folder / "label.npy", "<f4") if has_labels(rows_are) else None
-        self._offsets.append(np.zeros(1))
+        self._arrays = {
+            name: _ArrayWriter(folder / f"{name}.npy", of) for name, of in _arrays(rows_are).items()
+        }
+        self._arrays["offsets"].append(np.zeros(1))
 
     def append(
         self,
@@ -255,19 +258,15 @@ class _SplitWriter:
         if len(lengths) != self._sides * len(group) or lengths.sum() != len(ids):
             raise ValueError(f"{len(ids)} ids, {len(lengths)} lengths, {len(group)} groups differ")
         self._tokens.write(ids.astype(self._dtype).tobytes())
-        self._offsets.append(self._end + np.cumsum(lengths))
-        self._group.append(group)
-        if self._label:
-            self._label.append(label)
+        values = {"offsets": self._end + np.cumsum(lengths), "group": group, "label": label}
+        for name, array in self._arrays.items():
+            array.append(values[name])
         self._end += len(ids)
         self.rows += len(group)
 
     def close(self) -> None:
-        self._tokens.close()
-        self._offsets.close()
-        self._group.close()
-        if self._label:
-            self._label.close()
+        for file in (self._tokens, *self._arrays.values()):
+            file.close()
 
 
 class StoreWriter:
@@ -279,7 +278,7 @@ class StoreWriter:
     def __init__(self, work: Path, *, sides: int, dtype: np.dtype, rows_are: str = "pairs"):
         """
         Args:
-          rows_are: see `readers.Rows`; rows with labels or scores have a number each.
+          rows_are: see `sources.Rows`; rows with labels or scores have a number each.
         """
         self._sides, self._dtype, self._rows_are = sides, dtype, rows_are
         self.folder = work / "store"

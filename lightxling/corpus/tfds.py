@@ -20,7 +20,7 @@ _TFDS = re.compile(
 _TEXT_FIELDS = (("premise", "hypothesis"), ("sentence1", "sentence2"))
 
 
-def _tfds_parts(source: Source) -> re.Match[str]:
+def _parts(source: Source) -> re.Match[str]:
     match = _TFDS.fullmatch(source.path)
     if not match:
         raise UserError(
@@ -31,9 +31,9 @@ def _tfds_parts(source: Source) -> re.Match[str]:
 
 
 @contextlib.contextmanager
-def _tfds_errors(source: Source) -> Iterator[None]:
+def _errors(source: Source) -> Iterator[None]:
     """Turns what tensorflow-datasets raises into UserErrors that say what to do."""
-    name = _tfds_parts(source)["name"]
+    name = _parts(source)["name"]
     try:
         yield
     except UserError:
@@ -59,14 +59,14 @@ def _tfds_errors(source: Source) -> Iterator[None]:
         raise UserError(f"source {source}: tensorflow-datasets says: {message}") from error
 
 
-def _tfds_builder(source: Source) -> Any:
+def _builder(source: Source) -> Any:
     """The builder of a tensorflow-datasets source, with its array_record files prepared."""
     import tensorflow_datasets as tfds  # a third of a second, and few need it
     import tensorflow_datasets.text  # registers snli and multi_nli
     import tensorflow_datasets.translate  # registers wmt and flores
 
-    name = _tfds_parts(source)["name"]
-    with _tfds_errors(source):
+    name = _parts(source)["name"]
+    with _errors(source):
         builder = tfds.builder(name, file_format="array_record")
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -75,7 +75,7 @@ def _tfds_builder(source: Source) -> Any:
 
 
 def tfds_files(source: Source) -> list[Path]:
-    folder = Path(_tfds_builder(source).data_dir)
+    folder = Path(_builder(source).data_dir)
     return sorted(path for path in folder.glob("*") if path.is_file())
 
 
@@ -83,36 +83,37 @@ def read_tfds(
     source: Source, problems: Problems, rows: Rows = "pairs"
 ) -> Iterator[tuple[str, ...]]:
     """The rows of a dataset of tensorflow-datasets; TensorFlow is not imported."""
-    parts = _tfds_parts(source)
-    builder = _tfds_builder(source)
+    parts = _parts(source)
+    builder = _builder(source)
     features, fields = builder.info.features, parts["fields"]
-    label = _tfds_label(source, features, rows) if rows in ("labels", "scores") else None
+    label = _label(source, features, rows) if rows in ("labels", "scores") else None
     if label:
         known = [f"{a},{b}" for a, b in _TEXT_FIELDS if a in features and b in features]
         fields = fields or next(iter(known), None)
-    sides = _tfds_sides(source, features, fields)
-    with _tfds_errors(source):
+    sides = _sides(source, features, fields)
+    with _errors(source):
         examples = builder.as_data_source(split=parts["split"] or "train")
     for number in range(len(examples)):
-        with _tfds_errors(source):
+        with _errors(source):
             example = examples[number]
+        place = f"{source.path}:{number}"
         try:
             row = tuple(t.decode() if isinstance(t, bytes) else t for t in sides(example))
         except UnicodeDecodeError:
-            problems.add("invalid UTF-8", f"{source.path}:{number}")
+            problems.add("invalid UTF-8", place)
             continue
         if None in row:
-            problems.add("example without all languages", f"{source.path}:{number}")
+            problems.add("example without all languages", place)
         elif not label:
             yield row
-        elif (value := label(example, f"{source.path}:{number}")) is None:
-            problems.add("no agreed label", f"{source.path}:{number}")
+        elif (value := label(example, place)) is None:
+            problems.add("no agreed label", place)
         else:
             yield *row, value
 
 
-def _tfds_label(source: Source, features: Any, rows: Rows) -> Callable[[Any, str], str | None]:
-    """The function that takes the number of an example's label out of it."""
+def _label(source: Source, features: Any, rows: Rows) -> Callable[[Any, str], str | None]:
+    """The function that takes the number of a label out of an example at some place."""
     from tensorflow_datasets import features as kinds
 
     if not isinstance(features, kinds.FeaturesDict) or "label" not in features:
@@ -128,7 +129,7 @@ def _tfds_label(source: Source, features: Any, rows: Rows) -> Callable[[Any, str
     return number
 
 
-def _tfds_sides(
+def _sides(
     source: Source, features: Any, fields: str | None
 ) -> Callable[[Any], Sequence[bytes | str | None]]:
     """The function that takes the sentences of all languages out of an example."""
@@ -140,7 +141,7 @@ def _tfds_sides(
     if not (fields or isinstance(features, kinds.Translation)):
         for key, feature in features.items():
             if isinstance(feature, kinds.Translation):
-                inner = _tfds_sides(source, feature, None)
+                inner = _sides(source, feature, None)
                 return lambda example: inner(example[key])
             if isinstance(feature, kinds.TranslationVariableLanguages):
                 return lambda example: _variable_sides(example[key], codes)

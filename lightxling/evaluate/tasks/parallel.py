@@ -62,7 +62,7 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
         for file in files_in(path):
             match = PARALLEL_NAME.fullmatch(plain_name(file.name))
             sides = (f".{match['a']}", f".{match['b']}") if match else ()
-            if not match or match["ending"] not in (*readers.ENDINGS, *sides):
+            if not match or match["ending"] not in (*readers.FORMATS, *sides):
                 continue
             where = str(file)
             if match["ending"] in sides:  # the stem of Moses files
@@ -80,7 +80,7 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
 
 def _dataset(name: str, source: Source) -> str:
     """A short name for a file named by the user: without languages and endings."""
-    endings = "|".join(map(re.escape, (*PACKED, *readers.ENDINGS)))
+    endings = "|".join(map(re.escape, (*PACKED, *readers.FORMATS)))
     name = re.sub(rf"({endings})\b", "", name).replace("*", "")
     name = name.replace("-".join(source.languages), "").split("#")[0]
     return re.sub(r"[^\w]+", ".", name).strip(".") or "parallel"
