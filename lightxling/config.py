@@ -84,15 +84,15 @@ class TokenizerConfig:
     """Kind of sentencepiece model, or whole words. The latter are those of the multi-task dual
     encoder, for languages with spaces between them."""
     vocab_size: Positive[int] = 50_000
-    """Pieces or words, with <pad> 0, <unk> 1 and <MASK> 2."""
+    """Pieces or words, with `<pad>` 0, `<unk>` 1 and `<MASK>` 2."""
     hash_buckets: Positive[int] = 10_000
     """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
     """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
     character_coverage: float = 0.9995
-    """Share of the text's characters that get a piece, 0.98 to 1. The rest become <unk>."""
+    """Share of the text's characters that get a piece, 0.98 to 1. The rest is `<unk>`."""
     byte_fallback: bool = False
-    """Spell unknown characters as bytes instead of <unk>."""
+    """Spell unknown characters as bytes instead of `<unk>`."""
     sample: Positive[int] = 1_000_000
     """Sentences (not pairs) that it is trained on. They are drawn uniformly, by content hash."""
     sampling: FromZero[float] = 1.0
@@ -209,7 +209,7 @@ class MlmConfig:
     share: Fraction[float] = 0.15
     """Share of a sentence's pieces that are predicted: rounded, at least one."""
     mask: FromZero[float] = 0.8
-    """Share of those that the encoder sees as <MASK>."""
+    """Share of those that the encoder sees as `<MASK>`."""
     random: FromZero[float] = 0.1
     """Share of those that it sees as any other piece; the rest stay as they are."""
     vocab_block: FromZero[int] = 8192
@@ -481,8 +481,8 @@ class OptimizerConfig:
     warmup_steps: FromZero[int] = 1999
     """Steps in which the learning rate grows to its peak."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
-    """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to 0
-    at the last step."""
+    """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to
+    0 at the last step."""
     decay_epoch: int = 3
     """step: epoch from which the learning rate is lower, counted from 0."""
     decay_factor: FromZero[float] = 0.1
