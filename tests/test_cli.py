@@ -98,6 +98,22 @@ def test_help_tells_the_range(capsys):
     assert "(dot | cosine)" in told["--objectives.align.similarity"]
 
 
+def test_tab_shows_what_is_public_and_imports_nothing():
+    script = (
+        "import sys, lightxling\n"
+        "shown = [name for name in dir(lightxling) if not name.startswith('_')]\n"
+        "assert {'Encoder', 'config', 'train'} <= set(shown), shown\n"
+        "heavy = {'numpy', 'jax', 'tyro'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "for name in shown: getattr(lightxling, name)\n"
+        "assert lightxling.Encoder.__name__ == 'Encoder'\n"
+        "assert lightxling.config.load('light').name == 'light'\n"
+        "assert not hasattr(lightxling, 'nothing')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_and_import_do_not_load_jax():
     script = (
         "import sys, lightxling\n"
