@@ -217,8 +217,8 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
             return load(path.parent.parent, path.name)
     if (path / MODULES).is_file():
         raise UserError(
-            f"{path} holds an encoder for each language; give the run of one of them, such as "
-            f"{path}/de/align"
+            f"{path} holds an encoder for each language; give the run of one of them: "
+            f"{path}/LANGUAGE/align, or sentence for the pivot"
         )
     description = read_json(path / DESCRIPTION)
     if "config" in description:

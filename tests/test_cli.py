@@ -93,8 +93,8 @@ def test_help_shows_what_is_usual_and_what_the_recipe_sets(capsys, monkeypatch):
 def test_help_tells_the_range(capsys):
     _, text = run(capsys, "prepare", "light", "--help-all")
     told = options(text)
-    assert "(>= 0, < 1)" in told["--model.dropout"]
-    assert "(> 0)" in told["--optimizer.learning-rate"]
+    assert "(>=0 and <1)" in told["--model.dropout"]
+    assert "(>0)" in told["--optimizer.learning-rate"]
     assert "(dot | cosine)" in told["--objectives.align.similarity"]
 
 

@@ -18,7 +18,7 @@ INTRODUCTION = """\
 A setting is given on the command line (`--train.batch-size 256`) or in a recipe
 (`change(light, train__batch_size=256)`); the command line wins. The values here are the defaults,
 which are those of the recipe `acl2021`; `lightxling train light --help-all` shows those of `light`.
-`(> 0)` is the range of a number, `(a | b)` a choice. Tasks and adapters are given by recipes and
+`(>0)` is the range of a number, `(a | b)` a choice. Tasks and adapters are given by recipes and
 changed by number: `--tasks.0.share 2`, `--model.adapters.0.rank 8`.
 
 This page is written by `python tools/settings_page.py`, from the texts in the code.
