@@ -42,7 +42,7 @@ Number = TypeVar("Number", int, float)
 Positive = Annotated[Number, Bound(">0", "greater than 0", lambda x: 0 < x < math.inf)]
 FromZero = Annotated[Number, Bound(">=0", "a number from 0 on", lambda x: 0 <= x < math.inf)]
 BelowOne = Annotated[Number, Bound(">=0 and <1", "at least 0 and below 1", lambda x: 0 <= x < 1)]
-Fraction = Annotated[Number, Bound(">0 and <1", "greater than 0 and below 1", lambda x: 0 < x < 1)]
+Fraction = Annotated[Number, Bound(">0 and <1", "between 0 and 1", lambda x: 0 < x < 1)]
 
 
 class Setting(NamedTuple):
