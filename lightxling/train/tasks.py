@@ -5,6 +5,7 @@ runs have no other.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jax.sharding import Mesh
 
 from lightxling import negatives
 from lightxling import teacher as teachers
-from lightxling.config import MAIN, Config, UserError, change, rows_of, tasks_of
+from lightxling.config import MAIN, Config, UserError, rows_of, tasks_of
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.prepare import prepare_tasks
 from lightxling.corpus.readers import Source
@@ -249,7 +250,9 @@ def gradient_of(task: Task, vocab_size: int, teacher_width: int) -> Callable:
     """`micro_batch.value_and_grad` of a task."""
     config, objectives = task.config, task.config.objectives
     if config.mesh.model > 1:  # a split table is one block
-        objectives = change(objectives, tokens__vocab_block=0, mlm__vocab_block=0)
+        tokens = dataclasses.replace(objectives.tokens, vocab_block=0)
+        mlm = dataclasses.replace(objectives.mlm, vocab_block=0)
+        objectives = dataclasses.replace(objectives, tokens=tokens, mlm=mlm)
     graphdef = models.structure(
         config.model,
         vocab_size,
