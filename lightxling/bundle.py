@@ -137,8 +137,8 @@ def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | i
             return path.parent.parent, path.name
     if (path / MODULES).is_file():
         raise UserError(
-            f"{path} holds an encoder for each language; give the run of one of them, such as "
-            f"{path}/de/align"
+            f"{path} holds an encoder for each language; give the run of one of them: "
+            f"{path}/LANGUAGE/align, or sentence for the pivot"
         )
     return path, checkpoint
 

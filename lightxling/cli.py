@@ -356,20 +356,8 @@ PARSE_THEMSELVES = (prepare, train, evaluate, encode, mine, export, modular, ser
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
-        quickstart,
-        prepare,
-        train,
-        evaluate,
-        encode,
-        search,
-        mine,
-        export,
-        specialise,
-        paraphrases,
-        modular,
-        serve,
-        compare,
-        report,
+        *(quickstart, prepare, train, evaluate, encode, search, mine, export),
+        *(specialise, paraphrases, modular, serve, compare, report),
     )
 }
 

@@ -236,7 +236,6 @@ USUAL = (
 
 COLUMN = 38
 """Where the texts begin."""
-_JOINED = "\xa0"  # a space at which no line is broken
 
 
 def recipe_help(
@@ -300,7 +299,7 @@ def _option(setting: Setting, width: int, is_whole: bool) -> Iterator[str]:
         yield left
         left = ""
     for line in right:
-        yield f"{left:<{COLUMN}}{line}".replace(_JOINED, " ")
+        yield f"{left:<{COLUMN}}{line}"
         left = ""
 
 
@@ -309,7 +308,7 @@ def describe(setting: Setting) -> str:
     first, *rest = texts(setting.table)[setting.name.rpartition(".")[2]].split(". ", 1)
     choices = [one for one in typing.get_args(setting.kind) if isinstance(one, str)]
     rules = [" | ".join(choices)] if choices else []
-    rules += [setting.bound.short.replace(" ", _JOINED)] if setting.bound else []
+    rules += [setting.bound.short] if setting.bound else []
     rules += ["required"] if setting.value is dataclasses.MISSING else []
     first = first.removesuffix(".") + (f" ({'; '.join(rules)})" if rules else "")
     return ". ".join([first, *rest]).removesuffix(".") + "."

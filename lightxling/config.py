@@ -28,7 +28,7 @@ class UserError(Exception):
     """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
 
 
-# The settings of a run (schema)
+# Settings: their bounds, the walk through them, other values (config/settings.py)
 
 
 class Bound(NamedTuple):
@@ -42,132 +42,93 @@ class Bound(NamedTuple):
 
 
 Number = TypeVar("Number", int, float)
-Positive = Annotated[Number, Bound("> 0", "greater than 0", lambda x: 0 < x < math.inf)]
-FromZero = Annotated[Number, Bound(">= 0", "a number from 0 on", lambda x: 0 <= x < math.inf)]
-BelowOne = Annotated[Number, Bound(">= 0, < 1", "at least 0 and below 1", lambda x: 0 <= x < 1)]
-Fraction = Annotated[Number, Bound("> 0, < 1", "greater than 0 and below 1", lambda x: 0 < x < 1)]
-
-NewPieces = Literal["parts", "similar"]
-"""What pieces start as that an encoder does not have (`lightxling.specialise`)."""
+Positive = Annotated[Number, Bound(">0", "greater than 0", lambda x: 0 < x < math.inf)]
+FromZero = Annotated[Number, Bound(">=0", "a number from 0 on", lambda x: 0 <= x < math.inf)]
+BelowOne = Annotated[Number, Bound(">=0 and <1", "at least 0 and below 1", lambda x: 0 <= x < 1)]
+Fraction = Annotated[Number, Bound(">0 and <1", "between 0 and 1", lambda x: 0 < x < 1)]
 
 
-@dataclasses.dataclass(frozen=True)
-class CorpusConfig:
-    """Where the sentence pairs come from and which of them are kept."""
+class Setting(NamedTuple):
+    """A single setting of a run."""
 
-    sources: tuple[str, ...] = ()
-    """Parallel text, `en-fr=PATH` each. A path is a TSV (.gz too) or TMX file or a glob of them, a
-    Moses stem (`corpus` for corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH`
-    draws each of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
-    language, a sentence a line."""
-    dev: tuple[str, ...] = ()
-    """Development pairs, written as the sources. Without any, they are split off from the sources
-    by content hash."""
-    dev_share: BelowOne[float] = 0.01
-    """Share of the source pairs held out where no `dev` is given."""
-    dev_limit: Positive[int] = 2000
-    """Development pairs kept per language pair: the candidates of the dev P@1."""
-    unescape: bool = True
-    """Turn HTML entities (`&quot;`) into characters."""
-    max_chars: int = 400
-    """Longest side kept, in characters."""
-    max_ratio: float = 4.0
-    """Longest side over shortest side, in characters. Sides under 20 characters count as 20."""
-    deduplicate: bool = True
-    """Keep the first of pairs that are equal up to case, punctuation and spaces."""
-    store: str = "stores"
-    """Folder of prepared corpora, one subfolder per corpus and tokenizer."""
+    name: str
+    """As it is typed, with dots: train.batch_size."""
+    value: Any
+    """`dataclasses.MISSING` where it has to be given."""
+    kind: Any
+    """Its type, without its bound."""
+    bound: Bound | None
+    table: type
+    """The dataclass whose field it is."""
+
+    @property
+    def place(self) -> str:
+        """The name without its last part."""
+        return self.name.rpartition(".")[0]
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenizerConfig:
-    """The sentencepiece model, or the vocabulary of words, trained on all languages together."""
-
-    model: Literal["bpe", "unigram", "words"] = "bpe"
-    """Kind of sentencepiece model, or whole words. The latter are those of the multi-task dual
-    encoder, for languages with spaces between them."""
-    vocab_size: Positive[int] = 50_000
-    """Pieces or words, with <pad> 0, <unk> 1 and <MASK> 2."""
-    hash_buckets: Positive[int] = 10_000
-    """words: rows that unknown words share by their hashes. They come after the vocabulary."""
-    lowercase: bool = True
-    """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
-    character_coverage: float = 0.9995
-    """Share of the text's characters that get a piece, 0.98 to 1. The rest become <unk>."""
-    byte_fallback: bool = False
-    """Spell unknown characters as bytes instead of <unk>."""
-    sample: Positive[int] = 1_000_000
-    """Sentences (not pairs) that it is trained on. They are drawn uniformly, by content hash."""
-    sampling: FromZero[float] = 1.0
-    """A language's sentences to this power are its share. 0: all have the same."""
-    file: str = ""
-    """An existing sentencepiece model to use instead of training one."""
+def settings_of(table: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every setting in a dataclass of settings (or, by its defaults, in the class) and below it."""
+    kind = table if isinstance(table, type) else type(table)
+    for field in dataclasses.fields(kind):
+        name, value = prefix + field.name, getattr(table, field.name, dataclasses.MISSING)
+        if dataclasses.is_dataclass(value):
+            yield from settings_of(value, f"{name}.")
+        elif dataclasses.is_dataclass(next(iter(typing.get_args(field.type)), None)):
+            for number, item in enumerate(value):
+                yield from settings_of(item, f"{name}.{number}.")
+        else:
+            plain, *told = typing.get_args(field.type) if _is_bounded(field.type) else [field.type]
+            yield Setting(name, value, plain, told[0] if told else None, kind)
 
 
-@dataclasses.dataclass(frozen=True)
-class AdapterConfig:
-    """A small addition to a trained encoder that starts as nothing and can be switched off."""
-
-    name: str = ""
-    """Lower-case; also its place among the parameters: encoder.adapters.NAME."""
-    kind: Literal["parallel", "lora"] = "parallel"
-    """A bottleneck beside the feed-forward layer, or low-rank changes of single projections. The
-    latter can be merged into them."""
-    reduction: Positive[int] = 2
-    """parallel: the bottleneck is the model's width divided by this."""
-    scale: Positive[float] = 4.0
-    """parallel: its output is multiplied by this."""
-    rank: Positive[int] = 16
-    """lora: width of the low-rank change."""
-    alpha: Positive[float] = 32.0
-    """lora: its output is multiplied by alpha / rank."""
-    targets: tuple[Literal["q", "k", "v", "out", "up", "down"], ...] = ("q", "v")
-    """lora: the projections that it changes. They are those of the attention (q, k, v, out) and of
-    the feed-forward layer (up, down)."""
+def _is_bounded(kind: Any) -> bool:
+    return typing.get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Bound)
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """The shared transformer encoder (recipes: ACL 2021) and its token head."""
-
-    layers: FromZero[int] = 2
-    """Transformer layers. 0: a bag of vectors, the mean of the normalised embeddings."""
-    width: Positive[int] = 512
-    """Width of the sentence vector; a multiple of `heads`."""
-    heads: Positive[int] = 8
-    """Attention heads of each layer."""
-    feedforward: Positive[int] = 1024
-    """Width inside the feed-forward layers."""
-    embedding_width: FromZero[int] = 0
-    """Width of a factorised embedding table, below `width`; 0: that of the model."""
-    ngrams: FromZero[int] = 0
-    """Buckets for the character 3- and 4-grams of words; 0: none. Their vectors go through a tanh
-    layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
-    max_length: Positive[int] = 200
-    """Tokens kept of a sentence, at most 512. The rest is cut off."""
-    activation: Literal["swish", "relu"] = "swish"
-    """Of the feed-forward layers."""
-    positions: bool = True
-    """Add absolute positions."""
-    sinusoidal: bool = False
-    """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
-    pooling: Literal["mean", "max", "sum"] = "mean"
-    """How the vectors of the tokens become that of the sentence."""
-    dropout: BelowOne[float] = 0.1
-    """Share of hidden numbers dropped in training, at most 0.99."""
-    init: Literal["reference", "scaled"] = "reference"
-    """How it starts. reference: as in PyTorch, with embeddings N(0, 1); scaled: with embeddings
-    N(0, 0.02)."""
-    identical_layers: bool = True
-    """Start all layers with the same weights. So do the reference's deep copies."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the transformer's matrix products. Sentence vectors, losses and norms are
-    float32."""
-    adapters: tuple[AdapterConfig, ...] = ()
-    """Set in a recipe; the command line can change what stands there (model.adapters.0.rank)."""
+Table = TypeVar("Table")
 
 
-# The settings of the objectives
+def change(table: Table, **changes: Any) -> Table:
+    """A recipe, or a part of one, with other settings; two underscores stand for a dot.
+
+        change(load("light"), train__pairs=51_200, model__layers=1)
+
+    Raises:
+      UserError: there is no such setting.
+    """
+    return _change(table, changes, "")
+
+
+def _change(table: Any, changes: dict[str, Any], prefix: str) -> Any:
+    values: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, _, rest = name.partition("__")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+        else:
+            values[first] = value
+    known = {field.name: getattr(table, field.name) for field in dataclasses.fields(table)}
+    for first in [*values, *below]:
+        if first not in known or (first in below and not dataclasses.is_dataclass(known[first])):
+            rest = "".join(f".{name.replace('__', '.')}" for name in below.get(first, ()))
+            raise _unknown(prefix, first, known, rest)
+    values |= {
+        first: _change(values.get(first, known[first]), rest, f"{prefix}{first}.")
+        for first, rest in below.items()
+    }
+    return dataclasses.replace(table, **values)
+
+
+def _unknown(prefix: str, name: str, known: Iterable[str], rest: str = "") -> UserError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; perhaps you meant {prefix}{near[0]}" if near else ""
+    written = repr(name)[1:-1]  # line breaks written out
+    return UserError(f"unknown setting {prefix}{written}{rest}{hint}")
+
+
+# The settings of the objectives (config/objectives.py)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +173,7 @@ class MlmConfig:
     share: Fraction[float] = 0.15
     """Share of a sentence's pieces that are predicted: rounded, at least one."""
     mask: FromZero[float] = 0.8
-    """Share of those that the encoder sees as <MASK>."""
+    """Share of those that the encoder sees as `<MASK>`."""
     random: FromZero[float] = 0.1
     """Share of those that it sees as any other piece; the rest stay as they are."""
     vocab_block: FromZero[int] = 8192
@@ -421,6 +382,128 @@ def only(**terms: Any) -> ObjectivesConfig:
 NOTHING = only()
 
 
+# The settings of a run (config/schema.py)
+
+NewPieces = Literal["parts", "similar"]
+"""What pieces start as that an encoder does not have (`lightxling.specialise`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """Where the sentence pairs come from and which of them are kept."""
+
+    sources: tuple[str, ...] = ()
+    """Parallel text, `en-fr=PATH` each. A path is a TSV (.gz too) or TMX file or a glob of them, a
+    Moses stem (`corpus` for corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH`
+    draws each of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
+    language, a sentence a line."""
+    dev: tuple[str, ...] = ()
+    """Development pairs, written as the sources. Without any, they are split off from the sources
+    by content hash."""
+    dev_share: BelowOne[float] = 0.01
+    """Share of the source pairs held out where no `dev` is given."""
+    dev_limit: Positive[int] = 2000
+    """Development pairs kept per language pair: the candidates of the dev P@1."""
+    unescape: bool = True
+    """Turn HTML entities (`&quot;`) into characters."""
+    max_chars: int = 400
+    """Longest side kept, in characters."""
+    max_ratio: float = 4.0
+    """Longest side over shortest side, in characters. Sides under 20 characters count as 20."""
+    deduplicate: bool = True
+    """Keep the first of pairs that are equal up to case, punctuation and spaces."""
+    store: str = "stores"
+    """Folder of prepared corpora, one subfolder per corpus and tokenizer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """The sentencepiece model, or the vocabulary of words, trained on all languages together."""
+
+    model: Literal["bpe", "unigram", "words"] = "bpe"
+    """Kind of sentencepiece model, or whole words. The latter are those of the multi-task dual
+    encoder, for languages with spaces between them."""
+    vocab_size: Positive[int] = 50_000
+    """Pieces or words, with `<pad>` 0, `<unk>` 1 and `<MASK>` 2."""
+    hash_buckets: Positive[int] = 10_000
+    """words: rows that unknown words share by their hashes. They come after the vocabulary."""
+    lowercase: bool = True
+    """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
+    character_coverage: float = 0.9995
+    """Share of the text's characters that get a piece, 0.98 to 1. The rest is `<unk>`."""
+    byte_fallback: bool = False
+    """Spell unknown characters as bytes instead of `<unk>`."""
+    sample: Positive[int] = 1_000_000
+    """Sentences (not pairs) that it is trained on. They are drawn uniformly, by content hash."""
+    sampling: FromZero[float] = 1.0
+    """A language's sentences to this power are its share. 0: all have the same."""
+    file: str = ""
+    """An existing sentencepiece model to use instead of training one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """A small addition to a trained encoder that starts as nothing and can be switched off."""
+
+    name: str = ""
+    """Lower-case; also its place among the parameters: encoder.adapters.NAME."""
+    kind: Literal["parallel", "lora"] = "parallel"
+    """A bottleneck beside the feed-forward layer, or low-rank changes of single projections. The
+    latter can be merged into them."""
+    reduction: Positive[int] = 2
+    """parallel: the bottleneck is the model's width divided by this."""
+    scale: Positive[float] = 4.0
+    """parallel: its output is multiplied by this."""
+    rank: Positive[int] = 16
+    """lora: width of the low-rank change."""
+    alpha: Positive[float] = 32.0
+    """lora: its output is multiplied by alpha / rank."""
+    targets: tuple[Literal["q", "k", "v", "out", "up", "down"], ...] = ("q", "v")
+    """lora: the projections that it changes. They are those of the attention (q, k, v, out) and of
+    the feed-forward layer (up, down)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The shared transformer encoder (recipes: ACL 2021) and its token head."""
+
+    layers: FromZero[int] = 2
+    """Transformer layers. 0: a bag of vectors, the mean of the normalised embeddings."""
+    width: Positive[int] = 512
+    """Width of the sentence vector; a multiple of `heads`."""
+    heads: Positive[int] = 8
+    """Attention heads of each layer."""
+    feedforward: Positive[int] = 1024
+    """Width inside the feed-forward layers."""
+    embedding_width: FromZero[int] = 0
+    """Width of a factorised embedding table, below `width`; 0: that of the model."""
+    ngrams: FromZero[int] = 0
+    """Buckets for the character 3- and 4-grams of words; 0: none. Their vectors go through a tanh
+    layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
+    max_length: Positive[int] = 200
+    """Tokens kept of a sentence, at most 512. The rest is cut off."""
+    activation: Literal["swish", "relu"] = "swish"
+    """Of the feed-forward layers."""
+    positions: bool = True
+    """Add absolute positions."""
+    sinusoidal: bool = False
+    """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
+    pooling: Literal["mean", "max", "sum"] = "mean"
+    """How the vectors of the tokens become that of the sentence."""
+    dropout: BelowOne[float] = 0.1
+    """Share of hidden numbers dropped in training, at most 0.99."""
+    init: Literal["reference", "scaled"] = "reference"
+    """How it starts. reference: as in PyTorch, with embeddings N(0, 1); scaled: with embeddings
+    N(0, 0.02)."""
+    identical_layers: bool = True
+    """Start all layers with the same weights. So do the reference's deep copies."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the transformer's matrix products. Sentence vectors, losses and norms are
+    float32."""
+    adapters: tuple[AdapterConfig, ...] = ()
+    """Set in a recipe; the command line can change what stands there (model.adapters.0.rank)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
     """A further task of a run: text and objectives of its own, and heads of its own, on the shared
@@ -580,87 +663,7 @@ MAX_TOKENS = 512
 """Kept of a sentence in a token store; `model.max_length` may cut it further."""
 
 
-class Setting(NamedTuple):
-    """A single setting of a run."""
-
-    name: str
-    """As it is typed, with dots: train.batch_size."""
-    value: Any
-    """`dataclasses.MISSING` where it has to be given."""
-    kind: Any
-    """Its type, without its bound."""
-    bound: Bound | None
-    table: type
-    """The dataclass whose field it is."""
-
-    @property
-    def place(self) -> str:
-        """The name without its last part."""
-        return self.name.rpartition(".")[0]
-
-
-def settings_of(table: Any, prefix: str = "") -> Iterator[Setting]:
-    """Every setting in a dataclass of settings (or, by its defaults, in the class) and below it."""
-    kind = table if isinstance(table, type) else type(table)
-    for field in dataclasses.fields(kind):
-        name, value = prefix + field.name, getattr(table, field.name, dataclasses.MISSING)
-        if dataclasses.is_dataclass(value):
-            yield from settings_of(value, f"{name}.")
-        elif dataclasses.is_dataclass(next(iter(typing.get_args(field.type)), None)):
-            for number, item in enumerate(value):
-                yield from settings_of(item, f"{name}.{number}.")
-        else:
-            plain, *told = typing.get_args(field.type) if _is_bounded(field.type) else [field.type]
-            yield Setting(name, value, plain, told[0] if told else None, kind)
-
-
-def _is_bounded(kind: Any) -> bool:
-    return typing.get_origin(kind) is Annotated and isinstance(kind.__metadata__[0], Bound)
-
-
-Table = TypeVar("Table")
-
-
-def change(table: Table, **changes: Any) -> Table:
-    """A recipe, or a part of one, with other settings; two underscores stand for a dot.
-
-        change(load("light"), train__pairs=51_200, model__layers=1)
-
-    Raises:
-      UserError: there is no such setting.
-    """
-    return _change(table, changes, "")
-
-
-def _change(table: Any, changes: dict[str, Any], prefix: str) -> Any:
-    values: dict[str, Any] = {}
-    below: dict[str, dict[str, Any]] = {}
-    for name, value in changes.items():
-        first, _, rest = name.partition("__")
-        if rest:
-            below.setdefault(first, {})[rest] = value
-        else:
-            values[first] = value
-    known = {field.name: getattr(table, field.name) for field in dataclasses.fields(table)}
-    for first in [*values, *below]:
-        if first not in known or (first in below and not dataclasses.is_dataclass(known[first])):
-            rest = "".join(f".{name.replace('__', '.')}" for name in below.get(first, ()))
-            raise _unknown(prefix, first, known, rest)
-    values |= {
-        first: _change(values.get(first, known[first]), rest, f"{prefix}{first}.")
-        for first, rest in below.items()
-    }
-    return dataclasses.replace(table, **values)
-
-
-def _unknown(prefix: str, name: str, known: Iterable[str], rest: str = "") -> UserError:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; perhaps you meant {prefix}{near[0]}" if near else ""
-    written = repr(name)[1:-1]  # line breaks written out
-    return UserError(f"unknown setting {prefix}{written}{rest}{hint}")
-
-
-# Tasks of a run (plan)
+# Tasks of a run (config/plan.py)
 
 
 MAIN = "main"
@@ -720,7 +723,7 @@ def rows_of(objectives: ObjectivesConfig) -> str:
     return next(iter(kinds.values()), "sentences" if objectives.mlm.weight else "pairs")
 
 
-# Recipes and files
+# Recipes and files (config/files.py)
 
 
 def recipes() -> dict[str, Path]:

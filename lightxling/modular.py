@@ -30,6 +30,7 @@ from lightxling.config import (
     Config,
     NewPieces,
     UserError,
+    change,
     fingerprint,
     load,
 )
@@ -134,12 +135,9 @@ def build(
     def run(code: str, name: str, config: Config, teacher: str = "") -> None:
         """Trains a stage from the newest of the language."""
         keys[code] = fingerprint([keys[code], _mathematics(config), keys.get(teacher)])
-        config = dataclasses.replace(
-            config, train=dataclasses.replace(config.train, init_from=str(newest[code]))
-        )
+        config = change(config, train__init_from=str(newest[code]))
         if teacher:
-            settings = dataclasses.replace(config.teacher, source=str(newest[teacher]))
-            config = dataclasses.replace(config, teacher=settings)
+            config = change(config, teacher__source=str(newest[teacher]))
         validate(config)
         newest[code] = part(f"{code}/{name}", keys[code], functools.partial(_train, config))
 
@@ -245,36 +243,26 @@ def _config(
     further: Text | None = None,
 ) -> Config:
     """A stage's recipe for the sizes of the base, on some text, with further text for its task."""
-    pivot = recipe.objectives.pivot
     if stage == ALIGN and plan.align != "both":
         loss = "cosine" if plan.align == "parallel" else "contrastive"
-        pivot = dataclasses.replace(pivot, loss=loss)
-    model, train = recipe.model, recipe.train
+        recipe = change(recipe, objectives__pivot__loss=loss)
+    model, train, tasks = recipe.model, recipe.train, ()
     adapters = model.adapters if plan.specialise else model.adapters[-1:]
-    return dataclasses.replace(
+    if further:
+        size = further.batch_size(train.batch_size)
+        given = {"sources": further.sources, "batch_size": size}
+        tasks = tuple(change(task, **given) for task in recipe.tasks)
+    return change(
         recipe,
-        corpus=dataclasses.replace(
-            recipe.corpus, sources=text.sources, store=str(workdir / "stores")
-        ),
-        model=dataclasses.replace(
+        corpus__sources=text.sources,
+        corpus__store=str(workdir / "stores"),
+        model=change(
             base.config, adapters=(*base.config.adapters, *adapters), dropout=model.dropout
         ),
-        train=dataclasses.replace(
-            train,
-            epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
-            batch_size=text.batch_size(train.batch_size),
-        ),
-        objectives=dataclasses.replace(recipe.objectives, pivot=pivot),
-        teacher=dataclasses.replace(recipe.teacher, priority=(plan.pivot,)),
-        tasks=tuple(
-            dataclasses.replace(
-                task,
-                sources=further.sources,
-                batch_size=further.batch_size(train.batch_size),
-            )
-            for task in recipe.tasks
-            if further
-        ),
+        train__epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
+        train__batch_size=text.batch_size(train.batch_size),
+        teacher__priority=(plan.pivot,),
+        tasks=tasks,
     )
 
 

@@ -1,6 +1,5 @@
 """`lightxling quickstart`: a tiny encoder for five languages, from nothing but the package."""
 
-import dataclasses
 import functools
 import itertools
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lightxling.config import Config, load
+from lightxling.config import Config, change, load
 from lightxling.corpus import everyday
 
 COMPOSED = 12_000
@@ -35,11 +34,12 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
             lines = ["\t".join(pair) + "\n" for pair in everyday.pairs(part, a, b)]
             path.write_text("".join(lines), encoding="utf-8")
             sources[split].append(f"{a}-{b}={path}")
-    recipe = load("quickstart")
-    corpus = dataclasses.replace(
-        recipe.corpus, sources=tuple(sources["train"]), dev=tuple(sources["dev"])
+    recipe = change(
+        load("quickstart"),
+        corpus__sources=tuple(sources["train"]),
+        corpus__dev=tuple(sources["dev"]),
     )
-    return dataclasses.replace(recipe, corpus=corpus), held_out, len(rows)
+    return recipe, held_out, len(rows)
 
 
 def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
@@ -87,12 +87,12 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     config, held_out, count = write_corpus(workdir / "corpus")
-    corpus = dataclasses.replace(config.corpus, store=str(workdir / "stores"))
     say(
         f"{count:,} sentences in {', '.join(everyday.LANGUAGES)} to learn from; "
         f"{len(held_out)} of other wording held out"
     )
-    if train(dataclasses.replace(config, corpus=corpus), workdir, console) is None:
+    config = change(config, corpus__store=str(workdir / "stores"))
+    if train(config, workdir, console) is None:
         return
 
     encoder = Encoder.load(workdir)

@@ -1,6 +1,7 @@
 """Commands as typed: what they print, their exit codes, and no traceback."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from export_samples import bundle
 from lightxling.cli import COMMANDS, main
 from lightxling.cli_options import model_first
 from lightxling.config import UserError
+from lightxling.cli_options import USUAL, model_first
+from lightxling.config import Config, UserError, load, recipes, settings_of
 from lightxling.export import write
 
 
@@ -32,6 +35,87 @@ def test_every_command_has_help_with_an_example(capsys, name):
     assert f"Example: lightxling {name}" in text
 
 
+RECIPES = ("prepare", "train")
+"""Commands that have the settings of a recipe as options."""
+
+
+def options(text: str) -> dict[str, str]:
+    """The options in a help text, each with what is said of it."""
+    unframed = re.sub(r"^│ (.*?) *│$", r"  \1", text, flags=re.MULTILINE)
+    found = {}
+    for block in re.findall(r"^  (-.*(?:\n {4,}\S.*)*)", unframed, re.MULTILINE):
+        left, _, said = (
+            block.partition("\n")
+            if "  " not in block.split("\n")[0]
+            else re.split(r"( {2,})", block, maxsplit=1)
+        )
+        found[re.search(r"--[\w.-]+", left)[0]] = " ".join(said.split())
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in RECIPES])
+def test_every_option_of_a_command_has_a_text(capsys, name):
+    code, text = run(capsys, name, "--help")
+    found = {key: said for key, said in options(text).items() if not key.startswith("--tyro")}
+    assert code == 0
+    assert found.keys() >= {"--help"}
+    assert not [key for key, said in found.items() if not said or said.startswith("(")]
+
+
+@pytest.mark.parametrize("recipe", sorted(recipes()))
+def test_every_setting_of_a_recipe_has_a_text(capsys, monkeypatch, recipe):
+    monkeypatch.setenv("COLUMNS", "100")
+    code, text = run(capsys, "train", recipe, "--help-all")
+    told = options(text)
+    unused = re.compile(r"tasks\.\d+\.objectives\.")  # those with weight 0 are left out
+    wanted = {
+        f"--{one.name.replace('_', '-')}"
+        for one in settings_of(load(recipe))
+        if not unused.match(one.name)
+    }
+    assert code == 0
+    assert {"--workdir", "--process-id"} | wanted <= told.keys()
+    assert not [key for key, said in told.items() if not said or said.startswith("(")]
+
+
+def test_help_shows_what_is_usual_and_what_the_recipe_sets(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    default, light = (
+        {one.name: one.value for one in settings_of(c)} for c in (Config(), load("light"))
+    )
+    _, text = run(capsys, "train", "light", "--help")
+    changed = {name for name in light if light[name] != default[name]} - {"name"}
+    told = {name for name in light if f"--{name.replace('_', '-')}" in options(text)}
+    assert set(USUAL) <= light.keys()
+    assert told == set(USUAL) | changed
+    assert len(text.splitlines()) < 100
+    assert f"{len(light) - len(told)} more settings: lightxling train light --help-all" in text
+
+
+def test_help_tells_the_range(capsys):
+    _, text = run(capsys, "prepare", "light", "--help-all")
+    told = options(text)
+    assert "(>=0 and <1)" in told["--model.dropout"]
+    assert "(>0)" in told["--optimizer.learning-rate"]
+    assert "(dot | cosine)" in told["--objectives.align.similarity"]
+
+
+def test_tab_shows_what_is_public_and_imports_nothing():
+    script = (
+        "import sys, lightxling\n"
+        "shown = [name for name in dir(lightxling) if not name.startswith('_')]\n"
+        "assert {'Encoder', 'config', 'train'} <= set(shown), shown\n"
+        "heavy = {'numpy', 'jax', 'tyro'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "for name in shown: getattr(lightxling, name)\n"
+        "assert lightxling.Encoder.__name__ == 'Encoder'\n"
+        "assert lightxling.config.load('light').name == 'light'\n"
+        "assert not hasattr(lightxling, 'nothing')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_and_import_do_not_load_jax():
     script = (
         "import sys, lightxling\n"
@@ -44,6 +128,21 @@ def test_help_and_import_do_not_load_jax():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv", [["encode", "m", "a.txt"], ["search", "m", "a.txt"], ["mine", "m", "a", "b"],
+             ["export", "m"], ["specialise", "m", "a.txt", "--language", "de", "-o", "x"],
+             ["modular", "m", "--workdir", "w", "--sources", "en-de=a.tsv"]],
+)  # fmt: skip
+def test_a_folder_of_modules_is_refused_by_name(capsys, tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "modular.json").write_text("{}")
+    for name in ("a.txt", "a", "b", "a.tsv"):
+        (tmp_path / name).write_text("x\ty\n")
+    code, text = run(capsys, *argv)
+    assert (code, "m holds an encoder for each language; give the run of one" in text) == (2, True)
 
 
 def test_a_reader_that_stops_reading_is_no_error_of_ours():

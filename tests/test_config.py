@@ -2,12 +2,24 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import pytest
 
 from lightxling import config as configs
-from lightxling.config import Config, UserError, from_dict, load, recipes, to_dict
+from lightxling.config import (
+    AdapterConfig,
+    Config,
+    TaskConfig,
+    UserError,
+    change,
+    from_dict,
+    load,
+    recipes,
+    settings_of,
+    to_dict,
+)
 from lightxling.model import build as models
 from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
@@ -84,6 +96,11 @@ def test_bad_values_in_a_file_are_named(values, message):
         ("train", {"sampling_temperature": 0.0}, "train.sampling_temperature=0.0"),
         ("tokenizer", {"character_coverage": 0.9}, "character_coverage=0.9 should be from 0.98"),
         ("optimizer", {"learning_rate": float("nan")}, "optimizer.learning_rate=nan"),
+        (
+            "objectives",
+            {"mlm": configs.MlmConfig(share=1.0)},
+            "mlm.share=1.0 should be between 0 and 1",
+        ),
     ],
 )
 def test_impossible_settings_are_named(part, changes, message):
@@ -92,6 +109,73 @@ def test_impossible_settings_are_named(part, changes, message):
     )
     with pytest.raises(UserError, match=message):
         validate(config)
+
+
+def numbers() -> list[str]:
+    """Names of all settings that are numbers, of tasks and adapters too."""
+    whole = change(Config(), tasks=(TaskConfig(),), model__adapters=(AdapterConfig("a"),))
+    return [one.name for one in settings_of(whole) if one.kind in (int, float)]
+
+
+def with_value(name: str, value: float) -> Config:
+    """The default configuration, with a task and an adapter, and one number in it."""
+    whole = change(Config(), tasks=(TaskConfig("nli"),), model__adapters=(AdapterConfig("a"),))
+    values = to_dict(whole)
+    *places, last = name.split(".")
+    table = values
+    for place in places:
+        table = table[int(place) if place.isdigit() else place]
+    table[last] = value
+    return from_dict(Config, values)
+
+
+FREE = {  # any number has a meaning, or the range depends on other settings
+    "corpus.max_chars",
+    "corpus.max_ratio",
+    "tokenizer.character_coverage",
+    "objectives.align.margin",
+    "objectives.soft.cross",
+    "objectives.soft.margin",
+    "objectives.ranking.margin",
+    "optimizer.decay_epoch",
+    "train.micro_batch",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in numbers() if name.removeprefix("tasks.0.") not in FREE]
+)
+def test_no_number_is_below_zero(name):
+    config = with_value(name, -1)
+    with pytest.raises(UserError, match=rf"^{re.escape(name)}=-1(\.0)? should be "):
+        validate(config)
+
+
+def test_settings_are_changed_by_name():
+    light = load("light")
+    changed = change(light, train__pairs=3, train__seed=4, model__layers=1, name="mine")
+    assert (changed.train.pairs, changed.train.seed, changed.model.layers) == (3, 4, 1)
+    assert changed.name == "mine"
+    back = change(
+        changed, model=light.model, train__pairs=light.train.pairs, train__seed=0, name="light"
+    )
+    assert back == light
+    assert change(light.model, width=8).width == 8
+    assert change(light, objectives__align__weight=3.0).objectives.align.weight == 3.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__pair": 3}, "unknown setting train.pair; perhaps you meant train.pairs"),
+        ({"trian__pairs": 3}, "unknown setting trian.pairs; perhaps you meant train"),
+        ({"pairs": 3}, "unknown setting pairs"),
+        ({"train__pairs__x": 3}, "unknown setting train.pairs.x"),
+    ],
+)
+def test_only_settings_that_exist_are_changed(changes, message):
+    with pytest.raises(UserError, match=message):
+        change(load("light"), **changes)
 
 
 def test_a_run_must_learn_something():

@@ -1,6 +1,7 @@
 """The README and the pages behind it: what they link to, and the commands and recipes they name."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_commands_exist(page):
     _, code = parts(page)
     named = re.findall(r"(?:^|\$ |&& )lightxling (\S+)", "\n".join(code), re.MULTILINE)
     assert set(named) <= {*COMMANDS, "--help"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_on_a_page(name):
+    code = re.compile(rf"(?:^|[`$ ])lightxling {name}\b", re.MULTILINE)
+    assert any(code.search(page.read_text("utf-8")) for page in PAGES)
+
+
+def test_the_page_of_settings_is_that_of_the_code():
+    written = runpy.run_path(str(ROOT / "tools" / "settings_page.py"))["page"]()
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert page == written, "run python tools/settings_page.py"
 
 
 def test_the_readme_lists_every_recipe():

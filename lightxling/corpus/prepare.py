@@ -26,6 +26,7 @@ from lightxling.config import (
     Config,
     TokenizerConfig,
     UserError,
+    change,
     rows_of,
     tasks_of,
 )
@@ -55,8 +56,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
                 f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
                 "of a trained run"
             )
-        tokenizer = dataclasses.replace(config.tokenizer, file=str(file))
-        config = dataclasses.replace(config, tokenizer=tokenizer)
+        config = change(config, tokenizer__file=str(file))
     if not corpus.sources:
         raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
     rows = rows_of(config.objectives)
@@ -114,9 +114,8 @@ def prepare_tasks(
     stores = {}
     for name, task in tasks_of(config).items():
         if name != MAIN:
-            tokenizer = dataclasses.replace(task.tokenizer, file=str(store / "tokenizer.model"))
-            train = dataclasses.replace(task.train, init_from="")
-            task = dataclasses.replace(task, tokenizer=tokenizer, train=train)
+            file = str(store / "tokenizer.model")
+            task = change(task, tokenizer__file=file, train__init_from="")
             progress(f"task {name}")
         stores[name] = task, store if name == MAIN else prepare(task, progress=progress)
     return stores
