@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import jax
 
 from lightxling.config import Config, UserError, tasks_of
-from lightxling.model.parts import initialise_tasks, own
+from lightxling.model.parts import own
+from lightxling.objectives.combine import initialise_tasks
 
 
 def paths(params: Mapping, prefix: str = "") -> Iterator[str]:
