@@ -205,7 +205,7 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
     """All parameters of a run, heads included, as the tree of `lightxling.model.parts`."""
     import jax
 
-    from lightxling.model.parts import initialise_tasks
+    from lightxling.objectives.combine import initialise_tasks
     from lightxling.train.checkpoint import load_params
 
     initialise = functools.partial(

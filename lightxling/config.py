@@ -131,8 +131,32 @@ def _unknown(prefix: str, name: str, known: Iterable[str], rest: str = "") -> Us
 # The settings of the objectives (config/objectives.py)
 
 
+class Objective:
+    """What the rest of the program asks of an objective; its settings say what is not as here.
+
+    Its loss, and the head that it trains, are in `lightxling.objectives`.
+    """
+
+    weight: float
+    reads = "pairs"
+    """What the rows of its text are (`corpus.rows`); empty: whatever the objectives beside it read,
+    and alone sentences of any one language."""
+    sees_all_sentences = False
+    """Whether it sees all sentences of a row, or only the first two."""
+    takes_any_width = False
+    """Whether it takes the leading dimensions of vectors as well as all of them (ESE)."""
+
+    def taught_sides(self, pivot: int) -> set[int]:
+        """The sides of a pair whose teacher vectors it reads; none: it has no teacher.
+
+        Args:
+          pivot: the side that the teacher knows best.
+        """
+        return set()
+
+
 @dataclasses.dataclass(frozen=True)
-class TokensConfig:
+class TokensConfig(Objective):
     """Generative task on the pooled vector: UGT, or its parts SMLM and XTR (ACL 2021)."""
 
     weight: FromZero[float] = 1.0
@@ -164,9 +188,12 @@ class TokensConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class MlmConfig:
+class MlmConfig(Objective):
     """Masked language modelling, position by position (BERT): for one language's text, from which
     the other objectives learn nothing. Its head is the token head."""
+
+    reads = ""
+    sees_all_sentences = True
 
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
@@ -181,8 +208,10 @@ class MlmConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class AlignConfig:
+class AlignConfig(Objective):
     """Contrastive task: a sentence finds its translation among the batch."""
+
+    takes_any_width = True
 
     weight: FromZero[float] = 2.0
     """Factor of this loss; 0: left out."""
@@ -201,8 +230,10 @@ class AlignConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SimilarityConfig:
+class SimilarityConfig(Objective):
     """Both languages should see the same similarities within the batch (ACL 2021, section 3)."""
+
+    takes_any_width = True
 
     weight: FromZero[float] = 2.0
     """Factor of this loss; 0: left out."""
@@ -213,9 +244,11 @@ class SimilarityConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftConfig:
+class SoftConfig(Objective):
     """Soft labels: the similarities that a teacher sees within a batch become the targets for those
     across languages (IMASCL). Needs `teacher.source`, unless the labels are hard."""
+
+    takes_any_width = True
 
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
@@ -241,9 +274,13 @@ class SoftConfig:
     margin: float = 0.0
     """Subtracted from the student's cosine where the teacher's is above 0.95."""
 
+    def taught_sides(self, pivot: int) -> set[int]:
+        sides = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
+        return sides[self.labels]
+
 
 @dataclasses.dataclass(frozen=True)
-class RegressionConfig:
+class RegressionConfig(Objective):
     """Both languages' vectors should equal the teacher's vector of the side whose language comes
     first in `teacher.priority` (mean squared error, as in sentence-transformers). A learned linear
     map stands between where the widths differ."""
@@ -251,9 +288,12 @@ class RegressionConfig:
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
 
+    def taught_sides(self, pivot: int) -> set[int]:
+        return {pivot}
+
 
 @dataclasses.dataclass(frozen=True)
-class PivotConfig:
+class PivotConfig(Objective):
     """One language of a pair comes to the other, whose vectors the frozen encoder
     `teacher.source` gives (modular encoders). Only the former is encoded in training; the dev P@1
     is between the two encoders."""
@@ -266,9 +306,12 @@ class PivotConfig:
     temperature: Positive[float] = 0.05
     """contrastive: the cosines are divided by it."""
 
+    def taught_sides(self, pivot: int) -> set[int]:
+        return {pivot}
+
 
 @dataclasses.dataclass(frozen=True)
-class EseConfig:
+class EseConfig(Objective):
     """Lower layers and leading dimensions should serve as vectors too (ESE): an encoder that is cut
     with `lightxling export --layers N --leading D` after the training."""
 
@@ -287,9 +330,11 @@ class EseConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RankingConfig:
+class RankingConfig(Objective):
     """A sentence ranks the sentences of the other side: translations, or responses to an input
     (multi-task dual encoder)."""
+
+    sees_all_sentences = True
 
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
@@ -319,9 +364,12 @@ class RankingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuickThoughtConfig:
+class QuickThoughtConfig(Objective):
     """A sentence of running text ranks the sentences before and after it (multi-task dual
     encoder)."""
+
+    reads = "text"
+    sees_all_sentences = True
 
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
@@ -330,9 +378,11 @@ class QuickThoughtConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class InferenceConfig:
+class InferenceConfig(Objective):
     """Entailment, neutral or contradiction, from both vectors, their difference and their product
     (multi-task dual encoder)."""
+
+    reads = "labels"
 
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
@@ -341,9 +391,11 @@ class InferenceConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class StsConfig:
+class StsConfig(Objective):
     """The cosine of two sentences should be their similarity score (mean squared error, as in
     sentence-transformers)."""
+
+    reads = "scores"
 
     weight: FromZero[float] = 0.0
     """Factor of this loss; 0: left out."""
@@ -367,6 +419,16 @@ class ObjectivesConfig:
     quick_thought: QuickThoughtConfig = QuickThoughtConfig()
     inference: InferenceConfig = InferenceConfig()
     sts: StsConfig = StsConfig()
+
+    def active(self) -> dict[str, Objective]:
+        """Name -> settings of the objectives that count."""
+        terms = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: term for name, term in terms.items() if term.weight}
+
+    @property
+    def taught(self) -> list[str]:
+        """Names of those that need a teacher."""
+        return [n for n, term in self.active().items() if term.taught_sides(0)]
 
 
 def only(**terms: Any) -> ObjectivesConfig:
@@ -696,31 +758,22 @@ def task_alone(config: Config, task: TaskConfig) -> Config:
     )
 
 
-ROWS = {"quick_thought": "text", "inference": "labels", "sts": "scores"}
-"""What the rows of a corpus are where they are not pairs, by the objective that reads them. Masked
-language modelling reads whatever the others do, and alone sentences of any one language."""
-
-
 def rows_of(objectives: ObjectivesConfig) -> str:
-    """What the objectives read: pairs, text (three sentences in a row), labels or scores (both of
-    pairs), or sentences.
+    """What the rows are that the objectives read, a key of `corpus.rows.ROWS`.
 
     Raises:
       UserError: they do not read the same.
     """
-    kinds = {
-        field.name: ROWS.get(field.name, "pairs")
-        for field in dataclasses.fields(objectives)
-        if field.name != "mlm" and getattr(objectives, field.name).weight
-    }
+    terms = objectives.active()
+    kinds = {name: term.reads for name, term in terms.items() if term.reads}
     if len(set(kinds.values())) > 1:
-        odd = next(name for name in kinds if name in ROWS)
+        odd = next(name for name in kinds if kinds[name] != "pairs")
         other = next(name for name in kinds if kinds[name] != kinds[odd])
         raise UserError(
             f"objectives.{odd} and objectives.{other} read different data; give one of them a task "
             "of its own in `tasks`"
         )
-    return next(iter(kinds.values()), "sentences" if objectives.mlm.weight else "pairs")
+    return next(iter(kinds.values()), "sentences" if terms else "pairs")
 
 
 # Recipes and files (config/files.py)

@@ -252,7 +252,7 @@ class _JaxBackend:
 
         from lightxling.model import build
 
-        graphdef = build.structure(bundle.config, bundle.vocab_size, token_head=False)
+        graphdef = build.structure(bundle.config, bundle.vocab_size)
         params = dequantize(bundle.params)
         projection = params.pop("projection", None)
         self.params = jax.device_put({"encoder": nest(params)})

@@ -53,14 +53,7 @@ class Pivots(NamedTuple):
 
 def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
     """The sides of a pair whose teacher vectors the objectives read, given the pair's pivot."""
-    labels = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
-    sides = labels[objectives.soft.labels] if objectives.soft.weight else set()
-    return sides | ({pivot} if objectives.regression.weight or objectives.pivot.weight else set())
-
-
-def is_needed(objectives: ObjectivesConfig) -> bool:
-    """Whether an objective reads a teacher's vectors."""
-    return bool(read_sides(objectives, 0) | read_sides(objectives, 1))
+    return set().union(*(term.taught_sides(pivot) for term in objectives.active().values()))
 
 
 def find(config: Config) -> Teacher | None:
@@ -69,7 +62,7 @@ def find(config: Config) -> Teacher | None:
     Raises:
       UserError: it is missing, damaged, lacks its extra, or does not know a language.
     """
-    if not is_needed(config.objectives):
+    if not config.objectives.taught:
         return None
     sources = [Source.parse(text) for text in config.corpus.sources]
     for source in sources:
@@ -111,9 +104,8 @@ def pivot(languages: Sequence[str], priority: Sequence[str]) -> int:
 
 def _sides(config: Config, languages: Sequence[str]) -> tuple[int, set[int]]:
     """The pivot of a language pair (0 where none counts), and the sides that are read."""
-    soft, regression = config.objectives.soft, config.objectives.regression
-    counts = regression.weight or (soft.weight and soft.labels == "priority")
-    counts = counts or config.objectives.pivot.weight
+    terms = config.objectives.active().values()
+    counts = any(term.taught_sides(0) != term.taught_sides(1) for term in terms)
     side = pivot(languages, config.teacher.priority) if counts else 0
     return side, read_sides(config.objectives, side)
 
@@ -170,7 +162,8 @@ def _find(config: Config) -> Teacher:
     kinds = "a folder of sentence-transformers, a run or export of lightxling, or a matrix .npy"
     if not settings.source:
         raise UserError(
-            f"objectives.soft, regression and pivot need a teacher; set teacher.source to {kinds}"
+            f"objectives.{' and '.join(config.objectives.taught)}: a teacher is needed; set "
+            f"teacher.source to {kinds}"
         )
     if not source.exists():
         raise UserError(

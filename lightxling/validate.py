@@ -6,7 +6,6 @@ import re
 from lightxling.config import (
     MAIN,
     MAX_TOKENS,
-    ROWS,
     Config,
     ObjectivesConfig,
     RankingConfig,
@@ -32,7 +31,7 @@ def validate(config: Config) -> None:
             f"train.batch_size={config.train.batch_size}; train on more, or set a smaller batch"
         )
     if rows_of(config.objectives) not in ("pairs", "sentences"):
-        odd = next(name for name in ROWS if getattr(config.objectives, name).weight)
+        odd = next(name for name, term in config.objectives.active().items() if term.reads)
         raise UserError(
             f"objectives.{odd} does not read translations, which the dev score needs; make it one "
             "of `tasks`, beside a main task that reads them"
@@ -108,7 +107,7 @@ def _check_sizes(config: Config) -> None:
 
 
 def _check_objectives(terms: ObjectivesConfig) -> None:
-    if not any(getattr(terms, field.name).weight for field in dataclasses.fields(terms)):
+    if not terms.active():
         raise UserError("every objective has weight 0: nothing would be learnt")
     if terms.tokens.kind != "xtr" and not terms.tokens.mask_inputs:
         raise UserError(
@@ -197,17 +196,12 @@ def _check_modules(config: Config) -> None:
             f"objectives.mlm: mask={mlm.mask} and random={mlm.random} should be shares that leave "
             "0 or more; try 0.8 and 0.1"
         )
-    if pivot.weight:
-        others = [
-            part.name
-            for part in dataclasses.fields(config.objectives)
-            if part.name != "pivot" and getattr(config.objectives, part.name).weight
-        ]
-        if others:
-            raise UserError(
-                "objectives.pivot encodes one side of a pair and stands alone; set the weight of "
-                f"{', '.join(others)} to 0"
-            )
+    others = [name for name in config.objectives.active() if name != "pivot"]
+    if pivot.weight and others:
+        raise UserError(
+            "objectives.pivot encodes one side of a pair and stands alone; set the weight of "
+            f"{', '.join(others)} to 0"
+        )
 
 
 def _check_teaching(config: Config) -> None:
@@ -232,9 +226,10 @@ def _check_teaching(config: Config) -> None:
                 f"model.width={config.model.width}"
             )
         terms = config.objectives
-        if not (terms.align.weight or terms.similarity.weight or terms.soft.weight):
+        if not any(term.takes_any_width for term in terms.active().values()):
+            *some, last = (f.name for f in dataclasses.fields(terms) if f.default.takes_any_width)
             raise UserError(
-                "objectives.ese gives the objectives align, similarity and soft to lower layers "
+                f"objectives.ese gives the objectives {', '.join(some)} and {last} to lower layers "
                 "and fewer dimensions; give one of them a weight"
             )
     if teacher.text and not teacher.source.endswith(".npy"):

@@ -39,8 +39,8 @@ def test_a_new_adapter_changes_no_bit(adapter):
     tokens, key = jnp.array([[3, 4, 5, 0], [4, 9, 8, 7]]), jax.random.key(1)
     vectors = []
     for config in (plain, changed):
-        graphdef = models.structure(config, 12, token_head=False)
-        params = models.initialise(config, 12, jax.random.key(0), token_head=False)
+        graphdef = models.structure(config, 12)
+        params = models.initialise(config, 12, jax.random.key(0))
         encoder = models.merge(graphdef, params).encoder
         vectors.append((encoder(tokens), encoder(tokens, key)))
     np.testing.assert_array_equal(vectors[0][0], vectors[1][0])
@@ -58,7 +58,7 @@ def test_new_low_rank_adapters_change_no_bit_where_they_are_merged():
 
 def test_without_adapters_the_tree_has_no_place_for_them():
     config = ModelConfig(layers=1, width=8, heads=2, feedforward=8, max_length=8)
-    params = models.initialise(config, 9, jax.random.key(0), token_head=False)
+    params = models.initialise(config, 9, jax.random.key(0))
     assert "adapters" not in params["encoder"]
 
 

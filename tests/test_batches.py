@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightxling.config import ModelConfig, TrainConfig
 from lightxling.corpus.batches import (
     Batches,
+    Groups,
     bucket_lengths,
     by_length,
     draw_masked,
@@ -31,15 +33,15 @@ def make_split(rows=103, longest=20, groups=2, seed=0) -> Split:
 
 
 def make(split, **changes) -> Batches:
-    settings = {
-        "weights": np.ones(2),
-        "batch_size": 8,
-        "buckets": (4, 8, 16),
-        "max_length": 20,
-        "maskable": np.ones(VOCAB, bool),
-        "seed": 0,
-    }
-    return Batches(split, **{**settings, **changes})
+    """`changes` are those of the settings of `train`, and arguments of `Batches` and `Groups`."""
+    weights = changes.pop("weights", np.ones(2))
+    languages = changes.pop("languages", np.tile([0, 1], (len(weights), 1)))
+    model = ModelConfig(max_length=changes.pop("max_length", 20))
+    maskable = changes.pop("maskable", np.ones(VOCAB, bool))
+    local = changes.pop("local", None)
+    train = TrainConfig(**{"batch_size": 8, "buckets": (4, 8, 16), **changes})
+    groups = Groups(weights, languages)
+    return Batches(split, groups, train, model, maskable=maskable, local=local)
 
 
 def sentences(tokens: np.ndarray) -> list[tuple]:
@@ -59,14 +61,14 @@ def test_a_batch_is_a_function_of_seed_and_step():
     for step in (30, 2, 17):
         for a, b in zip(first[step], second[step], strict=True):
             np.testing.assert_array_equal(a, b)
-    assert sentences(make(split, seed=1)[2][0]) != sentences(first[2][0])
+    assert sentences(make(split, seed=1)[2].tokens) != sentences(first[2].tokens)
 
 
 def test_iterating_equals_indexing():
     batches = make(make_split())
-    for step, (tokens, masked, _) in zip(range(9, 15), batches.iterate(9, 15), strict=True):
-        np.testing.assert_array_equal(tokens, batches[step][0])
-        np.testing.assert_array_equal(masked, batches[step][1])
+    for step, batch in zip(range(9, 15), batches.iterate(9, 15), strict=True):
+        np.testing.assert_array_equal(batch.tokens, batches[step].tokens)
+        np.testing.assert_array_equal(batch.masked, batches[step].masked)
 
 
 def test_an_epoch_holds_every_row_once_but_for_the_remainder():
@@ -77,7 +79,7 @@ def test_an_epoch_holds_every_row_once_but_for_the_remainder():
     orders = []
     for epoch in range(2):
         steps = range(epoch * 12, (epoch + 1) * 12)
-        seen = [pair for step in steps for pair in sentences(batches[step][0])]
+        seen = [pair for step in steps for pair in sentences(batches[step].tokens)]
         assert len(seen) == 96
         assert not {*seen} - {*known}
         assert all(seen.count(pair) <= known.count(pair) for pair in seen)
@@ -98,7 +100,7 @@ def test_rows_share_a_bucket_but_for_one_batch_in_each():
     batches = make(make_split(rows=400))
     mixed = 0
     for step in range(batches.steps_per_epoch):
-        tokens, _, _ = batches[step]
+        tokens = batches[step].tokens
         longest = (tokens > 0).sum(axis=2).max(axis=1)
         assert tokens.shape[2] in (4, 8, 16, 20)
         assert longest.max() <= tokens.shape[2]
@@ -118,7 +120,7 @@ def test_processes_share_the_rows_of_the_whole_batch():
 
 
 def test_sentences_beyond_the_limit_are_cut():
-    tokens = make(make_split(), max_length=6)[0][0]
+    tokens = make(make_split(), max_length=6)[0].tokens
     assert tokens.shape[2] <= 6
 
 
@@ -190,7 +192,7 @@ def make_multilingual(split, **changes) -> Batches:
 def epoch_rows(batches: Batches, epoch: int) -> list[np.ndarray]:
     """Row numbers of every batch of an epoch, read from the tokens."""
     steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-    return [batches[step][0][:, 0, 0] - VOCAB for step in steps]
+    return [batches[step].tokens[:, 0, 0] - VOCAB for step in steps]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0, 1e6])
@@ -208,7 +210,7 @@ def test_sampling_follows_the_closed_form(temperature, weights):
 
 def test_equal_pairs_at_high_temperature_and_rows_as_often_as_each_other():
     split = multilingual()
-    batches = make_multilingual(split, temperature=1e9, batch_size=2)
+    batches = make_multilingual(split, sampling_temperature=1e9, batch_size=2)
     rows = [np.concatenate(epoch_rows(batches, epoch)) for epoch in range(2)]
     assert [len(r) for r in rows] == [1024, 1024]
     times = np.array([np.bincount(r, minlength=1024) for r in rows])
@@ -224,20 +226,21 @@ def test_equal_pairs_at_high_temperature_and_rows_as_often_as_each_other():
 def test_temperature_1_is_plain_shuffling():
     split = multilingual()
     plain = make(split, weights=np.ones(4), maskable=np.ones(VOCAB + 1024, bool))
-    np.testing.assert_array_equal(plain[3][0], make_multilingual(split, batch_size=8)[3][0])
+    again = make_multilingual(split, batch_size=8)
+    np.testing.assert_array_equal(plain[3].tokens, again[3].tokens)
 
 
 def test_languages_follow_the_rows():
     split = multilingual()
-    batches = make_multilingual(split, temperature=3.0)
+    batches = make_multilingual(split, sampling_temperature=3.0)
     for step in (0, 70, 5):
-        tokens, _, languages = batches[step]
-        rows = tokens[:, 0, 0] - VOCAB
+        batch = batches[step]
+        rows, languages = batch.tokens[:, 0, 0] - VOCAB, batch.languages
         np.testing.assert_array_equal(languages, LANGUAGES[split.group[rows]])
         assert len(np.unique(languages, axis=0)) == 2  # mixed
     parts = [make_multilingual(split, local=places) for places in np.arange(16).reshape(4, 4)]
-    joined = np.concatenate([part[5][2] for part in parts])
-    np.testing.assert_array_equal(joined, make_multilingual(split)[5][2])
+    joined = np.concatenate([part[5].languages for part in parts])
+    np.testing.assert_array_equal(joined, make_multilingual(split)[5].languages)
 
 
 def test_single_language_batches_hold_one_pair_and_every_row_once():
@@ -260,7 +263,7 @@ def test_single_language_batches_stay_in_a_length_bucket():
     batches = make_multilingual(multilingual(), batch_languages="single", batch_size=8)
     mixed = 0
     for step in range(batches.steps_per_epoch):
-        longest = (batches[step][0] > 0).sum(axis=2).max(axis=1)
+        longest = (batches[step].tokens > 0).sum(axis=2).max(axis=1)
         mixed += len({int(np.searchsorted((4, 8, 16, 20), n)) for n in longest}) > 1
     assert mixed <= 2 * 3  # the last batch of each bucket of each pair
 
@@ -268,7 +271,7 @@ def test_single_language_batches_stay_in_a_length_bucket():
 def test_copies_of_a_row_do_not_meet_in_a_single_language_batch():
     split = multilingual()
     batches = make_multilingual(
-        split, batch_languages="single", batch_size=4, temperature=1e9, buckets=()
+        split, batch_languages="single", batch_size=4, sampling_temperature=1e9, buckets=()
     )
     meetings = sum(len(rows) - len(np.unique(rows)) for rows in epoch_rows(batches, 0))
     assert meetings == 0  # eight passes over 64 rows
@@ -288,7 +291,7 @@ def test_there_may_be_a_bucket_for_every_length():
         make_split(rows=8), tokens=np.full(16 * 180, 3, np.uint16), offsets=np.arange(17) * 180
     )
     batches = make(split, buckets=tuple(range(1, 201)), max_length=200)
-    assert batches[0][0].shape == (8, 2, 180)
+    assert batches[0].tokens.shape == (8, 2, 180)
 
 
 @pytest.mark.parametrize("batch_languages", ["mixed", "single"])
@@ -308,10 +311,10 @@ def test_the_last_batch_may_be_filled_with_rows_drawn_again(batch_languages):
 
 def test_pair_counts_are_those_of_the_batches():
     split = multilingual()
-    batches = make_multilingual(split, temperature=2.0)
+    batches = make_multilingual(split, sampling_temperature=2.0)
     expected = np.zeros(3)
     for step in range(50, 100):  # over the end of an epoch
-        for row in batches[step][0][:, 0, 0] - VOCAB:
+        for row in batches[step].tokens[:, 0, 0] - VOCAB:
             expected[PAIR[split.group[row]]] += 1
     assert batches.steps_per_epoch == 64
     np.testing.assert_array_equal(batches.pair_counts(50, 100), expected)
@@ -324,7 +327,7 @@ def test_earlier_equals():
 
 def test_the_longest_length_is_one_that_occurs():
     batches = make(make_split(longest=14), buckets=(4, 8, 16))
-    lengths = {batches[step][0].shape[2] for step in range(batches.steps_per_epoch)}
+    lengths = {batches[step].tokens.shape[2] for step in range(batches.steps_per_epoch)}
     assert batches.longest == max(lengths) == 16
 
 
@@ -333,8 +336,8 @@ def test_iterating_may_begin_and_end_anywhere():
     for start, stop in ((0, 1), (3, 12), (5, 5)):
         found = list(batches.iterate(start, stop))
         assert len(found) == stop - start
-        for step, (tokens, *_) in zip(range(start, stop), found, strict=True):
-            np.testing.assert_array_equal(tokens, batches[step][0])
+        for step, batch in zip(range(start, stop), found, strict=True):
+            np.testing.assert_array_equal(batch.tokens, batches[step].tokens)
 
 
 def test_the_last_sentence_is_padded_not_read_beyond_the_end():

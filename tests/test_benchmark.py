@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine
 
@@ -51,11 +52,10 @@ def dot_operations(jaxpr) -> int:
 def test_the_floor_counts_the_products_of_the_forward_pass(tool):
     """Against a trace; the alignment's B x B products are beside the point and left out."""
     config = tool.recipe("light", **SMALL, batch=4)
-    graphdef = models.structure(config.model, 60, token_head=True)
-    params = jax.eval_shape(
-        lambda: models.initialise(config.model, 60, jax.random.key(0), token_head=True)
-    )
-    batch = combine.Batch(*map(jnp.array, tool.random_pairs(config, batch=4, length=6)))
+    heads = combine.heads_of(config.objectives, 2)
+    graphdef = models.structure(config.model, 60, heads)
+    params = jax.eval_shape(lambda: models.initialise(config.model, 60, jax.random.key(0), heads))
+    batch = Batch(*map(jnp.array, tool.random_pairs(config, batch=4, length=6)))
     traced = jax.make_jaxpr(lambda p: combine.loss(config.objectives, graphdef, p, batch, None))
     counted = dot_operations(traced(params).jaxpr) - 2 * 4 * 4 * 16
     assert tool.step_products(config, batch=4, length=6) == 3 * counted

@@ -11,8 +11,6 @@ import pytest
 from export_samples import bundle
 
 from lightxling.cli import COMMANDS, main
-from lightxling.cli_options import model_first
-from lightxling.config import UserError
 from lightxling.cli_options import USUAL, model_first
 from lightxling.config import Config, UserError, load, recipes, settings_of
 from lightxling.export import write

@@ -21,8 +21,8 @@ from lightxling.config import (
     to_dict,
 )
 from lightxling.model import build as models
-from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
 from lightxling.validate import validate
 
 

@@ -18,6 +18,7 @@ from lightxling.config import (
     SoftConfig,
     UserError,
 )
+from lightxling.corpus.batch import Batch
 from lightxling.export.trim import cut
 from lightxling.model import build as models
 from lightxling.model.forward import Forward
@@ -217,7 +218,8 @@ def every_layer(graphdef, params, tokens):
 
     @jax.jit
     def run(params, tokens):
-        return models.merge(graphdef, params).encoder(tokens, every_layer=True)
+        encoder = models.merge(graphdef, params).encoder
+        return jnp.stack([encoder.pool(state, tokens > 0) for state in encoder.states(tokens)])
 
     return run(params, jnp.array(tokens))
 
@@ -236,11 +238,11 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions(share):
     soft = SoftConfig(weight=2.0, labels="hard")
     ese = EseConfig(weight=0.5, dimensions=3, compression=share)
     model = dataclasses.replace(MODEL, identical_layers=False, init="scaled")
-    params = models.initialise(model, 20, jax.random.key(0), token_head=False)
-    graphdef = models.structure(model, 20, token_head=False)
+    params = models.initialise(model, 20, jax.random.key(0))
+    graphdef = models.structure(model, 20)
     tokens = RNG.integers(3, 20, (B, 2, 9)).astype(np.int32)
     tokens[2, 0, 4:] = 0
-    batch = combine.Batch(jnp.array(tokens), jnp.zeros(B, jnp.int32))
+    batch = Batch(jnp.array(tokens), jnp.zeros(B, jnp.int32))
     total, terms = jax.jit(functools.partial(combine.loss, off(soft=soft, ese=ese), graphdef))(
         params, batch, None
     )
@@ -306,8 +308,8 @@ def test_ese_needs_an_objective_that_takes_any_width():
 
 def test_a_cut_encoder_gives_the_inner_layer_s_leading_dimensions():
     model = dataclasses.replace(MODEL, identical_layers=False)
-    params = models.initialise(model, 20, jax.random.key(1), token_head=False)
-    graphdef = models.structure(model, 20, token_head=False)
+    params = models.initialise(model, 20, jax.random.key(1))
+    graphdef = models.structure(model, 20)
     tokens = RNG.integers(3, 20, (B, 9)).astype(np.int32)
     layers = every_layer(graphdef, params, tokens)
     bundle = Bundle(model, flatten(jax.device_get(params["encoder"])), b"")

@@ -10,9 +10,10 @@ import pytest
 from changes import change
 
 from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, load
+from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
-from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
 from lightxling.objectives.tokens import MASK
 from lightxling.train.optimizer import learning_rate
 from lightxling.validate import validate
@@ -25,8 +26,8 @@ EMS = load("ems").objectives
 @functools.cache
 def make(objectives: ObjectivesConfig, config: ModelConfig = SMALL):
     heads = heads_of(objectives, LANGUAGES)
-    graphdef = models.structure(config, VOCAB, **heads)
-    initialise = functools.partial(models.initialise, config, VOCAB, **heads)
+    graphdef = models.structure(config, VOCAB, heads)
+    initialise = functools.partial(models.initialise, config, VOCAB, heads)
     return graphdef, jax.jit(initialise)(jax.random.key(0))
 
 
@@ -37,14 +38,14 @@ def compiled(objectives: ObjectivesConfig):
     return jax.jit(lambda p, batch: combine.loss(objectives, graphdef, p, batch, None))
 
 
-def make_batch(pairs=4, length=6) -> combine.Batch:
+def make_batch(pairs=4, length=6) -> Batch:
     rng = np.random.default_rng(0)
     tokens = rng.integers(3, 12, (pairs, 2, length))
     sizes = rng.integers(2, length + 1, (pairs, 2, 1))
     tokens *= np.arange(length) < sizes
     masked = rng.integers(0, 2, pairs) * length
     languages = np.array([[0, 1], [0, 2], [4, 0], [3, 0]])
-    return combine.Batch(*(jnp.array(x, jnp.int32) for x in (tokens, masked, languages[:pairs])))
+    return Batch(*(jnp.array(x, jnp.int32) for x in (tokens, masked, languages[:pairs])))
 
 
 def test_parameter_counts_of_the_code():
@@ -52,7 +53,7 @@ def test_parameter_counts_of_the_code():
     config = load("ems")
     heads = heads_of(config.objectives, 62)
     params = jax.eval_shape(
-        lambda: models.initialise(config.model, 60_000, jax.random.key(0), **heads)
+        lambda: models.initialise(config.model, 60_000, jax.random.key(0), heads)
     )
     assert models.count(params["encoder"]) == 137_143_296
     assert models.count(params) == 208_782_848

@@ -47,7 +47,7 @@ def padded(encoder, texts):
 @pytest.mark.parametrize("changes", [*VARIANTS.values(), {"pooling": "sum"}], ids=str)
 def test_numpy_forward_is_the_training_forward(changes):
     small = bundle(**changes)
-    graphdef = build.structure(small.config, small.vocab_size, token_head=False)
+    graphdef = build.structure(small.config, small.vocab_size)
     encoder = Encoder(small, backend="numpy")
     texts = [*sentences(40), *HOSTILE]
     params = jax.tree.map(jnp.asarray, {"encoder": nest(small.params)})
@@ -60,9 +60,7 @@ def test_parameter_names_and_shapes_are_those_of_the_model():
     for changes in VARIANTS.values():
         small = bundle(**changes)
         tree = jax.eval_shape(
-            lambda key, small=small: build.initialise(
-                small.config, small.vocab_size, key, token_head=True
-            ),
+            lambda key, small=small: build.initialise(small.config, small.vocab_size, key),
             jax.random.key(0),
         )["encoder"]
         nested = nest(small.params)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lightxling.config import AdapterConfig, Config, ModelConfig, OptimizerConfig, UserError, load
+from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
-from lightxling.model.heads import heads_of
-from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
 from lightxling.train import freeze
 from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.memory import size
@@ -39,11 +39,11 @@ def trainable(*patterns: str) -> Config:
     return dataclasses.replace(SETTINGS, train=train)
 
 
-def make_batch() -> combine.Batch:
+def make_batch() -> Batch:
     rng = np.random.default_rng(0)
     tokens = rng.integers(3, VOCAB, (BATCH, 2, 7))
     masked = rng.integers(0, 14, BATCH)
-    return combine.Batch(jnp.array(tokens, jnp.int32), jnp.array(masked, jnp.int32))
+    return Batch(jnp.array(tokens, jnp.int32), jnp.array(masked, jnp.int32))
 
 
 def start(config: Config):
@@ -55,7 +55,7 @@ def start(config: Config):
 
 
 def gradient(config: Config, micro_batch: int = 0):
-    graphdef = models.structure(config.model, VOCAB, **heads_of(config.objectives, 2))
+    graphdef = models.structure(config.model, VOCAB, heads_of(config.objectives, 2))
     return value_and_grad(config.objectives, graphdef, micro_batch)
 
 

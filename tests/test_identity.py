@@ -30,7 +30,8 @@ from lightxling.config import (
 )
 from lightxling.corpus import prepare
 from lightxling.evaluate import run
-from lightxling.evaluate.tasks import TASKS, Settings, Unit
+from lightxling.evaluate.tasks import TASKS, Settings
+from lightxling.evaluate.tasks.units import Unit
 from lightxling.identity import identity
 
 MODEL = ModelConfig(layers=1, width=4, heads=2, feedforward=6, max_length=8, dropout=0.2)

@@ -10,6 +10,7 @@ import pytest
 
 from lightxling.config import Config, MlmConfig, ModelConfig, TokensConfig, UserError
 from lightxling.config import load as load_recipe
+from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine, masked
 from lightxling.train.micro_batch import value_and_grad
@@ -83,14 +84,15 @@ def test_the_loss_is_the_mean_cross_entropy_of_a_loop(chunk):
 
 SMALL = ModelConfig(layers=1, width=16, heads=2, feedforward=16, max_length=20, dropout=0.0)
 OBJECTIVES = load_recipe("modular-language").objectives
+HEADS = combine.heads_of(OBJECTIVES, 1)
 
 
 @pytest.fixture(scope="module")
 def problem():
-    graphdef = models.structure(SMALL, VOCAB, token_head=True)
-    params = models.initialise(SMALL, VOCAB, jax.random.key(0), token_head=True)
+    graphdef = models.structure(SMALL, VOCAB, HEADS)
+    params = models.initialise(SMALL, VOCAB, jax.random.key(0), HEADS)
     tokens = jnp.array(text(8, 1), jnp.int32)
-    return graphdef, params, combine.Batch(tokens, jnp.zeros(8, jnp.int32))
+    return graphdef, params, Batch(tokens, jnp.zeros(8, jnp.int32))
 
 
 def test_the_objective_predicts_every_masked_position_from_its_own_state(problem):
@@ -133,8 +135,8 @@ def test_masks_are_the_same_in_pieces(problem):
 def test_a_word_that_is_hidden_hides_its_letters(problem):
     *_, batch = problem
     config = dataclasses.replace(SMALL, ngrams=5)
-    fresh = models.initialise(config, VOCAB, jax.random.key(0), token_head=True)
-    graphdef = models.structure(config, VOCAB, token_head=True)
+    fresh = models.initialise(config, VOCAB, jax.random.key(0), HEADS)
+    graphdef = models.structure(config, VOCAB, HEADS)
     letters = np.random.default_rng(0).integers(1, 6, (*batch.tokens.shape, 4))
     batch = batch._replace(ngrams=jnp.array(letters, jnp.int32))
     seen = combine.mask(OBJECTIVES, models.merge(graphdef, fresh), batch, jax.random.key(3))

@@ -10,8 +10,10 @@ import pytest
 
 from lightxling.config import Config, MeshConfig, ModelConfig, UserError, differences
 from lightxling.config import load as load_recipe
+from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
-from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
+from lightxling.objectives.term import Encoded
 from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.micro_batch import join, separate, split, value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
@@ -24,20 +26,21 @@ SMALL = ModelConfig(
 )
 
 
-def make_batch(seed=0) -> combine.Batch:
+HEADS = heads_of(load_recipe("light").objectives, 2)
+
+
+def make_batch(seed=0) -> Batch:
     rng = np.random.default_rng(seed)
     tokens = rng.integers(3, VOCAB, (BATCH, 2, 7))
     tokens *= np.arange(7) < rng.integers(2, 8, (BATCH, 2, 1))
-    return combine.Batch(
-        jnp.array(tokens, jnp.int32), jnp.array(rng.integers(0, 2, BATCH) * 7, jnp.int32)
-    )
+    return Batch(jnp.array(tokens, jnp.int32), jnp.array(rng.integers(0, 2, BATCH) * 7, jnp.int32))
 
 
 def setup(recipe: str, **changes):
     """Objectives of a recipe, and a small model."""
     model = dataclasses.replace(SMALL, **changes)
-    graphdef = models.structure(model, VOCAB, token_head=True)
-    initialise = functools.partial(models.initialise, model, VOCAB, token_head=True)
+    graphdef = models.structure(model, VOCAB, heads=HEADS)
+    initialise = functools.partial(models.initialise, model, VOCAB, heads=HEADS)
     return load_recipe(recipe).objectives, graphdef, jax.jit(initialise)(jax.random.key(0))
 
 
@@ -112,12 +115,15 @@ def test_pieces_draw_different_dropout():
 
 def test_vectors_are_joined_in_the_order_of_the_batch():
     """A device's third of the rows keeps its third of every piece."""
-    batch = combine.Batch(jnp.zeros((12, 2, 1), jnp.int32), jnp.arange(12, dtype=jnp.int32))
+    batch = Batch(jnp.zeros((12, 2, 1), jnp.int32), jnp.arange(12, dtype=jnp.int32))
     pieces = split(batch, 3).masked
     np.testing.assert_array_equal(pieces, [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]])
-    vectors = jnp.stack([batch.masked, -batch.masked])[..., None].astype(jnp.float32)
-    np.testing.assert_array_equal(separate(vectors, 3)[:, 0, :, 0], pieces)
-    np.testing.assert_array_equal(join(separate(vectors, 3)), vectors)
+    vectors = jnp.stack([batch.masked, -batch.masked])[None, ..., None].astype(jnp.float32)
+    encoded = Encoded(vectors, 2 * vectors)
+    parts = separate(encoded, 3)
+    np.testing.assert_array_equal(parts.vectors[:, 0, 0, :, 0], pieces)
+    np.testing.assert_array_equal(parts.states[:, 0, 1, :, 0], -2 * pieces)
+    jax.tree.map(np.testing.assert_array_equal, join(parts), encoded)
 
 
 def one_step(mesh, micro_batch):
@@ -126,7 +132,7 @@ def one_step(mesh, micro_batch):
         config.optimizer, learning_rate(config.optimizer, steps=9, steps_per_epoch=9)
     )
     state = jax.jit(functools.partial(initial_state, config, VOCAB, optimizer))()
-    graphdef = models.structure(SMALL, VOCAB, token_head=True)
+    graphdef = models.structure(SMALL, VOCAB, heads=HEADS)
     gradient = value_and_grad(load_recipe("light").objectives, graphdef, micro_batch)
     _, metrics = make_train_step(gradient, optimizer, seed=0)(
         state, put_batch(make_batch(), mesh, BATCH)
@@ -147,11 +153,9 @@ def test_eight_devices_give_the_loss_and_gradient_norm_of_one(mesh):
 def step_memory(batch_size, micro_batch):
     """Bytes of temporaries of a compiled gradient."""
     model = dataclasses.replace(SMALL, width=32, feedforward=64, max_length=16)
-    graphdef = models.structure(model, VOCAB, token_head=True)
-    params = jax.eval_shape(
-        lambda: models.initialise(model, VOCAB, jax.random.key(0), token_head=True)
-    )
-    batch = combine.Batch(
+    graphdef = models.structure(model, VOCAB, heads=HEADS)
+    params = jax.eval_shape(lambda: models.initialise(model, VOCAB, jax.random.key(0), heads=HEADS))
+    batch = Batch(
         jax.ShapeDtypeStruct((batch_size, 2, 16), jnp.int32),
         jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     )

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import ModelConfig
+from lightxling.config import ModelConfig, ObjectivesConfig
 from lightxling.model import build as models
+from lightxling.model.build import NO_HEADS
 from lightxling.model.encoder import dropout, max_pool
+from lightxling.objectives.combine import heads_of
 
 SMALL = ModelConfig(
     layers=2, width=8, heads=2, feedforward=12, max_length=9, identical_layers=False
@@ -17,16 +19,17 @@ SMALL = ModelConfig(
 VOCAB = 20
 
 
-def make(config=SMALL, vocab=VOCAB, token_head=False, seed=0):
-    graphdef = models.structure(config, vocab, token_head=token_head)
-    params = models.initialise(config, vocab, jax.random.key(seed), token_head=token_head)
+TOKEN_HEAD = heads_of(ObjectivesConfig(), 2)
+
+
+def make(config=SMALL, vocab=VOCAB, heads=NO_HEADS, seed=0):
+    graphdef = models.structure(config, vocab, heads)
+    params = models.initialise(config, vocab, jax.random.key(seed), heads)
     return graphdef, params
 
 
-def shapes(config, vocab, token_head):
-    return jax.eval_shape(
-        lambda: models.initialise(config, vocab, jax.random.key(0), token_head=token_head)
-    )
+def shapes(config, vocab, heads=NO_HEADS):
+    return jax.eval_shape(lambda: models.initialise(config, vocab, jax.random.key(0), heads))
 
 
 def test_parameter_counts_of_the_paper():
@@ -159,7 +162,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
 
 def test_tied_logits_of_a_factorised_table():
     config = dataclasses.replace(SMALL, embedding_width=4)
-    graphdef, params = make(config, token_head=True)
+    graphdef, params = make(config, heads=TOKEN_HEAD)
     model = models.merge(graphdef, params)
     vectors = jnp.ones((2, 8))
     hidden, table, bias = model.prediction(vectors)
@@ -171,9 +174,7 @@ def test_tied_logits_of_a_factorised_table():
 
 def test_bfloat16_stays_close_and_returns_float32():
     graphdef, params = make()
-    half = models.structure(
-        dataclasses.replace(SMALL, compute_dtype="bfloat16"), VOCAB, token_head=False
-    )
+    half = models.structure(dataclasses.replace(SMALL, compute_dtype="bfloat16"), VOCAB)
     tokens = jnp.array([[3, 4, 5, 6]])
     exact, rough = (models.encode(g, params, tokens) for g in (graphdef, half))
     assert rough.dtype == jnp.float32

@@ -30,6 +30,7 @@ from lightxling.config import (
     load,
 )
 from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.batch import Batch
 from lightxling.encoder import Encoder
 from lightxling.evaluate.tasks import Settings
 from lightxling.evaluate.tasks.parallel import find_retrieval
@@ -40,6 +41,7 @@ from lightxling.export.trim import cut
 from lightxling.model import build as models
 from lightxling.modular import ModularEncoder, Plan, build
 from lightxling.objectives import combine, contrast
+from lightxling.objectives.term import ORDER
 from lightxling.train.loop import train
 from lightxling.train.warm_start import read_origin
 from lightxling.validate import validate
@@ -76,10 +78,10 @@ SMALL = {"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "max_length": 
 
 def pivot_problem():
     config = dataclasses.replace(load("light").model, **SMALL, ngrams=7)
-    graphdef = models.structure(config, 30, token_head=False)
-    params = models.initialise(config, 30, jax.random.key(0), token_head=False)
+    graphdef = models.structure(config, 30)
+    params = models.initialise(config, 30, jax.random.key(0))
     rng = np.random.default_rng(0)
-    batch = combine.Batch(
+    batch = Batch(
         jnp.array(rng.integers(3, 30, (6, 2, 5)), jnp.int32),
         jnp.zeros(6, jnp.int32),
         teacher=jnp.array(rng.normal(size=(6, 2, 16)), jnp.float32),
@@ -106,7 +108,7 @@ def test_one_side_meets_the_teacher_s_vectors_of_the_other(kind):
         distance = 1 - (a * b).sum(1)
         expected = np.mean(distance**2 if "squared" in kind else distance)
     else:
-        swapped = np.array(jax.random.bernoulli(jax.random.fold_in(key, combine.ORDER), shape=(6,)))
+        swapped = np.array(jax.random.bernoulli(jax.random.fold_in(key, ORDER), shape=(6,)))
         assert 0 < swapped.sum() < 6
         anchors = np.where(swapped[:, None], b, a)
         positives = np.where(swapped[:, None], a, b)

@@ -30,6 +30,7 @@ from lightxling.config import (
     tasks_of,
     to_dict,
 )
+from lightxling.corpus.batch import Batch
 from lightxling.corpus.prepare import prepare, prepare_tasks
 from lightxling.corpus.sources import LABELS
 from lightxling.corpus.store import Store
@@ -171,11 +172,11 @@ def stepped(config, name, devices):
 
     state = jax.jit(initialise, out_shardings=shardings(mesh, jax.eval_shape(initialise)))()
     before = jax.device_get(state)
-    graphdef = models.structure(config.model, VOCAB, **models_heads(task))
+    graphdef = models.structure(config.model, VOCAB, models_heads(task))
     gradient = value_and_grad(task.objectives, graphdef, 0)
     rng = np.random.default_rng(0)
     sides = 3 if name == "thought" else 2
-    batch = combine.Batch(
+    batch = Batch(
         rng.integers(3, VOCAB, (8, sides, 6)).astype(np.int32),
         np.zeros(8, np.int32),
         labels=(np.arange(8) % 3).astype(np.float32) if name == "nli" else None,
@@ -189,7 +190,7 @@ make = jax.make_mesh
 
 
 def models_heads(task):
-    from lightxling.model.heads import heads_of
+    from lightxling.objectives.combine import heads_of
 
     return heads_of(task.objectives, 3)
 
@@ -278,7 +279,7 @@ def test_parts_come_back_whole():
 def test_the_main_task_starts_as_it_does_alone(several):
     alone = dataclasses.replace(several, tasks=())
     init = [
-        jax.jit(lambda c=c: parts.initialise_tasks(c, VOCAB, jax.random.key(0), 3))()
+        jax.jit(lambda c=c: combine.initialise_tasks(c, VOCAB, jax.random.key(0), 3))()
         for c in (several, alone)
     ]
     for name, value in paths(init[1]).items():
@@ -302,9 +303,9 @@ def test_labels_survive_the_store(several, texts):
     ]
     assert [LABELS[int(label)] for label in split.label] == [w.split()[-1] for w in words]
     batches = make_batches(config, store, tokenizer.maskable())
-    tokens, _, _, teacher, pivot, labels = batches[3]
-    assert (teacher, pivot) == (None, None)
-    for row, label in zip(tokens, labels, strict=True):
+    batch = batches[3]
+    assert (batch.teacher, batch.pivot) == (None, None)
+    for row, label in zip(batch.tokens, batch.labels, strict=True):
         assert tokenizer.decode(row[1][row[1] > 0]).split()[-1] == LABELS[int(label)]
 
 
@@ -347,7 +348,7 @@ def test_masked_language_modelling_is_a_task_on_sentences_of_one_language(severa
     stores = open_stores(config, print)
     store = stores["masked"][1]
     assert (store.train.sides, store.train.rows) == (1, 40)
-    batch = combine.Batch(*make_batches(*stores["masked"], np.ones(300, bool))[0])
+    batch = make_batches(*stores["masked"], np.ones(300, bool))[0]
     assert batch.tokens.shape[:2] == (8, 1)
     pairs = dataclasses.replace(mlm, ranking=RankingConfig(weight=1.0))
     with pytest.raises(UserError, match="'cc' is not a language pair"):

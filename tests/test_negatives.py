@@ -11,8 +11,8 @@ import pytest
 from test_teacher import export_toy, toy, two_corpora  # noqa: F401
 
 from lightxling import negatives
-from lightxling.config import RankingConfig, UserError, only
-from lightxling.corpus.batches import Batches
+from lightxling.config import ModelConfig, RankingConfig, TrainConfig, UserError, only
+from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
 from lightxling.corpus.vectors import SentenceVectors
@@ -145,23 +145,21 @@ def test_a_batch_holds_the_negatives_of_its_rows():
     hard = rng.integers(0, 80, (40, 3))
     batches = Batches(
         split,
-        weights=np.ones(1),
-        batch_size=8,
-        buckets=(2, 4),
-        max_length=8,
+        Groups(np.ones(1), np.array([[0, 1]])),
+        TrainConfig(batch_size=8, buckets=(2, 4)),
+        ModelConfig(max_length=8),
         maskable=np.ones(5000, bool),
-        seed=0,
         negatives=hard,
     )
     sentences = [tuple(tokens[a:b]) for a, b in itertools.pairwise(offsets)]
     rows = {(sentences[2 * r], sentences[2 * r + 1]): r for r in range(40)}
     for step in range(batches.steps_per_epoch):
-        batch, masked, _ = batches[step]
-        assert batch.shape[:2] == (8, 5)
-        for texts, place in zip(batch, masked, strict=True):
+        batch = batches[step]
+        assert batch.tokens.shape[:2] == (8, 5)
+        for texts, place in zip(batch.tokens, batch.masked, strict=True):
             src, tgt, *more = (tuple(text[text > 0]) for text in texts)
             assert more == [sentences[s] for s in hard[rows[src, tgt]]]  # none is cut off
-            assert place < 2 * batch.shape[2]  # what is masked is a piece of the pair
+            assert place < 2 * batch.tokens.shape[2]  # what is masked is a piece of the pair
 
 
 def test_a_run_learns_from_hard_negatives(tiny, tmp_path):

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from lightxling.config import MAIN, ModelConfig, OptimizerConfig
+from lightxling.config import MAIN, ModelConfig, ObjectivesConfig, OptimizerConfig
 from lightxling.model import build as models
 from lightxling.model import parts
+from lightxling.objectives.combine import heads_of
 from lightxling.train.memory import size
 from lightxling.train.optimizer import learning_rate, make_optimizer, scale_by_amsgrad
 
@@ -141,7 +142,9 @@ RULES = {"amsgrad": 12, "adamw": 8, "lion": 4, "sgd": 4, "adafactor": 0}
 def state_bytes_per_parameter(config: OptimizerConfig) -> float:
     """Of a model of the usual size; nothing is allocated."""
     shapes = jax.eval_shape(
-        functools.partial(models.initialise, ModelConfig(), 50_000, token_head=True),
+        functools.partial(
+            models.initialise, ModelConfig(), 50_000, heads=heads_of(ObjectivesConfig(), 2)
+        ),
         jax.random.key(0),
     )
     optimizer = make_optimizer(config, optax.constant_schedule(1.0))

@@ -16,9 +16,10 @@ from lightxling.config import (
     RankingConfig,
     only,
 )
+from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
-from lightxling.model.heads import heads_of
 from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
 from lightxling.objectives.inference import classification, pair_features, score_regression
 from lightxling.objectives.ranking import quick_thought, ranking
 
@@ -126,7 +127,7 @@ SMALL = ModelConfig(layers=0, width=D, max_length=5, dropout=0.0, init="scaled")
 
 def params_of(objectives):
     """Parameters of a small model, and how many each head has."""
-    initialise = functools.partial(models.initialise, SMALL, V, **heads_of(objectives, 2))
+    initialise = functools.partial(models.initialise, SMALL, V, heads_of(objectives, 2))
     params = jax.jit(initialise)(jax.random.key(0))
     return params, {name: models.count(params[name]) for name in params if name != "encoder"}
 
@@ -162,7 +163,7 @@ def test_the_paper_s_heads_at_its_width():
         quick_thought=QuickThoughtConfig(weight=1.0), inference=InferenceConfig(weight=1.0)
     )
     shapes = jax.eval_shape(
-        lambda: models.initialise(paper, V, jax.random.key(0), **heads_of(objectives, 2))
+        lambda: models.initialise(paper, V, jax.random.key(0), heads_of(objectives, 2))
     )
     kernels = {
         jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
@@ -181,7 +182,7 @@ def test_the_paper_s_heads_at_its_width():
 
 def batch_of(sentences, labels=None):
     tokens = np.random.default_rng(0).integers(3, V, (B, sentences, 4)).astype(np.int32)
-    return combine.Batch(
+    return Batch(
         jnp.array(tokens),
         jnp.zeros(B, jnp.int32),
         labels=None if labels is None else jnp.array(labels, jnp.float32),
@@ -191,7 +192,7 @@ def batch_of(sentences, labels=None):
 def scored(objectives, batch):
     """The loss, the sentence vectors [S, B, D] in float64, and the parameters."""
     params, _ = params_of(objectives)
-    graphdef = models.structure(SMALL, V, **heads_of(objectives, 2))
+    graphdef = models.structure(SMALL, V, heads_of(objectives, 2))
     loss, _ = combine.loss(objectives, graphdef, params, batch, None)
     flat = models.encode(graphdef, params, batch.tokens.reshape(-1, 4))
     vectors = np.asarray(flat, np.float64).reshape(B, -1, D).swapaxes(0, 1)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightxling.base.lines import Problems
 from lightxling.base.lines import Problems, sound_lines
 from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
 from lightxling.corpus import readers

@@ -23,11 +23,12 @@ from lightxling.config import (
     RegressionConfig,
     SoftConfig,
     TeacherConfig,
+    TrainConfig,
     UserError,
     to_dict,
 )
 from lightxling.corpus import vectors as kept
-from lightxling.corpus.batches import Batches
+from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.sources import Source
@@ -127,21 +128,20 @@ def test_every_row_has_the_vector_of_its_own_text(two_corpora, labels):
         assert all("Haus" in text or "VERDE" in text for text in asked)
 
     compute(config, store, None)  # the second time nothing is encoded
+    count = len(store.groups)
     batches = Batches(
         store.train,
-        weights=np.ones(len(store.groups)),
-        batch_size=8,
-        buckets=(32,),
-        max_length=32,
+        Groups(np.ones(count), np.tile([0, 1], (count, 1))),
+        TrainConfig(batch_size=8, buckets=(32,)),
+        ModelConfig(max_length=32),
         maskable=np.ones(40, bool),
-        seed=0,
         teacher=vectors,
     )
-    tokens, _, _, teacher, side = batches[3]
+    batch = batches[3]
     chosen = batches._epoch(0)[3]
-    np.testing.assert_array_equal(teacher, picked[chosen])
-    np.testing.assert_array_equal(side, pivot[chosen])
-    assert tokens.shape[0] == len(teacher) == 8
+    np.testing.assert_array_equal(batch.teacher, picked[chosen])
+    np.testing.assert_array_equal(batch.pivot, pivot[chosen])
+    assert len(batch.tokens) == len(batch.teacher) == 8
 
 
 PROGRAM = """
@@ -330,7 +330,7 @@ def test_sources_that_changed_since_the_store_was_made_are_refused(two_corpora):
 
 
 def test_teachers_that_cannot_be(tiny, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"need a teacher; set teacher\.source"):
+    with pytest.raises(UserError, match=r"objectives\.soft: a teacher is needed; set teacher"):
         teachers.find(soft(tiny))
     with pytest.raises(UserError, match="does not exist"):
         teachers.find(soft(tiny, tmp_path / "nowhere"))

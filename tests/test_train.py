@@ -18,11 +18,12 @@ import pytest
 from changes import change
 
 from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
+from lightxling.corpus.batch import Batch
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.model import build as models
-from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
 from lightxling.train import checkpoint
 from lightxling.train.loop import (
     check_finite,
@@ -263,7 +264,7 @@ def step_on(mesh_config, config, vocab=64):
     initialise = functools.partial(initial_state, config, vocab, optimizer)
     layout = shardings(mesh, jax.eval_shape(initialise))
     state = jax.jit(initialise, out_shardings=layout)()
-    graphdef = models.structure(config.model, vocab, token_head=True)
+    graphdef = models.structure(config.model, vocab, heads_of(config.objectives, 2))
     gradient = value_and_grad(config.objectives, graphdef, config.train.micro_batch)
     step = make_train_step(gradient, optimizer, seed=0)
     rng = np.random.default_rng(0)
@@ -271,7 +272,7 @@ def step_on(mesh_config, config, vocab=64):
     masked = rng.integers(0, 14, config.train.batch_size).astype(np.int32)
     history = []
     for _ in range(2):
-        state, metrics = step(state, put_batch(combine.Batch(tokens, masked), mesh, len(tokens)))
+        state, metrics = step(state, put_batch(Batch(tokens, masked), mesh, len(tokens)))
         history.append(jax.device_get(metrics))
     return history, jax.device_get(state.params), state
 
@@ -363,7 +364,7 @@ def test_padding_is_the_share_of_empty_slots(tiny, tmp_path):
     train(config, tmp_path / "run")
     store = Store.open(prepare(config))
     batches = make_batches(config, store, load_tokenizer(store.tokenizer_path).maskable())
-    tokens = np.concatenate([batches[step][0] for step in range(3)])
+    tokens = np.concatenate([batches[step].tokens for step in range(3)])
     (record,) = records(tmp_path / "run")
     assert record["padding"] == pytest.approx(np.mean(tokens == 0))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))  # the trace of two steps

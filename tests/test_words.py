@@ -120,9 +120,7 @@ def test_the_paper_s_sizes():
     """Closed form: two tables of 320, a layer on the n-grams, 320 to 512, three blocks, norms."""
     config = load("dual-encoder")
     rows = config.tokenizer.vocab_size + config.tokenizer.hash_buckets
-    shapes = jax.eval_shape(
-        lambda: models.initialise(config.model, rows, jax.random.key(0), token_head=False)
-    )
+    shapes = jax.eval_shape(lambda: models.initialise(config.model, rows, jax.random.key(0)))
     tables = 210_000 * 320 + 200_001 * 320
     block = 4 * (512 * 512 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512
     total = tables + 320 * 320 + 320 + 320 * 512 + 3 * block + 2 * 512
@@ -194,7 +192,7 @@ def test_padding_n_grams_bring_nothing():
     bundle = random_bundle()
     changed = {**bundle.params, "ngrams": bundle.params["ngrams"].copy()}
     changed["ngrams"][0] += 5
-    graphdef = models.structure(SMALL, KNOWN + BUCKETS, token_head=False)
+    graphdef = models.structure(SMALL, KNOWN + BUCKETS)
     tokens, ngrams = jnp.array([[3, 4, 0]]), jnp.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]]])
     one, other = (
         models.encode(graphdef, {"encoder": jax.tree.map(jnp.asarray, nest(p))}, tokens, ngrams)
@@ -221,8 +219,9 @@ def test_batches_hold_the_rows_and_letters_of_the_text(spelled):
     store = Store.open(prepare(spelled))
     tokenizer = load_tokenizer(store.tokenizer_path)
     batches = make_batches(spelled, store, tokenizer.maskable())
-    tokens, _, _, teacher, pivot, labels, ngrams = batches[2]
-    assert (teacher, pivot, labels) == (None, None, None)
+    batch = batches[2]
+    tokens, ngrams = batch.tokens, batch.ngrams
+    assert (batch.teacher, batch.pivot, batch.labels) == (None, None, None)
     assert tokens.shape == (16, 2, 16)
     assert ngrams.shape == (16, 2, 16, MOST)
     assert (tokens >= 100).any()

@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 from lightxling import allocator
-from lightxling.config import Config, MeshConfig, ModelConfig, load
+from lightxling.config import Config, MeshConfig, ModelConfig, TrainConfig, load
 from lightxling.train.progress import number, peak_memory
 from lightxling.validate import validate
 
@@ -175,9 +175,9 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     """Times one configuration's training step."""
     import jax
 
+    from lightxling.corpus.batch import Batch
     from lightxling.model import build as models
-    from lightxling.model.heads import heads_of
-    from lightxling.objectives import combine
+    from lightxling.objectives.combine import heads_of
     from lightxling.train import loop, memory
     from lightxling.train.micro_batch import value_and_grad
     from lightxling.train.optimizer import learning_rate, make_optimizer
@@ -189,12 +189,12 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     schedule = learning_rate(config.optimizer, steps=1000, steps_per_epoch=1000)
     optimizer = make_optimizer(config.optimizer, schedule)
     vocab_size = config.tokenizer.vocab_size
-    graphdef = models.structure(config.model, vocab_size, **heads_of(config.objectives, 2))
+    graphdef = models.structure(config.model, vocab_size, heads_of(config.objectives, 2))
     initialise = functools.partial(loop.initial_state, config, vocab_size, optimizer)
     target = loop.on_mesh(initialise, mesh)
     gradient = value_and_grad(config.objectives, graphdef, train.micro_batch)
     step = loop.make_train_step(gradient, optimizer, seed=0)
-    local = combine.Batch(*random_pairs(config, batch=batch, length=length))
+    local = Batch(*random_pairs(config, batch=batch, length=length))
     data = put_batch(local, mesh, batch)
 
     start = time.perf_counter()
@@ -231,7 +231,7 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
 
 def measure_input(*, batch: int, length: int, pairs: int, repeats: int) -> dict[str, float]:
     """Times the batches of half an epoch, made ahead in a thread."""
-    from lightxling.corpus.batches import Batches
+    from lightxling.corpus.batches import Batches, Groups
     from lightxling.corpus.store import Split
 
     with tempfile.TemporaryDirectory() as folder:
@@ -251,12 +251,10 @@ def measure_input(*, batch: int, length: int, pairs: int, repeats: int) -> dict[
         )
         batches = Batches(
             split,
-            weights=np.ones(1),
-            batch_size=batch,
-            buckets=(length,),
-            max_length=length,
+            Groups(np.ones(1), np.array([[0, 1]])),
+            TrainConfig(batch_size=batch, buckets=(length,)),
+            ModelConfig(max_length=length),
             maskable=np.ones(50_000, bool),
-            seed=0,
         )
         count = max(batches.steps_per_epoch // 2, 1)
         warm_up = min(count, 50)
@@ -290,11 +288,11 @@ def measure_encode(
 
     config = recipe(**settings)
     vocab_size = config.tokenizer.vocab_size
-    initialise = functools.partial(models.initialise, config.model, vocab_size, token_head=False)
+    initialise = functools.partial(models.initialise, config.model, vocab_size)
     params = jax.jit(initialise)(jax.random.key(0))
     tokens = random_pairs(config, batch=batch, length=length)[0][:, 0]
     if backend == "jax":
-        graphdef = models.structure(config.model, vocab_size, token_head=False)
+        graphdef = models.structure(config.model, vocab_size)
         encode = make_encode(graphdef, make_mesh(MeshConfig(), batch_size=jax.device_count()))
         run = functools.partial(encode, params, tokens)
     else:

@@ -8,11 +8,14 @@ sentence.
 import functools
 import itertools
 from collections.abc import Iterator
-from typing import Literal
+from typing import NamedTuple
 
 import grain
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
+from lightxling.config import ModelConfig, TrainConfig
+from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import Split
 from lightxling.corpus.vectors import SentenceVectors
 
@@ -121,79 +124,71 @@ def draws_per_epoch(
     return draws
 
 
+class Groups(NamedTuple):
+    """The groups that the rows of a split are of: one for every source."""
+
+    weights: Float[np.ndarray, " G"]
+    """How often a row of the group is drawn per epoch."""
+    languages: Int[np.ndarray, "G S"]
+    """Index of each side's language."""
+
+
 class Batches:
-    """Training batches of a store's split, by step number.
+    """Training batches of a store's split, by step number: `batches[step]`.
 
-    `batches[step]` is a tuple: int32 arrays tokens [B, S, L], masked [B] (`draw_masked`, in one of
-    the first two sides) and languages [B, sides], those of the sides; then what `teacher` has of
-    the rows (`SentenceVectors.pick`, two arrays), their labels and the n-grams of their words, as
-    far as there are such: what is missing before another is None, and left out after the last.
-    S is the sides of the split and the hard negatives. With several
-    processes each has its own rows of every batch (`local`).
+    A row has the sides of the split and its hard negatives. With several processes each has its
+    own rows of every batch (`local`).
 
-    An epoch is a fresh shuffle; the rows that do not fill a batch (with `single`: of their language
-    pair) sit it out, or are filled up (`pad_last`). Rows are then grouped by length bucket, and
-    the batches shuffled: only the last batch of a bucket mixes two of them.
+    An epoch is a fresh shuffle; the rows that do not fill a batch (with `train.batch_languages`
+    single: of their language pair) sit it out, or are filled up (`train.pad_last`). Rows are then
+    grouped by length bucket, and the batches shuffled: only the last batch of a bucket mixes two of
+    them.
     """
 
     def __init__(
         self,
         split: Split,
+        groups: Groups,
+        train: TrainConfig,
+        model: ModelConfig,
         *,
-        weights: np.ndarray,
-        batch_size: int,
-        buckets: tuple[int, ...],
-        max_length: int,
-        maskable: np.ndarray,
-        seed: int,
-        languages: np.ndarray | None = None,
-        temperature: float = 1.0,
-        batch_languages: Literal["mixed", "single"] = "mixed",
-        pad_last: Literal["drop", "duplicate"] = "drop",
+        maskable: Bool[np.ndarray, " V"],
         teacher: SentenceVectors | None = None,
-        negatives: np.ndarray | None = None,
-        local: np.ndarray | None = None,
-        ngrams: int = 0,
+        negatives: Int[np.ndarray, "R N"] | None = None,
+        local: Int[np.ndarray, " B"] | None = None,
     ):
         """
         Args:
-          weights: float [groups], how often a row of the group is drawn per epoch.
-          languages: int [groups, sides], index of each side's language; None: side s of every
-            group is language s.
-          temperature: of the sampling over language pairs, see `draws_per_epoch`.
-          batch_languages: whether a batch mixes language pairs or holds a single one.
-          pad_last: what becomes of rows that do not fill a batch: they sit the epoch out, or random
-            other rows are drawn once more.
-          negatives: int [rows, N], sentences (row * sides + side) that are added to each row.
-          local: int, the places of a batch that this process fills; None: all.
-          ngrams: buckets of character n-grams; 0: the batches have none.
+          maskable: the ids that may be masked.
+          negatives: sentences (row * sides + side) that are added to each row.
+          local: the places of a batch that this process fills; None: all.
         """
-        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.split, self.batch_size, self.seed = split, train.batch_size, train.seed
         self.maskable, self.teacher, self.negatives = maskable, teacher, negatives
-        self.ngrams = ngrams
-        if languages is None:
-            languages = np.tile(np.arange(split.sides), (len(weights), 1))
-        self.languages = languages.astype(np.int32)
+        self.ngrams = model.ngrams
+        self.languages = groups.languages.astype(np.int32)
         self.pairs, pair = np.unique(self.languages, axis=0, return_inverse=True)
         self.group_pair = pair.reshape(-1)
         """Number of each group's language pair, a row of `pairs` [P, sides]."""
-        self.buckets = np.array(bucket_lengths(buckets, max_length))
+        self.buckets = np.array(bucket_lengths(train.buckets, model.max_length))
         longest = split.lengths.max(axis=1)
         if negatives is not None:
             longest = np.maximum(longest, split.lengths.reshape(-1)[negatives].max(axis=1))
-        longest = np.minimum(longest, max_length)
+        longest = np.minimum(longest, model.max_length)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int16)
         self.local = slice(None) if local is None else local
-        self.group_rows = np.bincount(split.group, minlength=len(weights))
-        self.draws = draws_per_epoch(self.group_rows, weights, self.group_pair, temperature)
+        self.group_rows = np.bincount(split.group, minlength=len(groups.weights))
+        self.draws = draws_per_epoch(
+            self.group_rows, groups.weights, self.group_pair, train.sampling_temperature
+        )
         self.rows_per_epoch = int(self.draws.sum())
-        self.is_single = batch_languages == "single"
+        self.is_single = train.batch_languages == "single"
         self.pair_rows = np.bincount(self.group_pair, self.draws).astype(np.int64)
         """Rows of each language pair in an epoch, before remainders are dropped."""
-        self.is_padded = pad_last == "duplicate"
+        self.is_padded = train.pad_last == "duplicate"
         units = self.pair_rows if self.is_single else self.pair_rows.sum()
-        round_up = batch_size - 1 if self.is_padded else 0
-        self.steps_per_epoch = int(((units + round_up) // batch_size).sum())
+        round_up = self.batch_size - 1 if self.is_padded else 0
+        self.steps_per_epoch = int(((units + round_up) // self.batch_size).sum())
         # two epochs: the prefetching thread may be one ahead of `pair_counts`
         self._epoch = functools.lru_cache(maxsize=2)(self._plan)
 
@@ -247,7 +242,7 @@ class Batches:
             start += n
         return counts
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray | None, ...]:
+    def __getitem__(self, step: int) -> Batch:
         epoch, i = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[i]
         length = int(self.buckets[self.row_bucket[rows].max()])
@@ -261,19 +256,24 @@ class Batches:
         tokens = gather(self.split.tokens, self.split.offsets, segments.reshape(-1), length)
         tokens, ngrams = look_up(self.split, tokens.reshape(*segments.shape, length), self.ngrams)
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
-        more = [*(self.teacher.pick(local) if self.teacher else (None, None)), None, ngrams]
-        if self.split.label is not None:
-            more[2] = self.split.label[local]
-        while more and more[-1] is None:
-            more.pop()
-        return tokens, masked, self.languages[self.split.group[local]], *more
+        teacher, pivot = self.teacher.pick(local) if self.teacher else (None, None)
+        label = self.split.label
+        return Batch(
+            tokens,
+            masked,
+            self.languages[self.split.group[local]],
+            teacher,
+            pivot,
+            labels=None if label is None else label[local],
+            ngrams=ngrams,
+        )
 
     @property
     def longest(self) -> int:
         """Largest padded length that occurs."""
         return int(self.buckets[self.row_bucket.max()])
 
-    def iterate(self, start: int, stop: int) -> Iterator[tuple[np.ndarray | None, ...]]:
+    def iterate(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches start ... stop - 1, made ahead in a thread while the device works."""
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         runs = grain.MapDataset.source(_Runs(self, range(start, stop)))
@@ -292,5 +292,5 @@ class _Runs:
     def __len__(self) -> int:
         return -(-len(self.steps) // self.size)
 
-    def __getitem__(self, run: int) -> list[tuple[np.ndarray | None, ...]]:
+    def __getitem__(self, run: int) -> list[Batch]:
         return [self.batches[step] for step in self.steps[run * self.size :][: self.size]]

@@ -42,7 +42,7 @@ def serialize(bundle: Bundle) -> bytes:
 
     from lightxling.model import build
 
-    graphdef = build.structure(bundle.config, bundle.vocab_size, token_head=False)
+    graphdef = build.structure(bundle.config, bundle.vocab_size)
 
     def encode(tokens):
         params = {}

@@ -4,6 +4,8 @@
 to know nothing of flax.
 """
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,41 +14,25 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
-from lightxling.model.encoder import Encoder, linear
-from lightxling.model.heads import FC, Heads, Inference, Projection, QuickThought, TokenHead
+from lightxling.model.build import Heads
+from lightxling.model.encoder import Encoder
 
 Params = dict[str, Any]
 
+Heads = Mapping[str, Callable[[ModelConfig, int, nnx.Rngs], nnx.Module | None]]
+"""Place among the parameters -> what makes the head, or none, from the model's settings, the size
+of the vocabulary and the keys. `objectives.combine.heads_of` gives those of a run."""
+NO_HEADS: Heads = MappingProxyType({})
+
 
 class Model(nnx.Module):
-    """The encoder and the heads that the objectives ask for."""
+    """The encoder, and the heads that the objectives ask for as attributes with their names."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        vocab_size: int,
-        *,
-        token_head: bool,
-        heads: Heads = Heads(),  # noqa: B008, it is frozen
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: ModelConfig, vocab_size: int, heads: Heads, rngs: nnx.Rngs):
         self.dtype = jnp.dtype(config.compute_dtype)
         self.encoder = Encoder(config, vocab_size, rngs)
-        self.token_head = TokenHead(config, vocab_size, heads, rngs) if token_head else None
-        self.projection = (
-            Projection(config.width, heads.projection, rngs) if heads.projection else None
-        )
-        self.teacher_map = (
-            linear(config.width, heads.teacher_width, dtype=jnp.float32, rngs=rngs)
-            if heads.teacher_width not in (0, config.width)
-            else None
-        )
-        width = config.width
-        self.response = FC(width, heads.response, rngs) if heads.response else None
-        self.quick_thought = (
-            QuickThought(width, heads.quick_thought, rngs) if heads.quick_thought else None
-        )
-        self.inference = Inference(4 * width, heads.inference, rngs) if heads.inference else None
+        for name, make in heads.items():  # in this order, in which they take their keys
+            setattr(self, name, make(config, vocab_size, rngs))
 
     def prediction(
         self,
@@ -72,36 +58,17 @@ class Model(nnx.Module):
         return hidden.astype(self.dtype), table.astype(self.dtype), bias
 
 
-def structure(
-    config: ModelConfig,
-    vocab_size: int,
-    *,
-    token_head: bool,
-    heads: Heads = Heads(),  # noqa: B008
-) -> nnx.GraphDef:
-    """The model without its parameters; nothing is allocated.
-
-    Args:
-      token_head: whether there is one; `heads` has the shapes (`heads_of` gives both for a run).
-    """
-    model = nnx.eval_shape(
-        lambda: Model(config, vocab_size, token_head=token_head, heads=heads, rngs=nnx.Rngs(0))
-    )
+def structure(config: ModelConfig, vocab_size: int, heads: Heads = NO_HEADS) -> nnx.GraphDef:
+    """The model without its parameters; nothing is allocated."""
+    model = nnx.eval_shape(lambda: Model(config, vocab_size, heads, nnx.Rngs(0)))
     return nnx.split(model)[0]
 
 
 def initialise(
-    config: ModelConfig,
-    vocab_size: int,
-    key: PRNGKeyArray,
-    *,
-    token_head: bool,
-    heads: Heads = Heads(),  # noqa: B008
+    config: ModelConfig, vocab_size: int, key: PRNGKeyArray, heads: Heads = NO_HEADS
 ) -> Params:
     """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
-    return parameters(
-        Model(config, vocab_size, token_head=token_head, heads=heads, rngs=nnx.Rngs(key))
-    )
+    return parameters(Model(config, vocab_size, heads, nnx.Rngs(key)))
 
 
 def parameters(model: Model) -> Params:

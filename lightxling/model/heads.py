@@ -4,62 +4,26 @@ Letters in shapes: B sentences, D width of the sentence vectors, E width of the 
 width of the language embedding, V vocabulary.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lightxling.config import ModelConfig, ObjectivesConfig
+from lightxling.config import ModelConfig, TokensConfig
 from lightxling.model.encoder import dropout, layer_norm, linear
 
 
-@dataclasses.dataclass(frozen=True)
-class Heads:
-    """Shapes of the heads. The defaults are those of ACL 2021: a tied token head, no projection."""
+class Sizes(NamedTuple):
+    """What the shapes of a head depend on beside the settings of its objective."""
 
-    languages: int = 0
-    """Rows of the language table."""
-    language_width: int = 0
-    """G; 0: the token head is not told the language."""
-    is_tied: bool = True
-    """Whether the logits are products with the encoder's embeddings or with a table of the head."""
-    has_bias: bool = True
-    """Whether the logits have a bias."""
-    projection: int = 0
-    """Width of the vectors that are aligned; 0: the sentence vectors, and no head."""
+    model: ModelConfig
+    vocab_size: int
+    languages: int
+    """How many the text of the run has."""
     teacher_width: int = 0
-    """Width of the teacher's vectors, to which sentence vectors of another width are mapped; 0: no
-    teacher that asks for it."""
-    response: int = 0
-    """Hidden width of the head on responses; 0: none."""
-    quick_thought: int = 0
-    """Hidden width of the three heads of quick-thought; 0: none."""
-    inference: int = 0
-    """Hidden width of the head of natural language inference; 0: none."""
-
-
-def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 0) -> dict:
-    """The keyword arguments of `build.structure` and `build.initialise` for a run.
-
-    Args:
-      languages: how many the run's corpus has.
-      teacher_width: of the teacher's vectors; 0 without a teacher.
-    """
-    tokens, align = objectives.tokens, objectives.align
-    heads = Heads(
-        languages=languages if tokens.language_width else 0,
-        language_width=tokens.language_width,
-        is_tied=tokens.decoder == "tied",
-        has_bias=tokens.decoder_bias,
-        projection=align.projection if align.weight else 0,
-        teacher_width=teacher_width if objectives.regression.weight else 0,
-        response=objectives.ranking.head if objectives.ranking.weight else 0,
-        quick_thought=objectives.quick_thought.hidden if objectives.quick_thought.weight else 0,
-        inference=objectives.inference.hidden if objectives.inference.weight else 0,
-    )
-    return {"token_head": bool(tokens.weight or objectives.mlm.weight), "heads": heads}
+    """Of the teacher's vectors; 0 without a teacher."""
 
 
 class TokenHead(nnx.Module):
@@ -72,22 +36,24 @@ class TokenHead(nnx.Module):
     zero); EMS code (language embedding N(0, 1) of 128, untied, no b_v).
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int, heads: Heads, rngs: nnx.Rngs):
-        seen = config.width + heads.language_width
-        width = config.width if heads.is_tied else seen
-        self.rate = config.dropout
+    def __init__(self, settings: TokensConfig, sizes: Sizes, rngs: nnx.Rngs):
+        language_width, is_tied = settings.language_width, settings.decoder == "tied"
+        seen = sizes.model.width + language_width
+        width = sizes.model.width if is_tied else seen
+        self.rate = sizes.model.dropout
         self.dense = linear(seen, width, dtype=jnp.float32, rngs=rngs)
         self.norm = layer_norm(width, rngs)
-        self.bias = nnx.Param(jnp.zeros(vocab_size)) if heads.has_bias else None
-        if heads.is_tied:
+        self.bias = nnx.Param(jnp.zeros(sizes.vocab_size)) if settings.decoder_bias else None
+        if is_tied:
             self.decoder = None
         else:
-            uniform = jax.random.uniform(rngs.params(), (vocab_size, width), minval=-1, maxval=1)
+            shape = (sizes.vocab_size, width)
+            uniform = jax.random.uniform(rngs.params(), shape, minval=-1, maxval=1)
             self.decoder = nnx.Param(width**-0.5 * uniform)
-        if heads.language_width:
-            table = jax.random.normal(rngs.params(), (heads.languages, heads.language_width))
+        if language_width:
+            table = jax.random.normal(rngs.params(), (sizes.languages, language_width))
             self.languages = nnx.Param(table)
-            self.language_norm = layer_norm(heads.language_width, rngs)
+            self.language_norm = layer_norm(language_width, rngs)
         else:
             self.languages = self.language_norm = None
 
@@ -109,27 +75,27 @@ class TokenHead(nnx.Module):
         return self.norm(jax.nn.silu(self.dense(vectors)))
 
 
-class Projection(nnx.Module):
-    """Sentence vector -> the vector that is aligned: Linear-ReLU-Linear. Source: EMS code."""
+class TwoLayers(nnx.Module):
+    """Linear, an activation, linear."""
 
-    def __init__(self, width: int, projected: int, rngs: nnx.Rngs):
-        self.hidden = linear(width, width, dtype=jnp.float32, rngs=rngs)
-        self.out = linear(width, projected, dtype=jnp.float32, rngs=rngs)
+    def __init__(self, fan_in: int, hidden: int, fan_out: int, activation, rngs: nnx.Rngs):
+        self.activation = activation
+        self.hidden = linear(fan_in, hidden, dtype=jnp.float32, rngs=rngs)
+        self.out = linear(hidden, fan_out, dtype=jnp.float32, rngs=rngs)
 
-    def __call__(self, vectors: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
-        return self.out(jax.nn.relu(self.hidden(vectors)))
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+        return self.out(self.activation(self.hidden(x)))
 
 
-class FC(nnx.Module):
+class FC(TwoLayers):
     """Sentence vector -> the vector that is ranked: two tanh layers, the last as wide as the
     encoder, whose vectors it is multiplied with. Source: arXiv 1810.12836, section 2."""
 
     def __init__(self, width: int, hidden: int, rngs: nnx.Rngs):
-        self.hidden = linear(width, hidden, dtype=jnp.float32, rngs=rngs)
-        self.out = linear(hidden, width, dtype=jnp.float32, rngs=rngs)
+        super().__init__(width, hidden, width, jnp.tanh, rngs)
 
-    def __call__(self, vectors: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        return jnp.tanh(self.out(jnp.tanh(self.hidden(vectors))))
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        return jnp.tanh(super().__call__(x))
 
 
 class QuickThought(nnx.Module):
@@ -140,18 +106,3 @@ class QuickThought(nnx.Module):
         self.sentence = FC(width, hidden, rngs)
         self.before = FC(width, hidden, rngs)
         self.after = FC(width, hidden, rngs)
-
-
-class Inference(nnx.Module):
-    """Features of two sentences -> logits of entailment, neutral, contradiction.
-
-    One tanh layer before the softmax; the paper (arXiv 1810.12836, section 2) gives its width, not
-    its activation.
-    """
-
-    def __init__(self, features: int, hidden: int, rngs: nnx.Rngs):
-        self.hidden = linear(features, hidden, dtype=jnp.float32, rngs=rngs)
-        self.out = linear(hidden, 3, dtype=jnp.float32, rngs=rngs)
-
-    def __call__(self, features: Float[Array, "B _"]) -> Float[Array, "B 3"]:
-        return self.out(jnp.tanh(self.hidden(features)))

@@ -9,35 +9,11 @@ of that task's model. The part of the others has that form too: {"encoder": ...,
 from typing import Any
 
 import jax
-from jaxtyping import PRNGKeyArray
 
-from lightxling.config import MAIN, Config, tasks_of
-from lightxling.model.build import Params, initialise
-from lightxling.model.heads import heads_of
+from lightxling.config import MAIN
+from lightxling.model.build import Params
 
 ENCODER, TASKS = "encoder", "tasks"
-
-
-def initialise_tasks(
-    config: Config, vocab_size: int, key: PRNGKeyArray, languages: int, teacher_width: int = 0
-) -> Params:
-    """Fresh parameters of a run; to be jitted, or given to `jax.eval_shape` for their shapes.
-
-    Args:
-      languages: how many the run's text has, over all tasks.
-      teacher_width: of the teacher's vectors; 0 without a teacher.
-    """
-    params: Params = {}
-    for number, (name, task) in enumerate(tasks_of(config).items()):
-        task_key = jax.random.fold_in(key, number) if number else key
-        fresh = initialise(
-            config.model,
-            vocab_size,
-            task_key,
-            **heads_of(task.objectives, languages, teacher_width),
-        )
-        params = put(params or fresh, {**fresh, ENCODER: (params or fresh)[ENCODER]}, name)
-    return params
 
 
 def own(tree: Any, name: str) -> Any:

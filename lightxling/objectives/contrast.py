@@ -8,7 +8,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jaxtyping import Array, Bool, Float
+
+from lightxling.config import AlignConfig, ObjectivesConfig, PivotConfig
+from lightxling.model.build import Model
+from lightxling.model.heads import Sizes, TwoLayers
+from lightxling.objectives.term import ORDER, Head, Inputs, Term
 
 
 def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
@@ -88,3 +94,41 @@ def cosine_distance(
     """
     distance = 1 - jnp.sum(normalize(src) * normalize(tgt), axis=-1)
     return jnp.mean(distance**2 if is_squared else distance)
+
+
+def align_term(settings: AlignConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    vectors = inputs.vectors
+    if settings.projection:
+        vectors = model.projection(vectors)
+    return alignment(
+        *vectors,
+        similarity=settings.similarity,
+        temperature=settings.temperature,
+        margin=settings.margin,
+        directions=settings.directions,
+    )
+
+
+def projection(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> TwoLayers | None:
+    """Sentence vector -> the vector that is aligned: Linear-ReLU-Linear. Source: EMS code."""
+    width, projected = sizes.model.width, objectives.align.projection
+    return TwoLayers(width, width, projected, jax.nn.relu, rngs) if projected else None
+
+
+def pivot_term(settings: PivotConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    """The trained side against the teacher's vectors of the pivot, which are constants."""
+    (trained,), batch, key = inputs.vectors, inputs.batch, inputs.key
+    pivot = batch.teacher[jnp.arange(len(trained)), batch.pivot]
+    if settings.loss != "contrastive":
+        return cosine_distance(trained, pivot, is_squared=settings.loss == "cosine-squared")
+    swapped = jnp.zeros(len(trained), bool)
+    if key is not None:
+        swapped = jax.random.bernoulli(jax.random.fold_in(key, ORDER), shape=swapped.shape)
+    anchors, positives = swap_rows(trained, pivot, swapped)
+    return alignment(anchors, positives, temperature=settings.temperature, directions="forward")
+
+
+TERMS = {
+    "align": Term(align_term, Head("projection", projection)),
+    "pivot": Term(pivot_term),
+}

@@ -14,10 +14,16 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float, Int
 
+from lightxling.config import ObjectivesConfig, RegressionConfig, SoftConfig
+from lightxling.model.build import Model
+from lightxling.model.encoder import linear
+from lightxling.model.heads import Sizes
 from lightxling.objectives.contrast import normalize, products
+from lightxling.objectives.term import Head, Inputs, Term
 
 SAME = 0.95
 """Similarity to the teacher above which two sentences count as the same, and get the margin."""
@@ -201,3 +207,45 @@ def layer_weights(layers: int, *, published_index: bool = False) -> dict[int, fl
     inner = range(layers - 1) if published_index else range(1, layers)
     shift = 1 if published_index else 0
     return {i: 1 / (layers - 1) / (1 + math.log(i + shift)) for i in inner}
+
+
+def soft_term(settings: SoftConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    (src, tgt), batch = inputs.vectors, inputs.batch
+    if settings.labels == "hard":
+        similarities, targets = jnp.eye(len(src)), "raw"
+    else:
+        targets = settings.targets
+        similarities = teacher_similarities(batch.teacher, batch.pivot, settings.labels)
+    if settings.loss == "mse":
+        return similarity_regression(src, tgt, similarities, temperature=settings.temperature)
+    return soft_contrast(
+        src,
+        tgt,
+        similarities,
+        temperature=settings.temperature,
+        teacher_temperature=settings.teacher_temperature or settings.temperature,
+        targets=targets,
+        cross=settings.cross,
+        tcm=settings.tcm,
+        tcm_double=settings.tcm_double,
+        margin=settings.margin,
+    )
+
+
+def regression_term(settings: RegressionConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    vectors, batch = inputs.vectors, inputs.batch
+    if model.teacher_map is not None:
+        vectors = model.teacher_map(vectors)
+    return vector_regression(*vectors, batch.teacher, batch.pivot)
+
+
+def teacher_map(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> nnx.Linear | None:
+    """Sentence vector -> a vector as wide as the teacher's, where those have another width."""
+    width, wanted = sizes.model.width, sizes.teacher_width
+    return linear(width, wanted, dtype=jnp.float32, rngs=rngs) if wanted not in (0, width) else None
+
+
+TERMS = {
+    "soft": Term(soft_term),
+    "regression": Term(regression_term, Head("teacher_map", teacher_map)),
+}

@@ -5,9 +5,14 @@ Letters in shapes: B pairs, D width.
 
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from lightxling.config import InferenceConfig, ObjectivesConfig, StsConfig
+from lightxling.model.build import Model
+from lightxling.model.heads import Sizes, TwoLayers
 from lightxling.objectives.contrast import normalize
+from lightxling.objectives.term import Head, Inputs, Term
 
 
 def pair_features(u: Float[Array, "*B D"], v: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
@@ -36,3 +41,27 @@ def score_regression(
     """
     cosines = jnp.sum(normalize(first) * normalize(second), axis=1)
     return jnp.mean((cosines - scores) ** 2)
+
+
+def inference_term(settings: InferenceConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    logits = model.inference(pair_features(*inputs.vectors))
+    return classification(logits, inputs.batch.labels.astype(jnp.int32))
+
+
+def inference_head(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> TwoLayers:
+    """Features of two sentences -> logits of entailment, neutral, contradiction.
+
+    One tanh layer before the softmax; the paper (arXiv 1810.12836, section 2) gives its width, not
+    its activation.
+    """
+    return TwoLayers(4 * sizes.model.width, objectives.inference.hidden, 3, jnp.tanh, rngs)
+
+
+def sts_term(settings: StsConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    return score_regression(*inputs.vectors, inputs.batch.labels / settings.highest)
+
+
+TERMS = {
+    "inference": Term(inference_term, Head("inference", inference_head)),
+    "sts": Term(sts_term),
+}

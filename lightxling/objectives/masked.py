@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lightxling.objectives.tokens import MASK, token_loss
+from lightxling.config import MlmConfig
+from lightxling.model.build import Model
+from lightxling.objectives.term import Inputs, Term
+from lightxling.objectives.tokens import MASK, TOKEN_HEAD, token_loss
 
 FIRST_PIECE = 3
 """Ids below are <pad>, <unk> and <MASK>: never chosen, and never put in the place of a piece."""
@@ -76,3 +79,13 @@ def masked_loss(
     weights = (answers > 0).astype(jnp.float32)
     total = token_loss(hidden, table, bias, answers[:, None], weights[:, None], chunk=chunk)
     return total / jnp.maximum(weights.sum(), 1)
+
+
+def mlm_term(settings: MlmConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    """Of the token states at the masked slots instead of sentence vectors."""
+    answers = inputs.batch.answers.transpose(2, 1, 0)  # [K, S, B]
+    prediction = model.prediction(inputs.states.reshape(answers.size, -1))
+    return masked_loss(*prediction, answers.reshape(-1), chunk=settings.vocab_block)
+
+
+TERMS = {"mlm": Term(mlm_term, TOKEN_HEAD)}

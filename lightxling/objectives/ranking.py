@@ -5,9 +5,14 @@ Letters in shapes: B rows of the global batch, K hard negatives of a row, D widt
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
-from lightxling.objectives.contrast import products
+from lightxling.config import ObjectivesConfig, QuickThoughtConfig, RankingConfig
+from lightxling.model.build import Model
+from lightxling.model.heads import FC, QuickThought, Sizes
+from lightxling.objectives.contrast import normalize, products
+from lightxling.objectives.term import Head, Inputs, Term
 
 
 def ranking(
@@ -61,3 +66,55 @@ def quick_thought(
     Source: arXiv 1810.12836, section 2; Logeswaran and Lee 2018 (arXiv 1803.02893).
     """
     return ranking(sentence, before) + ranking(sentence, after)
+
+
+def ranking_term(settings: RankingConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    """Sum over the directions; the hard negatives of each follow the pair."""
+    vectors = inputs.vectors
+    if settings.similarity == "cosine":
+        vectors = normalize(vectors)
+    (src, tgt), hard = vectors[:2], vectors[2:]
+    directions = {"forward": [(src, tgt)], "backward": [(tgt, src)]}
+    directions["both"] = directions["forward"] + directions["backward"]
+    loss = jnp.zeros(())
+    for number, (queries, candidates) in enumerate(directions[settings.direction]):
+        negatives = None
+        if settings.negatives:
+            negatives = hard[number * settings.negatives :][: settings.negatives]
+        if model.response is not None:
+            candidates = model.response(candidates)
+            negatives = None if negatives is None else model.response(negatives)
+        loss += ranking(
+            queries,
+            candidates,
+            negatives,
+            scale=settings.scale,
+            margin=settings.margin,
+            exclude_positive=settings.exclude_positive,
+            shared_negatives=settings.shared_negatives,
+        )
+    return loss
+
+
+def response(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> FC | None:
+    """The head on what is looked for, where that is a response."""
+    hidden = objectives.ranking.head
+    return FC(sizes.model.width, hidden, rngs) if hidden else None
+
+
+def quick_thought_term(
+    settings: QuickThoughtConfig, model: Model, inputs: Inputs
+) -> Float[Array, ""]:
+    before, sentence, after = inputs.vectors
+    heads = model.quick_thought
+    return quick_thought(heads.sentence(sentence), heads.before(before), heads.after(after))
+
+
+def quick_thought_heads(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> QuickThought:
+    return QuickThought(sizes.model.width, objectives.quick_thought.hidden, rngs)
+
+
+TERMS = {
+    "ranking": Term(ranking_term, Head("response", response)),
+    "quick_thought": Term(quick_thought_term, Head("quick_thought", quick_thought_heads)),
+}

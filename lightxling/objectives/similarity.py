@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lightxling.config import SimilarityConfig
+from lightxling.model.build import Model
 from lightxling.objectives.contrast import products
+from lightxling.objectives.term import Inputs, Term
 
 
 def softmax_and_complement(
@@ -59,3 +62,10 @@ def similarity_matching(
     q = jnp.clip(jnp.where(p1 >= p2, rest1 + p2, rest2 + p1), eps, 1)
     cells = -jnp.log(jnp.sin(jnp.pi / 2 * q))
     return {"sum": jnp.sum, "mean": jnp.mean}[reduction](cells)
+
+
+def similarity_term(settings: SimilarityConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    return similarity_matching(*inputs.vectors, reduction=settings.reduction, eps=settings.eps)
+
+
+TERMS = {"similarity": Term(similarity_term)}

@@ -15,8 +15,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float, Int
+
+from lightxling.config import ObjectivesConfig, TokensConfig
+from lightxling.model.build import Model
+from lightxling.model.heads import Sizes, TokenHead
+from lightxling.objectives.term import HEADS, Head, Inputs, Term
 
 PAD, MASK = 0, 2
 
@@ -222,3 +228,34 @@ def _backward(chunk, residuals, gradient):
 
 
 _log_likelihood.defvjp(_forward, _backward)
+
+
+def token_term(settings: TokensConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+    """Mean over pairs of the KL of both sides ("batchmean", both sides added).
+
+    What a side predicts is in the language of the other side.
+    """
+    batch, key = inputs.batch, inputs.key
+    ids, weights = targets(
+        batch.tokens,
+        batch.masked,
+        kind=settings.kind,
+        duplicates=settings.duplicates,
+        mlm_overwrite=settings.mlm_overwrite,
+        xtr_from=settings.xtr_from if settings.mask_inputs else "original",
+    )
+    B, _, K = ids.shape
+    rows = inputs.vectors.swapaxes(0, 1).reshape(2 * B, -1)
+    languages = batch.languages[:, ::-1].reshape(2 * B) if settings.language_width else None
+    key = None if key is None else jax.random.fold_in(key, HEADS)
+    prediction = model.prediction(rows, languages, key)
+    ids, weights = ids.reshape(2 * B, K), weights.reshape(2 * B, K)
+    return token_loss(*prediction, ids, weights, chunk=settings.vocab_block) / B
+
+
+def token_head(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> TokenHead:
+    return TokenHead(objectives.tokens, sizes, rngs)
+
+
+TOKEN_HEAD = Head("token_head", token_head)
+TERMS = {"tokens": Term(token_term, TOKEN_HEAD)}

@@ -110,7 +110,8 @@ def facts(run: TrainedRun) -> Markup:
         or f"{config.train.epochs:g} epochs",
         "batches": f"{config.train.batch_size} pairs"
         + (f", {config.train.micro_batch} at a time" if config.train.micro_batch else ""),
-        "teacher": config.teacher.source if config.objectives.soft.weight else "",
+        "teacher": config.teacher.source
+        * any(task.objectives.taught for task in tasks_of(config).values()),
         "started from": config.train.init_from,
         "seed": str(config.train.seed),
         "device": str(about.get("devices") or ""),

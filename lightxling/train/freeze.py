@@ -9,7 +9,8 @@ import jax
 
 from lightxling.base.tree import flatten, nest
 from lightxling.config import Config, UserError, tasks_of
-from lightxling.model.parts import initialise_tasks, own
+from lightxling.model.parts import own
+from lightxling.objectives.combine import initialise_tasks
 
 
 def is_trainable(path: str, patterns: Sequence[str]) -> bool:

@@ -21,13 +21,13 @@ from rich.console import Console
 from lightxling import allocator
 from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, fingerprint, to_dict
+from lightxling.corpus.batch import Batch
 from lightxling.corpus.batches import bucket_lengths
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.files import write_json
 from lightxling.model import build as models
 from lightxling.model import parts
-from lightxling.model.parts import initialise_tasks
-from lightxling.objectives import combine
+from lightxling.objectives.combine import initialise_tasks
 from lightxling.train import checkpoint, freeze, memory, processes
 from lightxling.train.dev import dev_scores, encode_split, make_encode
 from lightxling.train.optimizer import learning_rate, make_optimizer
@@ -95,7 +95,7 @@ def make_train_step(
     `metrics["finite"]`.
     """
 
-    def train_step(state: TrainState, batch: combine.Batch):
+    def train_step(state: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         trained, frozen = freeze.split(state.params, trainable)
         own = parts.own((trained, state.opt_state), task)
@@ -172,7 +172,7 @@ def means(records: list[dict], names: list[str]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
-def batch_shapes(mesh: Mesh, batch: combine.Batch, *, rows: int, length: int) -> combine.Batch:
+def batch_shapes(mesh: Mesh, batch: Batch, *, rows: int, length: int) -> Batch:
     """One process's `batch` as the global one of `rows` pairs, padded to `length`: shapes only."""
     by_row = NamedSharding(mesh, P("data"))
 
@@ -290,7 +290,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
         )
         shapes = batch_shapes(
             mesh,
-            combine.Batch(*task.batches[0]),
+            task.batches[0],
             rows=task.batches.batch_size,
             length=task.batches.longest,
         )
@@ -338,7 +338,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
             f"steps an epoch, {task.config.train.share / sum(shares):.1%} of the steps"
         )
 
-    encode = make_encode(models.structure(config.model, vocab_size, token_head=False), mesh)
+    encode = make_encode(models.structure(config.model, vocab_size), mesh)
     pair = np.array(["-".join(group["languages"]) for group in store.groups])[store.dev.group]
     buckets = bucket_lengths(config.train.buckets, config.model.max_length)
     has_dev = store.dev.rows and store.dev.sides > 1

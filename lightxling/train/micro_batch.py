@@ -19,14 +19,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lightxling.base.tree import flatten, nest
 from lightxling.config import ObjectivesConfig
+from lightxling.corpus.batch import Batch
 from lightxling.model.build import Params, merge, parameters
 from lightxling.objectives import combine
+from lightxling.objectives.term import Encoded
 from lightxling.train.freeze import join as join_params
 
 NOTHING: Params = {}
 
 
-def split(batch: combine.Batch, micro_batch: int) -> combine.Batch:
+def split(batch: Batch, micro_batch: int) -> Batch:
     """Leaves [B, ...] as [B / micro_batch, micro_batch, ...]: piece i holds rows i, i + n, ...
 
     Neighbours go to different pieces, so that rows split over devices stay where they are: every
@@ -39,16 +41,23 @@ def split(batch: combine.Batch, micro_batch: int) -> combine.Batch:
     return jax.tree.map(pieces, batch)
 
 
-def join(vectors: Float[Array, "n *N S m D"]) -> Float[Array, "*N S B D"]:
-    """The vectors of all pieces in the order of the batch."""
-    *_, D = vectors.shape
-    return jnp.moveaxis(vectors, 0, -2).reshape(*vectors.shape[1:-2], -1, D)
+def join(pieces: Encoded) -> Encoded:
+    """Leaves [n, N, S, m, D] of all pieces as [N, S, B, D], in the order of the batch."""
+
+    def whole(x):
+        return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-2], -1, x.shape[-1])
+
+    return jax.tree.map(whole, pieces)
 
 
-def separate(vectors: Float[Array, "*N S B D"], micro_batch: int) -> Float[Array, "n *N S m D"]:
+def separate(encoded: Encoded, micro_batch: int) -> Encoded:
     """The inverse of `join`."""
-    *sides, _, D = vectors.shape
-    return jnp.moveaxis(vectors.reshape(*sides, micro_batch, -1, D), -2, 0)
+
+    def pieces(x):
+        *sides, _, D = x.shape
+        return jnp.moveaxis(x.reshape(*sides, micro_batch, -1, D), -2, 0)
+
+    return jax.tree.map(pieces, encoded)
 
 
 def common(params: Mapping, like: Mapping) -> dict:
@@ -60,7 +69,7 @@ def common(params: Mapping, like: Mapping) -> dict:
 def value_and_grad(
     objectives: ObjectivesConfig, graphdef: nnx.GraphDef, micro_batch: int = 0
 ) -> Callable[
-    [Params, combine.Batch, PRNGKeyArray | None, Params],
+    [Params, Batch, PRNGKeyArray | None, Params],
     tuple[tuple[Float[Array, ""], combine.Metrics], Params],
 ]:
     """Returns `f(trained, batch, key, frozen) -> ((loss, terms), gradients)` of `combine.loss`.
@@ -73,9 +82,7 @@ def value_and_grad(
         and nothing else.
     """
 
-    def cached(
-        trained: Params, batch: combine.Batch, key: PRNGKeyArray | None, frozen: Params = NOTHING
-    ):
+    def cached(trained: Params, batch: Batch, key: PRNGKeyArray | None, frozen: Params = NOTHING):
         if micro_batch in (0, len(batch.tokens)):
 
             def whole(trained):
@@ -88,30 +95,30 @@ def value_and_grad(
         numbers = jnp.arange(len(pieces.tokens))
 
         def encode(trained, number, piece):
-            """Vectors of a piece, and the parameters as the encoder passes them on."""
+            """What the encoder makes of a piece, and the parameters as it passes them on."""
             piece_key = None if key is None else jax.random.fold_in(key, number)
             model = merge(graphdef, join_params(trained, frozen))
-            vectors = combine.encode(objectives, model, piece, piece_key)
-            return vectors, common(parameters(model), trained)
+            encoded = combine.encode(objectives, model, piece, piece_key)
+            return encoded, common(parameters(model), trained)
 
-        def score(trained, vectors):
+        def score(trained, encoded):
             model = merge(graphdef, join_params(trained, frozen))
-            return combine.score(objectives, model, batch, vectors, key)
+            return combine.score(objectives, model, batch, encoded, key)
 
-        vectors = jax.lax.map(lambda xs: encode(trained, *xs)[0], (numbers, pieces))
-        (value, terms), (grads, vector_grads) = jax.value_and_grad(
+        encoded = jax.lax.map(lambda xs: encode(trained, *xs)[0], (numbers, pieces))
+        (value, terms), (grads, encoded_grads) = jax.value_and_grad(
             score, argnums=(0, 1), has_aux=True
-        )(trained, join(vectors))
+        )(trained, join(encoded))
 
         def add_piece(grads, xs):
-            number, piece, vector_grad = xs
+            number, piece, encoded_grad = xs
             _, backward = jax.vjp(lambda trained: encode(trained, number, piece), trained)
             # `grads` enters as the gradient of the parameters passed on: the sum is made on the
             # way, in place for the rows of the table (see `look_up`)
-            return backward((vector_grad, grads))[0], None
+            return backward((encoded_grad, grads))[0], None
 
         grads, _ = jax.lax.scan(
-            add_piece, grads, (numbers, pieces, separate(vector_grads, micro_batch))
+            add_piece, grads, (numbers, pieces, separate(encoded_grads, micro_batch))
         )
         return (value, terms), grads
 

@@ -15,15 +15,15 @@ from jax.sharding import Mesh
 from lightxling import negatives
 from lightxling import teacher as teachers
 from lightxling.config import MAIN, Config, UserError, rows_of, tasks_of
-from lightxling.corpus.batches import Batches
+from lightxling.corpus.batch import Batch
+from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare_tasks
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.vectors import SentenceVectors
 from lightxling.model import build as models
-from lightxling.model.heads import heads_of
-from lightxling.objectives import combine
+from lightxling.objectives.combine import heads_of
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.sharding import local_rows, make_mesh
 from lightxling.train.turns import Turns
@@ -45,7 +45,7 @@ class Task(NamedTuple):
     @property
     def terms(self) -> list[str]:
         """Names of its objectives."""
-        return list(combine.active(self.config.objectives))
+        return list(self.config.objectives.active())
 
     @property
     def prefix(self) -> str:
@@ -205,22 +205,19 @@ def make_batches(
         language pair do not.
     """
     languages = list(languages) or store.languages
+    groups = Groups(
+        np.array([group["weight"] for group in store.groups], float),
+        np.array([list(map(languages.index, g["languages"])) for g in store.groups]),
+    )
     batches = Batches(
         store.train,
-        weights=np.array([group["weight"] for group in store.groups], float),
-        batch_size=config.train.batch_size,
-        buckets=config.train.buckets,
-        max_length=config.model.max_length,
+        groups,
+        config.train,
+        config.model,
         maskable=maskable,
-        seed=config.train.seed,
-        languages=np.array([list(map(languages.index, g["languages"])) for g in store.groups]),
-        temperature=config.train.sampling_temperature,
-        batch_languages=config.train.batch_languages,
-        pad_last=config.train.pad_last,
         teacher=teacher,
         negatives=hard,
         local=local,
-        ngrams=config.model.ngrams,
     )
     if not batches.steps_per_epoch:
         raise UserError(
@@ -247,23 +244,23 @@ def pair_names(batches: Batches, languages: Sequence[str]) -> list[str]:
 
 
 def gradient_of(task: Task, vocab_size: int, teacher_width: int) -> Callable:
-    """`micro_batch.value_and_grad` of a task."""
+    """The function `micro_batch.value_and_grad` of a task."""
     config, objectives = task.config, task.config.objectives
-    if config.mesh.model > 1:  # a split table is one block
-        tokens = dataclasses.replace(objectives.tokens, vocab_block=0)
-        mlm = dataclasses.replace(objectives.mlm, vocab_block=0)
-        objectives = dataclasses.replace(objectives, tokens=tokens, mlm=mlm)
-    graphdef = models.structure(
-        config.model,
-        vocab_size,
-        **heads_of(objectives, len(task.languages), teacher_width),
-    )
+    if config.mesh.model > 1:  # blocks of a split table would be moved between the devices
+        whole = {
+            name: dataclasses.replace(term, vocab_block=0)
+            for name, term in objectives.active().items()
+            if hasattr(term, "vocab_block")
+        }
+        objectives = dataclasses.replace(objectives, **whole)
+    heads = heads_of(objectives, len(task.languages), teacher_width)
+    graphdef = models.structure(config.model, vocab_size, heads)
     return value_and_grad(objectives, graphdef, config.train.micro_batch)
 
 
 def interleave(
     tasks: Sequence[Task], turns: Turns, start: int, stop: int
-) -> Iterator[tuple[int, combine.Batch]]:
+) -> Iterator[tuple[int, Batch]]:
     """The task's number and the batch of each of the steps start ... stop - 1 (from 0)."""
     spans = zip(tasks, turns.counts(start), turns.counts(stop), strict=True)
     sources = [
@@ -271,4 +268,4 @@ def interleave(
         for task, first, last in spans
     ]
     for number in turns.steps(start, stop):
-        yield number, combine.Batch(*next(sources[number]))
+        yield number, next(sources[number])
