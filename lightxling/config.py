@@ -7,6 +7,7 @@ command line overrides single fields (`--train.seed 1`). A run writes its resolv
 Units are in the comments. Nothing here imports jax.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -14,6 +15,7 @@ import json
 import re
 import runpy
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -552,6 +554,17 @@ def task_alone(config: Config, task: TaskConfig) -> Config:
             micro_batch=train.micro_batch if train.micro_batch < size else 0,
         ),
     )
+
+
+@contextlib.contextmanager
+def naming(task: str) -> Iterator[None]:
+    """Puts the name of a further task before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        if task == MAIN:
+            raise
+        raise UserError(f"task {task}: {error}") from None
 
 
 ROWS = {"quick_thought": "text", "inference": "labels", "sts": "scores"}

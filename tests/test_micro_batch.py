@@ -12,10 +12,11 @@ from lightxling.config import Config, MeshConfig, ModelConfig, UserError, differ
 from lightxling.config import load as load_recipe
 from lightxling.model import build as models
 from lightxling.objectives import combine
-from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.micro_batch import join, separate, split, value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch
+from lightxling.train.state import initial_state
+from lightxling.train.step import make_train_step
 from lightxling.validate import validate
 
 VOCAB, BATCH = 50, 16

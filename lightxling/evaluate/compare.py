@@ -22,7 +22,7 @@ from lightxling.config import UserError
 from lightxling.evaluate.run import Results, load_folder, mean_scores, shared_units
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.files import parse_json
-from lightxling.train.progress import read_metrics
+from lightxling.saved.metrics import read_metrics
 
 CANDIDATES = "candidates"
 Format = Literal["table", "markdown", "csv"]

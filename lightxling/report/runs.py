@@ -13,7 +13,7 @@ from lightxling import bundle
 from lightxling.config import MAIN, Config, UserError
 from lightxling.corpus.store import Store
 from lightxling.evaluate.run import Results, load_folder
-from lightxling.train.progress import read_metrics
+from lightxling.saved.metrics import read_metrics
 
 DEV = "dev_p@1"
 _COUNTED = {"step", "pairs", "epoch", "skipped"}
