@@ -59,21 +59,14 @@ def prepare(args: list[str]) -> None:
     """
     (config,) = parse_recipe(prepare, args)
     validate(config)
-    from lightxling import negatives
-    from lightxling import teacher as teachers
-    from lightxling.config import tasks_of
     from lightxling.corpus.prepare import prepare_tasks
     from lightxling.corpus.store import Store
+    from lightxling.train.frozen import ask, find_frozen
 
-    frozen = {
-        name: (teachers.find(task), negatives.find(task)) for name, task in tasks_of(config).items()
-    }
+    frozen = find_frozen(config)
     for name, (task, path) in prepare_tasks(config).items():
-        teacher, miner = frozen[name]
-        if teacher:
-            teachers.sentence_vectors(task, Store.open(path), teacher)
-        if miner:
-            negatives.sentence_negatives(task, Store.open(path), miner)
+        if any(frozen[name]):
+            ask(task, Store.open(path), frozen[name])
         print(path)
 
 

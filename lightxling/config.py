@@ -8,6 +8,7 @@ Every field has a text, whose first sentence is its line in `--help`, with its u
 may be stands in its type. Nothing here imports jax.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -756,6 +757,17 @@ def task_alone(config: Config, task: TaskConfig) -> Config:
         train__batch_size=size,
         train__micro_batch=micro_batch if micro_batch < size else 0,
     )
+
+
+@contextlib.contextmanager
+def naming(task: str) -> Iterator[None]:
+    """Puts the name of a further task before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        if task == MAIN:
+            raise
+        raise UserError(f"task {task}: {error}") from None
 
 
 def rows_of(objectives: ObjectivesConfig) -> str:

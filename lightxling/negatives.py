@@ -5,7 +5,6 @@ sides + side), and `manifest.json` with the checksum. N is K for one direction o
 2 K for both, the negatives of the first direction first.
 """
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,15 @@ from jaxtyping import Bool, Int
 from lightxling import bundle as bundles
 from lightxling.base.vectors import nearest
 from lightxling.config import Config, RankingConfig, UserError
-from lightxling.corpus.prepare import store_lock
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.corpus.vectors import Encode, Pace, SentenceVectors, folder, prepare_vectors
+from lightxling.corpus.vectors import (
+    FrozenEncoder,
+    Pace,
+    SentenceVectors,
+    folder,
+    make_once,
+    prepare_vectors,
+)
 from lightxling.encoder import Encoder
 from lightxling.files import atomic_folder, map_array, parse_json, write_json
 
@@ -25,20 +30,7 @@ CHUNK = 8192
 """Queries that are searched together."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Miner:
-    """The encoder that finds the negatives.
-
-    Attributes:
-      sha256: of all that its vectors depend on.
-      load: gives the function from sentences to their vectors.
-    """
-
-    sha256: str
-    load: Callable[[], Encode]
-
-
-def find(config: Config) -> Miner | None:
+def find(config: Config) -> FrozenEncoder | None:
     """The earlier encoder of a task, checked before anything expensive; None without negatives.
 
     Raises:
@@ -51,11 +43,11 @@ def find(config: Config) -> Miner | None:
         bundle = bundles.load(Path(ranking.mined_by))
     except UserError as error:
         raise UserError(f"objectives.ranking.mined_by={ranking.mined_by}: {error}") from None
-    return Miner(bundle.fingerprint(), lambda: Encoder(bundle).encode)
+    return FrozenEncoder(bundle.fingerprint(), lambda: Encoder(bundle).encode)
 
 
 def sentence_negatives(
-    config: Config, store: Store, miner: Miner, *, progress: Callable[[str], None] = print
+    config: Config, store: Store, miner: FrozenEncoder, *, progress: Callable[[str], None] = print
 ) -> Int[np.ndarray, "R N"]:
     """The negatives of a store's training rows, computed where they are not on disk.
 
@@ -71,30 +63,28 @@ def sentence_negatives(
         "encoder": miner.sha256,
     }
     final = folder(store, identity, kind="negatives")
-    if not final.exists():
-        with store_lock(final, progress):
-            if not final.exists():
-                everything = np.ones((len(store.groups), store.train.sides), bool)
-                vectors = prepare_vectors(
-                    config,
-                    store,
-                    identity={"encoder": miner.sha256},
-                    wanted=everything,
-                    pivot=np.zeros(len(store.groups), int),
-                    load=miner.load,
-                    kind="miner",
-                    progress=progress,
-                )
-                progress(f"searching {ranking.negatives} hard negatives of each sentence")
-                count, among = ranking.negatives, ranking.mined_among
-                found = [
-                    mine(vectors, side, count, among=among, progress=progress) for side in sides
-                ]
-                with atomic_folder(final) as work:
-                    np.save(work / "negatives.npy", np.concatenate(found, axis=1))
-                    checksum = file_sha256(work / "negatives.npy")
-                    manifest = {"store": store.path.name, **identity, "sha256": checksum}
-                    write_json(work / "manifest.json", manifest)
+
+    def make() -> None:
+        vectors = prepare_vectors(
+            config,
+            store,
+            identity={"encoder": miner.sha256},
+            wanted=np.ones((len(store.groups), store.train.sides), bool),
+            pivot=np.zeros(len(store.groups), int),
+            load=miner.load,
+            kind="miner",
+            progress=progress,
+        )
+        progress(f"searching {ranking.negatives} hard negatives of each sentence")
+        count, among = ranking.negatives, ranking.mined_among
+        found = [mine(vectors, side, count, among=among, progress=progress) for side in sides]
+        with atomic_folder(final) as work:
+            np.save(work / "negatives.npy", np.concatenate(found, axis=1))
+            checksum = file_sha256(work / "negatives.npy")
+            manifest = {"store": store.path.name, **identity, "sha256": checksum}
+            write_json(work / "manifest.json", manifest)
+
+    make_once(final, progress, make)
     progress(f"hard negatives in {final}")
     return _open(final, store, ranking.negatives * len(sides))
 
@@ -112,7 +102,7 @@ def _open(path: Path, store: Store, count: int) -> np.ndarray:
     except (OSError, ValueError, KeyError, TypeError):
         is_whole = False
     if not is_whole or negatives.shape != (store.train.rows, count):
-        raise UserError(f"{path} is damaged; remove it, and the negatives are searched anew")
+        raise UserError(f"{path} is damaged; remove it, and the negatives are searched again")
     return np.asarray(negatives)
 
 

@@ -5,7 +5,6 @@ asked once for every distinct training sentence that an objective reads; trainin
 its vectors up.
 """
 
-import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -17,31 +16,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling import bundle as bundles
+from lightxling.base.errors import first_line
 from lightxling.base.lines import Lines
 from lightxling.config import Config, ObjectivesConfig, UserError
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.corpus.vectors import Encode, SentenceVectors, prepare_vectors
+from lightxling.corpus.vectors import Encode, FrozenEncoder, SentenceVectors, prepare_vectors
 from lightxling.encoder import Encoder
 from lightxling.files import map_array
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-    """A teacher that is there but not yet loaded.
-
-    Attributes:
-      sha256: of all that its vectors depend on.
-      languages: codes that it knows; empty: not said.
-      load: gives the function from n sentences to vectors [n, T].
-      width: of its vectors, T; 0: not known before it is loaded.
-    """
-
-    sha256: str
-    languages: tuple[str, ...]
-    load: Callable[[], Encode]
-    width: int = 0
 
 
 class Pivots(NamedTuple):
@@ -56,7 +39,7 @@ def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
     return set().union(*(term.taught_sides(pivot) for term in objectives.active().values()))
 
 
-def find(config: Config) -> Teacher | None:
+def find(config: Config) -> FrozenEncoder | None:
     """The teacher of a run, checked before anything expensive; None if no objective has one.
 
     Raises:
@@ -111,7 +94,7 @@ def _sides(config: Config, languages: Sequence[str]) -> tuple[int, set[int]]:
 
 
 def sentence_vectors(
-    config: Config, store: Store, teacher: Teacher, *, progress: Callable[[str], None] = print
+    config: Config, store: Store, teacher: FrozenEncoder, *, progress: Callable[[str], None] = print
 ) -> SentenceVectors:
     """The teacher's vectors of a store's training sentences, computed where they are not on disk.
 
@@ -142,7 +125,7 @@ def sentence_vectors(
     )
 
 
-def dev_pivots(config: Config, store: Store, teacher: Teacher) -> Pivots:
+def dev_pivots(config: Config, store: Store, teacher: FrozenEncoder) -> Pivots:
     """The teacher's vectors of one side of every development pair; the other is ranked with it."""
     sides = np.array([_sides(config, group["languages"])[0] for group in store.groups])
     side = sides[store.dev.group]
@@ -156,7 +139,7 @@ def _prefixed(load: Callable[[], Encode], prefix: str) -> Encode:
     return lambda sentences: encode([prefix + text for text in sentences])
 
 
-def _find(config: Config) -> Teacher:
+def _find(config: Config) -> FrozenEncoder:
     settings = config.teacher
     source = Path(settings.source)
     kinds = "a folder of sentence-transformers, a run or export of lightxling, or a matrix .npy"
@@ -174,12 +157,14 @@ def _find(config: Config) -> Teacher:
         matrix, text = _open_matrix(source, Path(settings.text)), Path(settings.text)
         digest = hashlib.sha256(f"{file_sha256(source)} {file_sha256(text)}".encode())
         load = functools.partial(_matrix, matrix, text, config.corpus.unescape)
-        return Teacher(digest.hexdigest(), (), load, matrix.shape[1])
+        return FrozenEncoder(digest.hexdigest(), load, width=matrix.shape[1])
     if (source / "modules.json").is_file():
         digest = hashlib.sha256()
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
             digest.update(f"{file.relative_to(source)} {file_sha256(file)}\n".encode())
-        teacher = Teacher(digest.hexdigest(), (), functools.partial(_sentence_transformers, source))
+        teacher = FrozenEncoder(
+            digest.hexdigest(), functools.partial(_sentence_transformers, source)
+        )
         is_missing = importlib.util.find_spec("sentence_transformers") is None
         if is_missing and not _has_computed(teacher, Path(config.corpus.store)):
             raise UserError(
@@ -194,10 +179,10 @@ def _find(config: Config) -> Teacher:
     def load() -> Encode:
         return functools.partial(Encoder(bundle).encode, normalize=False)
 
-    return Teacher(bundle.fingerprint(), bundle.languages, load, bundle.dimension)
+    return FrozenEncoder(bundle.fingerprint(), load, bundle.languages, bundle.dimension)
 
 
-def _has_computed(teacher: Teacher, stores: Path) -> bool:
+def _has_computed(teacher: FrozenEncoder, stores: Path) -> bool:
     """Whether vectors of the teacher are on disk, so that it may not be needed any more."""
     manifests = stores.glob("*-teacher-*/manifest.json")
     return any(teacher.sha256 in manifest.read_text("utf-8") for manifest in manifests)
@@ -211,7 +196,7 @@ def _sentence_transformers(folder: Path) -> Encode:
     except (ImportError, OSError, ValueError, KeyError) as error:
         raise UserError(
             f"teacher.source={folder} cannot be loaded by sentence-transformers: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     return functools.partial(
         model.encode, batch_size=64, convert_to_numpy=True, show_progress_bar=False
@@ -223,7 +208,7 @@ def _open_matrix(path: Path, text: Path) -> np.ndarray:
     try:
         matrix = map_array(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"teacher.source={path} is no array of numpy: {error}") from None
+        raise UserError(f"teacher.source={path} is not an array of numpy: {error}") from None
     if matrix.ndim != 2 or matrix.dtype.kind != "f":
         raise UserError(
             f"teacher.source={path} has shape {matrix.shape} and type {matrix.dtype}; it should be "
@@ -250,9 +235,9 @@ def _matrix(matrix: np.ndarray, text: Path, unescape: bool) -> Encode:
         missing = [sentence for sentence in sentences if _digest(sentence) not in rows]
         if missing:
             raise UserError(
-                f"teacher.text={text} lacks {len(missing):,} of {len(sentences):,} sentences of "
-                f"the corpus, such as {missing[0][:80]!r}; the matrix must have a vector of every "
-                "sentence on the sides that the objectives read"
+                f"{len(missing):,} of {len(sentences):,} sentences of the corpus are missing in "
+                f"teacher.text={text}, such as {missing[0][:80]!r}; the matrix must have a vector "
+                "of every sentence on the sides that the objectives read"
             )
         return matrix[[rows[_digest(sentence)] for sentence in sentences]]
 

@@ -13,10 +13,11 @@ from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.train import freeze
-from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.memory import size
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
+from lightxling.train.state import initial_state
+from lightxling.train.step import make_train_step
 
 VOCAB, BATCH = 40, 8
 SETTINGS = Config(

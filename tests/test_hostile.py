@@ -24,7 +24,7 @@ from lightxling.files import map_array
 from lightxling.search import Index
 from lightxling.train import checkpoint
 from lightxling.train.progress import Progress
-from lightxling.train.workdir import check_workdir
+from lightxling.train.workdir import refuse_another_run
 from lightxling.validate import validate
 
 FUZZ = settings(
@@ -103,6 +103,7 @@ def test_any_description_of_a_run(tmp_path, data):
 class AnyStore:
     manifest: dict = dataclasses.field(default_factory=lambda: {"tokenizer": {"sha256": "abc"}})
     tokenizer_path: Path = Path("tokenizer.model")
+    content: str = "0"
 
 
 @FUZZ
@@ -110,7 +111,8 @@ class AnyStore:
 @example(DEEP)
 def test_any_description_of_a_run_to_be_resumed(tmp_path, data):
     (tmp_path / "config.json").write_bytes(data)
-    said = message(check_workdir.__wrapped__, tmp_path, Config(), AnyStore(), {"main": "0"}, FROZEN)
+    refuse, stores = refuse_another_run.__wrapped__, {"main": AnyStore()}
+    said = message(refuse, tmp_path, Config(), frozen=FROZEN, stores=stores)
     assert not said or str(tmp_path) in said or "setting" in said or "should be" in said
 
 

@@ -10,8 +10,9 @@ from jax.sharding import PartitionSpec as P
 
 from lightxling.config import Config, UserError
 from lightxling.train import memory
-from lightxling.train.loop import TrainState, train
+from lightxling.train.loop import train
 from lightxling.train.memory import Need, check, host_memory
+from lightxling.train.state import TrainState
 
 
 def write(root: Path, **files: str) -> Path:

@@ -14,10 +14,11 @@ from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.objectives.term import Encoded
-from lightxling.train.loop import initial_state, make_train_step
 from lightxling.train.micro_batch import join, separate, split, value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch
+from lightxling.train.state import initial_state
+from lightxling.train.step import make_train_step
 from lightxling.validate import validate
 
 VOCAB, BATCH = 50, 16

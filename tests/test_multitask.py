@@ -41,10 +41,12 @@ from lightxling.model import parts
 from lightxling.objectives import combine
 from lightxling.train import checkpoint
 from lightxling.train.freeze import check_trainable
-from lightxling.train.loop import initial_state, make_train_step, train
+from lightxling.train.loop import train
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch, shardings
+from lightxling.train.state import initial_state
+from lightxling.train.step import make_train_step
 from lightxling.train.tasks import make_batches, open_stores
 from lightxling.validate import validate
 

@@ -15,7 +15,7 @@ from lightxling.config import ModelConfig, RankingConfig, TrainConfig, UserError
 from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
-from lightxling.corpus.vectors import SentenceVectors
+from lightxling.corpus.vectors import FrozenEncoder, SentenceVectors
 from lightxling.train.loop import train
 from lightxling.validate import validate
 
@@ -83,7 +83,7 @@ class Loads(list):
     """A miner whose encoder is a hash, and the times it was loaded."""
 
     def miner(self, name):
-        return negatives.Miner(name, lambda: self.append(name) or toy)
+        return FrozenEncoder(name, lambda: self.append(name) or toy)
 
 
 def test_negatives_are_kept_and_are_wrong(two_corpora):  # noqa: F811

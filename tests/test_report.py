@@ -22,7 +22,7 @@ from lightxling.report.markup import h
 from lightxling.report.pieces import table
 from lightxling.report.repeat import command
 from lightxling.report.runs import read
-from lightxling.train.progress import read_metrics
+from lightxling.saved.metrics import read_metrics
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(2)> \'"'
 

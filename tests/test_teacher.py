@@ -101,7 +101,7 @@ def expected_rows(config: Config, store: Store) -> list[tuple[str, ...]]:
 
 def compute(config: Config, store: Store, encode=toy, identity="toy"):
     """The vectors of a function as the teacher."""
-    teacher = teachers.Teacher(identity, (), lambda: encode)
+    teacher = kept.FrozenEncoder(identity, lambda: encode)
     return teachers.sentence_vectors(config, store, teacher, progress=SILENT)
 
 
@@ -159,7 +159,7 @@ def slow(texts):
 
 vectors._CHUNK = 8
 config = from_dict(Config, json.loads(sys.argv[1]))
-teacher = teachers.Teacher("slow", (), lambda: slow)
+teacher = FrozenEncoder("slow", lambda: slow)
 teachers.sentence_vectors(config, Store.open(sys.argv[2]), teacher)
 """
 
@@ -186,7 +186,7 @@ def test_a_killed_computation_goes_on_to_the_same_bytes(two_corpora, monkeypatch
 
     monkeypatch.setattr(kept, "_CHUNK", 8)
     asked, lines = [], []
-    teacher = teachers.Teacher("slow", (), lambda: lambda t: asked.extend(t) or toy(t))
+    teacher = kept.FrozenEncoder("slow", lambda: lambda t: asked.extend(t) or toy(t))
     resumed = teachers.sentence_vectors(config, store, teacher, progress=lines.append)
     done = resumed.manifest["sentences"] - len(asked)
     assert done >= 8
@@ -285,7 +285,9 @@ def test_a_matrix_of_another_length_is_refused_with_both_numbers(tiny, tmp_path)
 def test_a_matrix_that_lacks_a_sentence_is_refused(tiny, tmp_path):
     config = soft(tiny, *matrix(tmp_path, corpus_texts(tiny, 1)))
     store = Store.open(prepare(config, progress=SILENT))
-    with pytest.raises(UserError, match=r"lacks .* sentences of the corpus"):
+    with pytest.raises(
+        UserError, match=r"of .* sentences of the corpus are missing in teacher\.text"
+    ):
         teachers.sentence_vectors(config, store, teachers.find(config), progress=SILENT)
 
 

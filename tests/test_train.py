@@ -25,16 +25,14 @@ from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.train import checkpoint
-from lightxling.train.loop import (
-    check_finite,
-    initial_state,
-    make_train_step,
-    train,
-)
+from lightxling.train.loop import train
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
+from lightxling.train.record import check_finite
 from lightxling.train.sharding import make_mesh, put_batch, shardings
+from lightxling.train.state import initial_state
+from lightxling.train.step import make_train_step
 from lightxling.train.tasks import make_batches
 from lightxling.train.workdir import alone_in
 

@@ -31,7 +31,8 @@ import tyro
 
 from lightxling import allocator
 from lightxling.config import Config, MeshConfig, ModelConfig, TrainConfig, load
-from lightxling.train.progress import number, peak_memory
+from lightxling.saved.metrics import number
+from lightxling.train.progress import peak_memory
 from lightxling.validate import validate
 
 
@@ -178,10 +179,12 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     from lightxling.corpus.batch import Batch
     from lightxling.model import build as models
     from lightxling.objectives.combine import heads_of
-    from lightxling.train import loop, memory
+    from lightxling.train import memory
     from lightxling.train.micro_batch import value_and_grad
     from lightxling.train.optimizer import learning_rate, make_optimizer
     from lightxling.train.sharding import make_mesh, put_batch
+    from lightxling.train.state import batch_shapes, initial_state, on_mesh
+    from lightxling.train.step import make_train_step
 
     config = recipe(batch=batch, **settings)
     train = config.train
@@ -190,15 +193,15 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     optimizer = make_optimizer(config.optimizer, schedule)
     vocab_size = config.tokenizer.vocab_size
     graphdef = models.structure(config.model, vocab_size, heads_of(config.objectives, 2))
-    initialise = functools.partial(loop.initial_state, config, vocab_size, optimizer)
-    target = loop.on_mesh(initialise, mesh)
+    initialise = functools.partial(initial_state, config, vocab_size, optimizer)
+    target = on_mesh(initialise, mesh)
     gradient = value_and_grad(config.objectives, graphdef, train.micro_batch)
-    step = loop.make_train_step(gradient, optimizer, seed=0)
+    step = make_train_step(gradient, optimizer, seed=0)
     local = Batch(*random_pairs(config, batch=batch, length=length))
     data = put_batch(local, mesh, batch)
 
     start = time.perf_counter()
-    shapes = loop.batch_shapes(mesh, local, rows=batch, length=length)
+    shapes = batch_shapes(mesh, local, rows=batch, length=length)
     compiled = step.lower(target, shapes).compile()
     compile_seconds = time.perf_counter() - start
     need = memory.estimate(compiled, target)

@@ -36,6 +36,23 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
+class FrozenEncoder:
+    """A trained encoder that is there but not yet loaded.
+
+    Attributes:
+      sha256: of all that its vectors depend on.
+      load: gives the function from n sentences to vectors [n, T].
+      languages: codes that it knows; empty: not said.
+      width: of its vectors, T; 0: not known before it is loaded.
+    """
+
+    sha256: str
+    load: Callable[[], Encode]
+    languages: tuple[str, ...] = ()
+    width: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class SentenceVectors:
     """Opened vectors.
 
@@ -76,6 +93,20 @@ def folder(store: Store, identity: dict[str, Any], kind: str = "teacher") -> Pat
     return store.path.with_name(f"{store.path.name}-{kind}-{name}")
 
 
+def make_once(final: Path, progress: Callable[[str], None], make: Callable[[], None]) -> bool:
+    """Makes what is kept at `final`, unless it is there; of several processes one does.
+
+    Returns:
+      Whether it was not there.
+    """
+    if final.exists():
+        return False
+    with store_lock(final, progress):
+        if not final.exists():
+            make()
+    return True
+
+
 def prepare_vectors(
     config: Config,
     store: Store,
@@ -102,22 +133,22 @@ def prepare_vectors(
     """
     final = folder(store, identity, kind)
     work = final.with_name(f".{final.name}.computing")
-    if not final.exists():
-        try:
-            with store_lock(final, progress):
-                if not final.exists():
-                    _compute(config, store, work, identity, wanted, load, kind, progress)
-                    os.replace(work, final)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise UserError(
-                f"no space left in {work} for the {kind}'s vectors; what is computed is kept. "
-                "Free some space and type the same command again"
-            ) from None
-        progress(f"vectors of the {kind} in {final}")
-    else:
-        progress(f"using the {kind}'s vectors in {final}")
+
+    def make() -> None:
+        _compute(config, store, work, identity, wanted, load, kind, progress)
+        os.replace(work, final)
+
+    try:
+        is_new = make_once(final, progress, make)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"no space left in {work} for the {kind}'s vectors; what is computed is kept. "
+            "Free some space and type the same command again"
+        ) from None
+    what = f"vectors of the {kind}" if is_new else f"using the {kind}'s vectors"
+    progress(f"{what} in {final}")
     return _open(final, store, pivot)
 
 
@@ -135,11 +166,11 @@ def _open(path: Path, store: Store, pivot: np.ndarray) -> SentenceVectors:
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        raise UserError(f"{path} is damaged; remove it, and the vectors are computed anew")
+        raise UserError(f"{path} is damaged; remove it, and the vectors are recomputed")
     if len(index) != store.train.rows:
         raise UserError(
             f"{path} has vectors of {len(index):,} rows and {store.path} has {store.train.rows:,}; "
-            "remove the former, and the vectors are computed anew"
+            "remove the former, and the vectors are recomputed"
         )
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
     plain = (np.asarray(array).view(np.ndarray) for array in (vectors, index))
@@ -281,7 +312,7 @@ def _chunks(path: Path, start: int) -> Iterator[list[str]]:
 
 
 def _checked(vectors: np.ndarray, texts: list[str], width: int, kind: str) -> np.ndarray:
-    """Vectors of `texts` in float16; refuses what is no vector each."""
+    """Vectors of `texts` in float16; refuses what is not a vector each."""
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or len(vectors) != len(texts) or (width and vectors.shape[1] != width):
         raise UserError(

@@ -14,7 +14,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config import ModelConfig
-from lightxling.model.build import Heads
 from lightxling.model.encoder import Encoder
 
 Params = dict[str, Any]

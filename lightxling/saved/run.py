@@ -7,8 +7,8 @@ from typing import Any
 from lightxling.bundle import DESCRIPTION
 from lightxling.config import UserError
 from lightxling.files import read_json
+from lightxling.saved.metrics import read_metrics
 from lightxling.saved.results import Results, load_folder
-from lightxling.train.progress import read_metrics
 
 
 @dataclasses.dataclass(frozen=True)

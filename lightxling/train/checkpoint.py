@@ -11,6 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from lightxling.base.errors import first_line
 from lightxling.config import UserError
 from lightxling.files import parse_json
 from lightxling.train import processes
@@ -154,8 +155,7 @@ def restore(path: Path, target: Any, *, partial: bool = False) -> Any:
             return checkpointer.restore(path.absolute(), target)
     except (ValueError, KeyError, FileNotFoundError) as error:
         raise UserError(
-            f"checkpoint {path} does not fit this configuration or is damaged: "
-            f"{str(error).splitlines()[0]}"
+            f"checkpoint {path} does not fit this configuration or is damaged: {first_line(error)}"
         ) from error
 
 

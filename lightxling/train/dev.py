@@ -2,17 +2,72 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.corpus.batches import by_length, gather, look_up
+from lightxling.config import UserError
+from lightxling.corpus.batches import bucket_lengths, by_length, gather, look_up
 from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
+from lightxling.train import checkpoint
+from lightxling.train.plan import Plan
 from lightxling.train.sharding import local_rows, put_batch
+from lightxling.train.state import TrainState
+
+
+class Dev:
+    """Measures a run on its development pairs, and keeps the best parameters.
+
+    Attributes:
+      scores: the last ones, see `dev_scores`; empty before the first.
+    """
+
+    def __init__(self, plan: Plan):
+        store, model = plan.main.store, plan.config.model
+        graphdef = models.structure(model, plan.vocab_size)
+        self.encode = functools.partial(
+            encode_split,
+            make_encode(graphdef, plan.mesh),
+            split=store.dev,
+            buckets=bucket_lengths(plan.config.train.buckets, model.max_length),
+            max_length=model.max_length,
+            ngrams=model.ngrams,
+        )
+        names = np.array(["-".join(group["languages"]) for group in store.groups])
+        self.pair, self.pivots = names[store.dev.group], plan.pivots
+        self.scores: dict[str, float] = {}
+
+    def measure(self, state: TrainState, best: Path) -> tuple[TrainState, dict[str, float]]:
+        """Scores the parameters, and saves them as `best` where they are.
+
+        Returns:
+          The state with the best score so far, and what metrics.jsonl gets.
+
+        Raises:
+          UserError: the encoder gives vectors that are not finite.
+        """
+        vectors = self.encode({"encoder": state.params["encoder"]})
+        if not np.isfinite(vectors).all():
+            raise UserError(
+                f"step {int(state.step)}: the encoder gives vectors that are not finite; start "
+                "again in another --workdir, with a lower --optimizer.learning-rate or "
+                "--optimizer.clip 1"
+            )
+        if self.pivots:
+            vectors[np.arange(len(vectors)), self.pivots.side] = self.pivots.vectors
+        self.scores = dev_scores(vectors, self.pair)
+        if self.scores["dev_p@1"] > float(state.best):
+            # in its old place: another layout of the state would compile the step once more
+            score = jax.device_put(np.float32(self.scores["dev_p@1"]), state.best.sharding)
+            state = state._replace(best=score)
+            checkpoint.save(best, state.params)
+        candidates = len(self.pair) / len(np.unique(self.pair))
+        return state, self.scores | {"dev_candidates": candidates}
 
 
 def make_encode(graphdef, mesh: Mesh) -> Callable:

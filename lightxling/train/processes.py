@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lightxling.base.errors import first_line
 from lightxling.config import UserError
 
 HEARTBEAT = 20
@@ -77,7 +78,7 @@ def start(
             shutdown_timeout_seconds=HEARTBEAT,
         )
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the processes of the run did not find each other: {reason}") from error
 
 
@@ -98,7 +99,7 @@ def ending_together() -> Iterator[None]:
             print(f"{who}: {error}", file=sys.stderr, flush=True)
             os._exit(2)
         if isinstance(error, jax.errors.JaxRuntimeError):  # mostly: another process is gone
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
         else:
             reason = traceback.format_exc()
         print(

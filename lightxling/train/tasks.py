@@ -4,17 +4,14 @@ A run is a list of tasks. The first, the main one, is what `corpus` and `objecti
 runs have no other.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
 
-from lightxling import negatives
-from lightxling import teacher as teachers
-from lightxling.config import MAIN, Config, UserError, rows_of, tasks_of
+from lightxling.config import MAIN, Config, UserError, naming, rows_of, tasks_of
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare_tasks
@@ -24,6 +21,7 @@ from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.vectors import SentenceVectors
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
+from lightxling.train.frozen import Answers
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.sharding import local_rows, make_mesh
 from lightxling.train.turns import Turns
@@ -53,6 +51,11 @@ class Task(NamedTuple):
         return "" if self.name == MAIN else f"{self.name}/"
 
     @property
+    def rows(self) -> int:
+        """Of a batch, in all processes together."""
+        return self.batches.batch_size
+
+    @property
     def teacher_width(self) -> int:
         return self.taught.width if self.taught else 0
 
@@ -60,17 +63,6 @@ class Task(NamedTuple):
         """What a step returns, with the names that metrics.jsonl has."""
         own = ("loss", *self.terms)
         return {self.prefix + k if k in own else k: value for k, value in metrics.items()}
-
-
-@contextlib.contextmanager
-def naming(task: str) -> Iterator[None]:
-    """Puts the name of a further task before what is wrong with it."""
-    try:
-        yield
-    except UserError as error:
-        if task == MAIN:
-            raise
-        raise UserError(f"task {task}: {error}") from None
 
 
 def check_sides(config: Config) -> None:
@@ -101,71 +93,49 @@ def mesh_for(config: Config) -> Mesh:
     return meshes[0]
 
 
-class Frozen(NamedTuple):
-    """The trained encoders that a task asks, where it asks any."""
-
-    teacher: teachers.Teacher | None
-    miner: negatives.Miner | None
-
-
-def find_frozen(config: Config) -> dict[str, Frozen]:
-    """Those of every task, checked before anything expensive."""
-    frozen = {}
-    for name, task in tasks_of(config).items():
-        with naming(name):
-            frozen[name] = Frozen(teachers.find(task), negatives.find(task))
-    return frozen
-
-
-def digests(frozen: dict[str, Frozen]) -> dict[str, Any]:
-    """What a run depends on beyond its settings: the teacher's sha256, and by task those of the
-    encoders that found the hard negatives."""
-    teachers_found = [one.teacher.sha256 for one in frozen.values() if one.teacher]
-    return {
-        "teacher": next(iter(teachers_found), None),
-        "miners": {name: one.miner.sha256 for name, one in frozen.items() if one.miner},
-    }
-
-
 def open_stores(config: Config, say: Callable[[str], None]) -> dict[str, tuple[Config, Store]]:
     """The configuration and the store of every task, prepared where they do not exist."""
     stores = prepare_tasks(config, progress=say)
     return {name: (task, Store.open(path)) for name, (task, path) in stores.items()}
 
 
-def open_tasks(
-    stores: dict[str, tuple[Config, Store]],
-    frozen: dict[str, Frozen],
-    mesh: Mesh,
-    say: Callable[[str], None],
-) -> list[Task]:
-    """The tasks of a run with everything that their batches need, the main one first.
-
-    Args:
-      frozen: the encoders that each task asks.
+def check_stores(stores: Mapping[str, tuple[Config, Store]]) -> None:
+    """Refuses text that does not go with the settings.
 
     Raises:
-      UserError: a task has too little text, or scores that are out of their range.
+      UserError: n-grams without words, or scores that are out of their range.
+    """
+    config, store = stores[MAIN]
+    if config.model.ngrams and store.train.words is None:
+        raise UserError(
+            f"model.ngrams={config.model.ngrams} are of words, and the tokenizer has pieces; set "
+            "tokenizer.model=words, or model.ngrams=0"
+        )
+    for name, (task, store) in stores.items():
+        with naming(name):
+            check_scores(task, store)
+
+
+def open_tasks(
+    stores: Mapping[str, tuple[Config, Store]], answers: Mapping[str, Answers], mesh: Mesh
+) -> list[Task]:
+    """The tasks of a run, the main one first.
+
+    Args:
+      answers: what the frozen encoders say to each task's text.
+
+    Raises:
+      UserError: a task has too little text.
     """
     languages = tuple(sorted({code for _, store in stores.values() for code in store.languages}))
     tokenizer = load_tokenizer(stores[MAIN][1].tokenizer_path)
-    if stores[MAIN][0].model.ngrams and stores[MAIN][1].train.words is None:
-        raise UserError(
-            f"model.ngrams={stores[MAIN][0].model.ngrams} are of words, and the tokenizer has "
-            "pieces; set tokenizer.model=words, or model.ngrams=0"
-        )
     tasks = []
     for name, (config, store) in stores.items():
-        (teacher, miner), taught, hard = frozen[name], None, None
+        taught, hard = answers[name]
+        masks_words = config.objectives.tokens.maskable == "words"
+        maskable = tokenizer.maskable() if masks_words else np.ones(tokenizer.vocab_size, bool)
+        local = local_rows(mesh, config.train.batch_size)
         with naming(name):
-            check_scores(config, store)
-            if teacher:
-                taught = teachers.sentence_vectors(config, store, teacher, progress=say)
-            if miner:
-                hard = negatives.sentence_negatives(config, store, miner, progress=say)
-            is_word = config.objectives.tokens.maskable == "words"
-            maskable = tokenizer.maskable() if is_word else np.ones(tokenizer.vocab_size, bool)
-            local = local_rows(mesh, config.train.batch_size)
             batches = make_batches(
                 config, store, maskable, taught, local, hard=hard, languages=languages
             )
@@ -243,10 +213,10 @@ def pair_names(batches: Batches, languages: Sequence[str]) -> list[str]:
     return ["-".join(languages[i] for i in pair) for pair in batches.pairs]
 
 
-def gradient_of(task: Task, vocab_size: int, teacher_width: int) -> Callable:
-    """The function `micro_batch.value_and_grad` of a task."""
+def make_gradient(task: Task, vocab_size: int, teacher_width: int) -> Callable:
+    """The function that gives a task's loss and gradients, see `micro_batch.value_and_grad`."""
     config, objectives = task.config, task.config.objectives
-    if config.mesh.model > 1:  # blocks of a split table would be moved between the devices
+    if config.mesh.model > 1:  # blocks cut across what each device holds of the vocabulary table
         whole = {
             name: dataclasses.replace(term, vocab_block=0)
             for name, term in objectives.active().items()

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from lightxling.base.version import __version__
-from lightxling.config import Config, UserError, differences, from_dict, to_dict
+from lightxling.config import MAIN, Config, UserError, differences, from_dict, to_dict
 from lightxling.corpus.store import Store
 from lightxling.files import lock, parse_json
 from lightxling.model import build as models
@@ -21,16 +21,22 @@ LOCK = ".lock"
 
 
 def commit() -> str | None:
-    """The commit of the checkout this code runs from; None for an installed package."""
-    here = Path(__file__).parent
+    """The commit of the checkout this code runs from; None for an installed package, which may lie
+    within a checkout of something else."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        git = ["git", "-C", str(here), "rev-parse", "HEAD"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        git("ls-files", "--error-unmatch", here.name)
+        return git("rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def describe(
+def description(
     config: Config, store: Store, languages: Sequence[str], vocab_size: int, params
 ) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
@@ -85,18 +91,19 @@ def alone_in(workdir: Path) -> Iterator[None]:
                     workdir.rmdir()
 
 
-def check_workdir(
+def refuse_another_run(
     workdir: Path,
     config: Config,
-    store: Store,
-    data: Mapping[str, str],
-    frozen: Mapping[str, Any],
+    *,
+    frozen: Mapping[str, Any] | None = None,
+    stores: Mapping[str, Store] | None = None,
 ) -> None:
-    """Refuses to go on with a run whose mathematics would change.
+    """Refuses to go on with a run whose mathematics would change; nothing is compared that is not
+    known yet.
 
     Args:
-      data: `Store.content` of every task.
-      frozen: sha256 of the trained encoders that the run asks, see `tasks.digests`.
+      frozen: sha256 of the frozen encoders that the run asks, see `frozen.digests`.
+      stores: of every task, the main one first.
 
     Raises:
       UserError: names the settings that differ, the tokenizer, the data, the teacher or the task.
@@ -119,17 +126,19 @@ def check_workdir(
             f"{workdir} holds a run with other settings:\n{table}\n"
             "give the settings of that run to resume it, or another --workdir"
         )
-    if tokenizer != store.manifest["tokenizer"]["sha256"]:
-        raise UserError(
-            f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
-            "its corpus has changed. Choose another --workdir"
-        )
-    for name, content in data.items():
-        if old_data.get(name, content) != content:
+    for name, store in (stores or {}).items():
+        if name == MAIN and tokenizer != store.manifest["tokenizer"]["sha256"]:
+            raise UserError(
+                f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
+                "its corpus has changed. Choose another --workdir"
+            )
+        if old_data.get(name, store.content) != store.content:
             raise UserError(
                 f"the sentences of the task {name} are others than those that {workdir} was "
                 "trained on: its corpus or its dev pairs have changed. Choose another --workdir"
             )
+    if frozen is None:
+        return
     for name, miner in frozen["miners"].items():
         if old_miners.get(name) != miner:
             raise UserError(

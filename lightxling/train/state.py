@@ -1,0 +1,95 @@
+"""The state of a run: the step, parameters and moments, on the devices or as shapes alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lightxling.config import Config, UserError
+from lightxling.corpus.batch import Batch
+from lightxling.model.build import Params
+from lightxling.objectives.combine import initialise_tasks
+from lightxling.train import checkpoint, freeze
+from lightxling.train.sharding import shardings
+
+
+class TrainState(NamedTuple):
+    step: jax.Array
+    params: Params
+    opt_state: optax.OptState
+    best: jax.Array
+    """Best dev P@1 so far, in per cent; -1 before the first measurement."""
+
+
+def initial_state(
+    config: Config,
+    vocab_size: int,
+    optimizer: optax.GradientTransformation,
+    languages: int = 2,
+    teacher_width: int = 0,
+) -> TrainState:
+    """Step 0; to be jitted with shardings, or given to `jax.eval_shape` for the shapes.
+
+    Args:
+      languages: how many the corpus has.
+    """
+    key = jax.random.key(config.train.seed)
+    params = initialise_tasks(config, vocab_size, key, languages, teacher_width)
+    step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
+    trained, _ = freeze.split(params, config.train.trainable)
+    return TrainState(step, params, optimizer.init(trained), best)
+
+
+def batch_shapes(mesh: Mesh, batch: Batch, *, rows: int, length: int) -> Batch:
+    """One process's `batch` as the global one of `rows` pairs, padded to `length`: shapes only."""
+    by_row = NamedSharding(mesh, P("data"))
+
+    def of_all_rows(x, *shape):
+        return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=by_row)
+
+    def padded(x):
+        return None if x is None else of_all_rows(x, x.shape[1], length, *x.shape[3:])
+
+    shapes = jax.tree.map(of_all_rows, batch)
+    return shapes._replace(tokens=padded(batch.tokens), ngrams=padded(batch.ngrams))
+
+
+def on_mesh(initialise: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+    """The state as shapes with shardings: nothing is allocated."""
+    shapes = jax.eval_shape(initialise)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings(mesh, shapes),
+    )
+
+
+def start_or_resume(
+    initialise: Callable[[], TrainState],
+    target: TrainState,
+    folder: Path,
+    say: Callable[[str], None],
+) -> TrainState:
+    """The state of the newest whole checkpoint, or a fresh one; with the shardings of `target`.
+
+    Raises:
+      UserError: there are checkpoints, and none is whole.
+    """
+    latest = checkpoint.latest_whole(folder, say)
+    if latest is None:
+        if checkpoint.steps(folder):
+            raise UserError(
+                f"every checkpoint in {folder} is damaged; delete them to start anew, or give "
+                "another --workdir"
+            )
+        layout = jax.tree.map(lambda leaf: leaf.sharding, target)
+        return jax.jit(initialise, out_shardings=layout)()
+    say(f"resuming from {folder / str(latest)}")
+    state = TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
+    checkpoint.set_aside(folder, after=latest)
+    return state
