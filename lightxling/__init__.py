@@ -1,8 +1,6 @@
 """lightxling: small cross-lingual sentence encoders, trained from scratch from parallel text."""
 
-from lightxling.base.version import __version__
-
-__all__ = ["Encoder", "__version__"]
+from lightxling.base.version import __version__ as __version__
 
 
 def __getattr__(name: str):
@@ -12,8 +10,3 @@ def __getattr__(name: str):
 
         return Encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """What TAB shows."""
-    return sorted({*globals(), *__all__})
