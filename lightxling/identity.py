@@ -127,9 +127,9 @@ def first_defaults(kind: str) -> dict[str, Any]:
 
 
 def counting(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What counts of the settings of a class, in the order of the tables."""
+    """What counts of the settings of a class, as plain values in the order of the tables."""
     always, first = VERSION_1.get(kind, {}), first_defaults(kind)
-    whole = dict.fromkeys(always) | first | dict(values)
+    whole = dict.fromkeys(always) | first | {name: _plain(now) for name, now in values.items()}
     return {
         name: value
         for name, value in whole.items()
@@ -154,9 +154,7 @@ def renewed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity(settings: Any) -> dict[str, Any]:
     """What counts of a dataclass of settings and of its parts, as plain values."""
-    values = {
-        field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)
-    }
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return counting(type(settings).__name__, values)
 
 
