@@ -55,6 +55,8 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
 def prepare(args: list[str]) -> None:
     """Turn the corpora of a recipe into a tokenizer and a token store, without training.
 
+    Teacher vectors and hard negatives are made as well, where the recipe has them.
+
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
     (config,) = parse_recipe(prepare, args)
