@@ -1,17 +1,25 @@
 """lightxling: small cross-lingual sentence encoders, trained from scratch from parallel text."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost milliseconds
 if TYPE_CHECKING:
-    from lightxling.encoder import Encoder as Encoder
+    from lightxling import config, evaluate, export, train
+    from lightxling.encoder import Encoder
 
 __version__ = "0.1.0"
+__all__ = ["Encoder", "config", "evaluate", "export", "train"]
 
 
 def __getattr__(name: str) -> object:
-    """`lightxling.Encoder`, imported when it is first asked for: importing the package is quick."""
-    if name == "Encoder":
-        from lightxling.encoder import Encoder
+    """What `__all__` names, imported when it is first asked for: importing the package is quick."""
+    import importlib
 
-        return Encoder
+    if name == "Encoder":
+        return importlib.import_module("lightxling.encoder").Encoder
+    if name in __all__:
+        return importlib.import_module(f"lightxling.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What TAB shows."""
+    return [*__all__, "__all__", "__doc__", "__version__"]
