@@ -62,9 +62,8 @@ class Server:
 @pytest.fixture(scope="module")
 def server():
     server = Server()
-    yield server
-    server.process.stdin.close()
-    server.process.wait()
+    with server.process:  # closes its pipes, which ends it
+        yield server
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:

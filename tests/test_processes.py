@@ -156,6 +156,7 @@ def test_processes_with_different_settings_refuse_each_other(tiny, tmp_path):
     prepare(tiny)
     ours = start(tiny, tmp_path / "run", 2)
     ours[1].kill()
+    ours[1].communicate()  # closes its pipe
     port = ours[0].args[ours[0].args.index("--coordinator-address") + 1]
     flags = ["--train.seed", "7", "--coordinator-address", port]
     other = subprocess.Popen(

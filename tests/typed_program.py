@@ -1,4 +1,4 @@
-"""What a program sees of the package's types: checked by `mypy --strict`, never run."""
+"""What a program sees of the package's types: checked by `mypy`, never run."""
 
 import dataclasses
 from pathlib import Path
