@@ -347,18 +347,18 @@ def test_mistakes_are_explained(tmp_path, arguments, message):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "precious"]
 
 
-def test_what_a_format_cannot_do_is_told_before_a_model_is_read(tmp_path):
+def test_what_makes_an_encoder_smaller_does_not_go_with_adapters(tmp_path):
     def refused(message, **options):
         with pytest.raises(UserError, match=message):
-            export(ExportSettings(tmp_path / "nothing", tmp_path / "out", **options))
+            export(
+                ExportSettings(tmp_path / "nothing", tmp_path / "o", format="adapter", **options)
+            )
 
-    refused("has no int8 weights; use float16", format="sentence-transformers", dtype="int8")
     for option in ({"trim": True}, {"dimensions": 8}, {"dtype": "int8"}):
-        refused("--format adapter writes adapters as they are", format="adapter", **option)
-    refused("--format adapter writes adapters as they are", format="adapter", dev=["en-fr=x"])
+        refused("--format adapter writes adapters as they are", **option)
     for option in ({"layers": 1}, {"leading": 8}):
-        refused("--format adapter keeps all layers", format="adapter", **option)
-    refused("no model at", format="adapter", dtype="float32")
+        refused("--format adapter keeps all layers", **option)
+    refused("no model at", dtype="float32")
 
 
 @pytest.mark.parametrize(
@@ -367,21 +367,18 @@ def test_what_a_format_cannot_do_is_told_before_a_model_is_read(tmp_path):
         ("onnx", "onnx", "--format onnx and web need the onnx package: pip install"),
         ("web", "onnx", "--format onnx and web need the onnx package: pip install"),
         ("stablehlo", "flatbuffers", "--format stablehlo needs the flatbuffers package: pip"),
+        ("sentence-transformers", "", "sentence-transformers has no int8 weights; use float16"),
     ],
 )
-def test_a_missing_package_is_told_before_a_model_is_read(
-    format, package, message, tmp_path, monkeypatch
+def test_what_cannot_be_written_is_told_before_the_text_is_read(
+    format, package, message, model, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, package, None)
+    settings = {"format": format, "dtype": "int8", "trim": True, "text": [tmp_path / "nothing"]}
     with pytest.raises(UserError, match=message):
-        export(ExportSettings(tmp_path / "nothing", tmp_path / "out", format=format))
+        export(ExportSettings(model, tmp_path / "out", **settings))
     with pytest.raises(UserError, match=message):
-        write(bundle(), tmp_path, format)
-
-
-def test_number_formats_that_are_not_there_are_not_written(tmp_path):
-    with pytest.raises(UserError, match="sentence-transformers has no int8 weights"):
-        write(quantize(bundle(), "int8"), tmp_path, "sentence-transformers")
+        write(quantize(bundle(), "int8"), tmp_path / "out", format)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])

@@ -16,6 +16,8 @@ from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.encoder import Encoder
 from lightxling.export.formats import write
+from lightxling.encoder import Encoder, Lines
+from lightxling.export.formats import check, write
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import corpus_sentences, cut, reduce_dimensions, trim_vocabulary
@@ -113,7 +115,7 @@ def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> Non
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
             "safetensors, without --trim, --languages and --pieces"
         )
-    settings.entry.check(bundle, **settings.options)
+    check(bundle, settings.format, settings.weights, **settings.options)
 
 
 def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:

@@ -69,8 +69,11 @@ _ALL = (
 FORMATS: Mapping[str, Format] = {format.name: format for format in _ALL}
 
 
-def check(format: str, dtype: str) -> None:
-    """Refuses a number format that a format has no place for, and one that cannot be written here.
+def check(bundle: Bundle, format: str, dtype: str, **options) -> None:
+    """Finds out early whether a format can be written here, of an encoder with such weights.
+
+    Args:
+      options: those of the format's entry.
 
     Raises:
       UserError: says what to use instead, or to install.
@@ -86,6 +89,7 @@ def check(format: str, dtype: str) -> None:
             f"--format {' and '.join(needing)} need{'s' * (len(needing) == 1)} the {entry.package} "
             "package: pip install 'lightxling[export]'"
         )
+    entry.check(bundle, **options)
 
 
 def write(bundle: Bundle, folder: Path, format: str, **options) -> None:
@@ -94,6 +98,5 @@ def write(bundle: Bundle, folder: Path, format: str, **options) -> None:
     Args:
       options: those of the format's entry.
     """
-    check(format, bundle.dtype)
-    FORMATS[format].check(bundle, **options)
+    check(bundle, format, bundle.dtype, **options)
     FORMATS[format].write(bundle, folder, **options)

@@ -9,7 +9,7 @@ import tyro
 
 from lightxling.bundle import BOXED, folder_of
 from lightxling.config import UserError
-from lightxling.export.formats import FORMATS, Format, check
+from lightxling.export.formats import FORMATS, Format
 from lightxling.export.quantize import Dtype
 
 _ABOUT = "; ".join(f"{f.name}: {f.about}" if f.about else f.name for f in FORMATS.values()) + "."
@@ -104,7 +104,6 @@ class ExportSettings:
                     raise UserError(
                         f"--{option} belongs to --format {other.name}, not to {self.format}"
                     )
-        check(self.format, self.weights)
         if self.entry.whole:
             self._check_whole()
 
