@@ -140,10 +140,10 @@ class Block(nnx.Module):
         """The block with the parts that adapters have for it."""
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
         attended = self.attend(x, real, keys[0], parts)
-        x = self.attention_norm(x + dropout(attended, self.rate, keys[1]))
+        x = self.attention_norm(x + dropout(attended, self.rate, keys[1]).astype(x.dtype))
         inner = self.activation(project(self.up(x), x, "up", parts))
         hidden = dropout(project(self.down(inner), inner, "down", parts), self.rate, keys[2])
-        return self.output_norm(x + beside(hidden, x, parts))
+        return self.output_norm(x + beside(hidden, x, parts).astype(x.dtype))
 
 
 class Encoder(nnx.Module):
