@@ -144,8 +144,8 @@ class Objective:
 
     weight: float
     reads = "pairs"
-    """What the rows of its text are (`corpus.sources.Rows`); empty: whatever the objectives beside it read,
-    and alone sentences of any one language."""
+    """What the rows of its text are (`corpus.sources.Rows`); empty: whatever the objectives beside
+    it read, and alone sentences of any one language."""
     sees_all_sentences = False
     """Whether it sees all sentences of a row, or only the first two."""
     takes_any_width = False
