@@ -59,6 +59,19 @@ def test_every_objective_has_settings_and_a_term():
     assert {field.name for field in dataclasses.fields(ObjectivesConfig)} == {*TERMS, "ese"}
 
 
+def test_objectives_say_what_they_read_and_who_teaches_them():
+    hard = configs.SoftConfig(weight=1.0, labels="hard")
+    soft = configs.SoftConfig(weight=1.0, labels="average")
+    regression = configs.RegressionConfig(weight=1.0)
+    assert configs.only(soft=hard, regression=regression).taught == ["regression"]
+    assert configs.only(soft=soft, regression=regression).taught == ["soft", "regression"]
+    mlm, sts = configs.MlmConfig(weight=1.0), configs.StsConfig(weight=1.0)
+    assert configs.rows_of(configs.only(mlm=mlm)) == "sentences"
+    assert configs.rows_of(configs.only(mlm=mlm, sts=sts)) == "scores"
+    with pytest.raises(UserError, match=r"sts and objectives\.soft read different data"):
+        configs.rows_of(configs.only(soft=soft, sts=sts))
+
+
 def test_a_config_survives_json():
     config = load("light")
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
