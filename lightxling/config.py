@@ -140,8 +140,8 @@ class Objective:
 
     weight: float
     reads = "pairs"
-    """What the rows of its text are (`corpus.rows`); empty: whatever the objectives beside it read,
-    and alone sentences of any one language."""
+    """What the rows of its text are (`corpus.sources.Rows`); empty: whatever the objectives beside
+    it read, and alone sentences of any one language."""
     sees_all_sentences = False
     """Whether it sees all sentences of a row, or only the first two."""
     takes_any_width = False
@@ -771,7 +771,7 @@ def naming(task: str) -> Iterator[None]:
 
 
 def rows_of(objectives: ObjectivesConfig) -> str:
-    """What the rows are that the objectives read, a key of `corpus.rows.ROWS`.
+    """What the rows are that the objectives read, see `corpus.sources.Rows`.
 
     Raises:
       UserError: they do not read the same.

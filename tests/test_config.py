@@ -1,6 +1,7 @@
 """Configs: every recipe builds, unknown and impossible settings are refused by name."""
 
 import dataclasses
+import functools
 import json
 import re
 
@@ -23,27 +24,68 @@ from lightxling.config import (
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.objectives.combine import heads_of
+from lightxling.config import Config, ObjectivesConfig, UserError, from_dict, load, recipes, to_dict
+from lightxling.model import build as models
+from lightxling.objectives.combine import TERMS, initialise_tasks
 from lightxling.validate import validate
 
 
+def shapes_of(config):
+    """Parameters of a run of all tasks, whether or not the recipe names their text."""
+    tasks = tuple(dataclasses.replace(task, sources=("en-fr=text",)) for task in config.tasks)
+    config = dataclasses.replace(config, tasks=tasks)
+    initialise = functools.partial(initialise_tasks, config, config.tokenizer.vocab_size)
+    return jax.eval_shape(lambda: initialise(jax.random.key(0), languages=3, teacher_width=7))
+
+
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_every_recipe_builds_its_model(name):
+def test_every_recipe_builds_its_model_and_the_heads_of_its_tasks(name):
     config = load(name)
     validate(config)
     assert config.name == name
-    heads = heads_of(config.objectives, languages=3)
-    vocab = config.tokenizer.vocab_size
-    shapes = jax.eval_shape(
-        lambda: models.initialise(config.model, vocab, jax.random.key(0), **heads)
-    )
-    assert models.count(shapes) > 0
+    params = shapes_of(config)
+    terms = {task.name: task.objectives.active() for task in config.tasks}
+    with_heads = {"tokens", "mlm", "quick_thought", "inference"}
+    assert params.get("tasks", {}).keys() == {
+        task for task, own in terms.items() if own.keys() & with_heads or "response" in task
+    }
+    assert models.count(params["encoder"]) > 0
+
+
+def test_the_dual_encoder_has_a_head_for_each_of_its_five_tasks():
+    heads = {name: set(own) for name, own in shapes_of(load("dual-encoder"))["tasks"].items()}
+    assert heads == {
+        "response-source": {"response"},
+        "response-target": {"response"},
+        "thought-source": {"quick_thought"},
+        "thought-target": {"quick_thought"},
+        "nli": {"inference"},
+    }
 
 
 def test_the_paper_recipe_keeps_the_paper_s_settings():
     config = load("acl2021")
     assert (config.optimizer.learning_rate, config.optimizer.l2) == (1e-3, 1e-5)
-    weights = combine.active(config.objectives)
+    weights = {name: term.weight for name, term in config.objectives.active().items()}
     assert weights == {"tokens": 1.0, "align": 2.0, "similarity": 2.0}
+
+
+def test_every_objective_has_settings_and_a_term():
+    """ESE has none of its own: it gives the others to lower layers and fewer dimensions."""
+    assert {field.name for field in dataclasses.fields(ObjectivesConfig)} == {*TERMS, "ese"}
+
+
+def test_objectives_say_what_they_read_and_who_teaches_them():
+    hard = configs.SoftConfig(weight=1.0, labels="hard")
+    soft = configs.SoftConfig(weight=1.0, labels="average")
+    regression = configs.RegressionConfig(weight=1.0)
+    assert configs.only(soft=hard, regression=regression).taught == ["regression"]
+    assert configs.only(soft=soft, regression=regression).taught == ["soft", "regression"]
+    mlm, sts = configs.MlmConfig(weight=1.0), configs.StsConfig(weight=1.0)
+    assert configs.rows_of(configs.only(mlm=mlm)) == "sentences"
+    assert configs.rows_of(configs.only(mlm=mlm, sts=sts)) == "scores"
+    with pytest.raises(UserError, match=r"sts and objectives\.soft read different data"):
+        configs.rows_of(configs.only(soft=soft, sts=sts))
 
 
 def test_a_config_survives_json():

@@ -139,10 +139,10 @@ class Block(nnx.Module):
         """The block with the parts that adapters have for it."""
         keys = [None] * 3 if key is None else jax.random.split(key, 3)
         attended = self.attend(x, real, keys[0], parts)
-        x = self.attention_norm(x + dropout(attended, self.rate, keys[1]))
+        x = self.attention_norm(x + dropout(attended, self.rate, keys[1]).astype(x.dtype))
         inner = self.activation(project(self.up(x), x, "up", parts))
         hidden = dropout(project(self.down(inner), inner, "down", parts), self.rate, keys[2])
-        return self.output_norm(x + beside(hidden, x, parts))
+        return self.output_norm(x + beside(hidden, x, parts).astype(x.dtype))
 
 
 class Encoder(nnx.Module):
@@ -216,18 +216,13 @@ class Encoder(nnx.Module):
         key: PRNGKeyArray | None = None,
         *,
         ngrams: Int[Array, "B L G"] | None = None,
-        every_layer: bool = False,
-    ) -> Float[Array, "B D"] | Float[Array, "N B D"]:
+    ) -> Float[Array, "B D"]:
         """Sentence vectors, float32 and not normalised.
 
         Args:
           tokens: padded with 0 at the end.
           key: for dropout; None means evaluation.
           ngrams: rows of the words' n-grams in their table, 0 beyond them; for encoders with one.
-          every_layer: pool the embeddings and the output of every layer too; the last is what
-            stands alone otherwise.
         """
         real, states = tokens != PAD, self.states(tokens, key, ngrams=ngrams)
-        if every_layer:
-            return jnp.stack([self.pool(state, real) for state in states])
         return self.pool(states[-1], real)

@@ -40,7 +40,7 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
     """The heads of a run's model, for `build.structure` and `build.initialise`.
 
     Args:
-      languages: how many the run's corpus has.
+      languages: how many the run's text has, over all tasks.
       teacher_width: of the teacher's vectors; 0 without a teacher.
     """
 
@@ -57,12 +57,9 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
 def initialise_tasks(
     config: Config, vocab_size: int, key: PRNGKeyArray, languages: int, teacher_width: int = 0
 ) -> Params:
-    """Fresh parameters of a run, see `model.parts`; to be jitted, or given to `jax.eval_shape` for
-    their shapes.
+    """Fresh parameters of a run and all its tasks, see `model.parts` and `heads_of`.
 
-    Args:
-      languages: how many the run's text has, over all tasks.
-      teacher_width: of the teacher's vectors; 0 without a teacher.
+    To be jitted, or given to `jax.eval_shape` for their shapes.
     """
     params: Params = {}
     for number, (name, task) in enumerate(tasks_of(config).items()):

@@ -108,7 +108,7 @@ def soft_contrast(
     weigh = {"softmax": lambda m: jax.nn.softmax(m / teacher_temperature), "raw": lambda m: m}
     weights = weigh[targets](similarities)
     back = weigh[targets](similarities.T)
-    lowered = margin * (similarities > SAME)
+    lowered = margin * (similarities > SAME).astype(jnp.float32)
 
     def cost(x, y, weights, lowered):
         return soft_cross_entropy(products(x, y) - lowered, weights, temperature=temperature)

@@ -30,7 +30,8 @@ def choose(tokens: Int[Array, "B S L"], share: float, key: PRNGKeyArray) -> Int[
     K = max(1, round(share * L))
     is_piece = tokens >= FIRST_PIECE
     count = is_piece.sum(-1, keepdims=True)
-    wanted = jnp.minimum(jnp.maximum(jnp.round(share * count), 1), jnp.minimum(count, K))
+    share_of_count = jnp.round(share * count.astype(jnp.float32)).astype(jnp.int32)
+    wanted = jnp.minimum(jnp.maximum(share_of_count, 1), jnp.minimum(count, K))
     noise = jnp.where(is_piece, jax.random.uniform(key, tokens.shape), 2)
     order = jnp.argsort(noise, axis=-1)[..., :K]
     return jnp.where(jnp.arange(K)[None, None] < wanted, order, NO_SLOT).astype(jnp.int32)

@@ -45,7 +45,7 @@ def ranking(
     section 3.2; additive margin: Yang et al. 2019 (arXiv 1902.08564), eq. 4.
     """
     is_pair = jnp.eye(len(queries), dtype=bool)
-    logits = scale * (products(queries, candidates) - margin * is_pair)
+    logits = scale * (products(queries, candidates) - margin * is_pair.astype(jnp.float32))
     right = jnp.diagonal(logits)
     if exclude_positive:
         logits = jnp.where(is_pair, -jnp.inf, logits)

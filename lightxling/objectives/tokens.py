@@ -63,13 +63,13 @@ def piece_weights(
     blocks = columns.reshape(R, -1, width).swapaxes(0, 1), starts
     carry = jnp.zeros((R, L), bool), jnp.zeros((R, L), jnp.int32)
     (seen, count), _ = jax.lax.scan(add_columns, carry, blocks)
-    first = real & ~seen
-    mass = {
-        "fill": lambda: first / jnp.maximum(real.sum(1, keepdims=True), 1),
-        "count": lambda: first * count / jnp.maximum(real.sum(1, keepdims=True), 1),
+    first = (real & ~seen).astype(jnp.float32)
+    length = jnp.maximum(real.sum(1, keepdims=True), 1).astype(jnp.float32)
+    return {
+        "fill": lambda: first / length,
+        "count": lambda: first * count.astype(jnp.float32) / length,
         "uniform": lambda: first / jnp.maximum(first.sum(1, keepdims=True), 1),
-    }
-    return mass[duplicates]().astype(jnp.float32)
+    }[duplicates]()
 
 
 def targets(
@@ -115,8 +115,9 @@ def targets(
 
     shared = (ids == word[..., None]) & ~word_slot & (weights > 0)  # the word in the other sentence
     is_shared = jnp.any(shared, axis=2, keepdims=True)
-    word_mass = 0.5 * (word_slot & ~is_shared) + (0.0 if mlm_overwrite else 0.5 * shared)
-    return ids, jnp.where(is_masked_side, weights / 2 + word_mass, weights)
+    word_mass = word_slot & ~is_shared if mlm_overwrite else (word_slot & ~is_shared) | shared
+    halves = weights / 2 + 0.5 * word_mass.astype(jnp.float32)
+    return ids, jnp.where(is_masked_side, halves, weights)
 
 
 def token_loss(

@@ -113,7 +113,9 @@ def for_each(rule: optax.GradientTransformation) -> optax.GradientTransformation
         return jax.tree.map(rule.init, params)
 
     def update(grads, states, params=None):
-        moved = jax.tree.map(rule.update, grads, states, grads if params is None else params)
+        of = grads if params is None else params
+        with jax.numpy_dtype_promotion("standard"):  # rules raise a decay to the number of steps
+            moved = jax.tree.map(rule.update, grads, states, of)
         return tuple(jax.tree.map(lambda _, pair, i=i: pair[i], grads, moved) for i in (0, 1))
 
     return optax.GradientTransformation(init, update)
