@@ -12,6 +12,7 @@ from lightxling import config as configs
 from lightxling.config import (
     AdapterConfig,
     Config,
+    ObjectivesConfig,
     TaskConfig,
     UserError,
     change,
@@ -21,10 +22,6 @@ from lightxling.config import (
     settings_of,
     to_dict,
 )
-from lightxling.model import build as models
-from lightxling.objectives import combine
-from lightxling.objectives.combine import heads_of
-from lightxling.config import Config, ObjectivesConfig, UserError, from_dict, load, recipes, to_dict
 from lightxling.model import build as models
 from lightxling.objectives.combine import TERMS, initialise_tasks
 from lightxling.validate import validate

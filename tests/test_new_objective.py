@@ -25,7 +25,9 @@ install_import_hook("lightxling", "beartype.beartype")
 name, sentences = sys.argv[1], int(sys.argv[2])
 from lightxling import config as configs
 from lightxling.corpus.batch import Batch
-from lightxling.corpus.readers import Source, read, Problems
+from lightxling.corpus.sources import Source
+from lightxling.corpus.readers import read
+from lightxling.base.lines import Problems
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.train.micro_batch import value_and_grad
