@@ -149,7 +149,7 @@ def evaluate(args: list[str]) -> None:
 
         keep_compiled()
         if (model / "modular.json").is_file():
-            from lightxling.modular import ModularEncoder
+            from lightxling.encode.modular import ModularEncoder
 
             if checkpoint or adapters is not None:
                 raise UserError("--checkpoint and --adapters are for single runs; leave them out")
@@ -383,9 +383,9 @@ def modular(args: list[str]) -> None:
 
     Example: lightxling modular runs/many --workdir runs/modular --sources "en-de=*.en-de.tsv.gz"
     """
-    from lightxling.modular import Plan
+    from lightxling.modular import ModularPlan
 
-    def run(model: Model, workdir: Path, plan: Annotated[Plan, Unprefixed]) -> None:
+    def run(model: Model, workdir: Path, plan: Annotated[ModularPlan, Unprefixed]) -> None:
         """Parsed by tyro.
 
         Args:

@@ -61,11 +61,14 @@ class Recorder:
             self.waited += time.perf_counter() - asked
             yield upcoming
 
-    def add(self, step: int, task: Task, batch: combine.Batch, metrics: combine.Metrics) -> None:
+    def add(
+        self, step: int, task: Task, batch: combine.Batch, metrics: dict[str, jax.Array]
+    ) -> None:
         """Notes a step that has begun, and does not wait for its end.
 
         Args:
           batch: this process's part.
+          metrics: what `make_train_step` gives.
         """
         self.done[self.number[task.name]] += 1
         self.slots += batch.tokens.size
