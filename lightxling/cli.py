@@ -96,9 +96,9 @@ def evaluate(args: list[str]) -> None:
     from lightxling.evaluate.tasks import Settings
 
     asked, settings = parse(evaluate, args, Evaluation, Settings)
+    from lightxling.encode.modular import open_encoder
     from lightxling.encoder import Encoder, keep_compiled
     from lightxling.evaluate.run import evaluate as run
-    from lightxling.modular import open_encoder
 
     keep_compiled()
     encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
@@ -274,9 +274,9 @@ def modular(args: list[str]) -> None:
 
     Example: lightxling modular runs/many --workdir runs/modular --sources "en-de=*.en-de.tsv.gz"
     """
-    from lightxling.modular import Plan, Stopped, build
+    from lightxling.modular import ModularPlan, Stopped, build
 
-    asked, plan = parse(modular, args, Modules, Plan)
+    asked, plan = parse(modular, args, Modules, ModularPlan)
     from lightxling.encoder import keep_compiled
 
     keep_compiled()

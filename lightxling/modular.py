@@ -1,4 +1,4 @@
-"""Modular encoders: a module for every language, made in stages, and their use.
+"""Modular encoders: a module for every language, made in stages; `encode.modular` uses them.
 
     WORKDIR/modular.json      the languages, and which parts are done
     WORKDIR/de/data           sentences and paraphrases of a language
@@ -20,9 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
 from lightxling import bundle as bundles
 from lightxling.base.tree import flatten
 from lightxling.config import (
@@ -38,17 +35,13 @@ from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, write_pairs
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import file_sha256
-from lightxling.encoder import Encoder
-from lightxling.files import atomic_folder, read_json, write_json
+from lightxling.encode.modular import ALIGN, DESCRIPTION, FORMAT, read_description
+from lightxling.files import atomic_folder, write_json
 from lightxling.identity import identity
 from lightxling.validate import validate
 
-DESCRIPTION = bundles.MODULES
-FORMAT = "lightxling-modular"
-STAGES = ("language", "sentence", "align")
+STAGES = ("language", "sentence", ALIGN)
 TEXT = "text.txt"
-ALIGN = "align"
-"""The adapter that is off where everything is in one language."""
 FEWEST = 4
 """Paraphrases that can be learnt from: two batches of two."""
 
@@ -58,7 +51,7 @@ class Stopped(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ModularPlan:
     """What `build` is asked for."""
 
     sources: tuple[str, ...]
@@ -86,7 +79,7 @@ class Plan:
 
 
 def build(
-    base: Path, workdir: Path, plan: Plan, *, progress: Callable[[str], None] = print
+    base: Path, workdir: Path, plan: ModularPlan, *, progress: Callable[[str], None] = print
 ) -> None:
     """Makes the modules of all languages, going on from what is in `workdir`.
 
@@ -95,97 +88,179 @@ def build(
       UserError: what the plan names does not exist or does not fit, or `workdir` holds stages of
         another plan.
     """
-    languages = check(plan)
-    encoder = bundles.load(base)
-    recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
-    sums = {written: _sums(written) for written in plan.sources}
-    done, of_pivot = {}, sorted(sums.values())
-    if (workdir / DESCRIPTION).exists():
-        before = _read(workdir)
-        done, of_pivot = before["done"], before["pivot_text"]
-        languages = [*before["languages"], *(c for c in languages if c not in before["languages"])]
-        if languages[0] != plan.pivot:
-            raise UserError(f"{workdir} has the pivot {languages[0]}, not {plan.pivot}")
+    modules = _Modules(base, workdir, plan, progress)
+    # what is wrong with the text is said before anything is trained
+    material = {code: modules.read(code) for code in modules.chosen}
+    for code in modules.chosen:
+        modules.train(code, material[code])
 
-    def part(name: str, key: str, make: Callable[[Path], None]) -> Path:
+
+class Text(NamedTuple):
+    """What a stage reads.
+
+    Attributes:
+      sources: written as `corpus.sources`.
+      rows: how many there are at least, where that may be few; 0: enough for any batch.
+    """
+
+    sources: tuple[str, ...]
+    rows: int = 0
+
+    def batch_size(self, largest: int) -> int:
+        """The largest power of two, or `largest`, that the rows fill twice."""
+        if not self.rows or self.rows >= 2 * largest:
+            return largest
+        return 1 << (self.rows // 2).bit_length() - 1
+
+
+class Material(NamedTuple):
+    """What the stages of a language can read."""
+
+    parallel: Text
+    sentences: Text
+    within: Text | None
+    """Its paraphrases."""
+    across: Text | None
+    """Those that are in the language and the pivot."""
+
+
+class _Modules:
+    """A folder of modules that is being made.
+
+    Attributes:
+      chosen: the languages that are made now, the pivot first.
+      done: name of each part that is there -> what it was made from and with.
+      newest: where each language has come to.
+      keys: what that was made from and with.
+    """
+
+    def __init__(
+        self, base: Path, workdir: Path, plan: ModularPlan, progress: Callable[[str], None]
+    ):
+        self.base, self.workdir, self.plan, self.progress = base, workdir, plan, progress
+        self.chosen = self.languages = check(plan)
+        self.encoder = bundles.load(base)
+        self.recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
+        self.sums = {written: _sums(written) for written in plan.sources}
+        self.done, self.of_pivot = {}, sorted(self.sums.values())
+        if (workdir / DESCRIPTION).exists():
+            before = read_description(workdir)
+            self.done, self.of_pivot = before["done"], before["pivot_text"]
+            self.languages = list(dict.fromkeys([*before["languages"], *self.chosen]))
+            if self.languages[0] != plan.pivot:
+                raise UserError(f"{workdir} has the pivot {self.languages[0]}, not {plan.pivot}")
+        self.newest, self.keys = dict.fromkeys(self.languages, base), {}
+
+    def read(self, code: str) -> Material:
+        """Writes a language's sentences and paraphrases.
+
+        Raises:
+          UserError: the text is not that of before, or too little.
+        """
+        plan, sums, folder = self.plan, self.sums, self.workdir / code
+        sources = [s for s in plan.sources if code in Source.parse(s).languages]
+        text = [sums[s] for s in sources] if code != plan.pivot else self.of_pivot
+        if not {tuple(one) for one in text} <= {tuple(one) for one in sums.values()}:
+            raise UserError(
+                f"{folder} was made from text that --sources no longer names; name it again, or "
+                "choose another --workdir"
+            )
+        if code == plan.pivot:
+            sources = [s for s in sources if sums[s] in self.of_pivot]
+        key = fingerprint([self.encoder.fingerprint(), sorted(text), sorted(self.of_pivot)])
+        self.keys[code], within, across = key, None, None
+        if plan.specialise or plan.align != "parallel":
+            shown = self.workdir / plan.pivot / "data"
+            make = functools.partial(_write_data, sources, code, plan.pivot, shown)
+            self._part(f"{code}/data", key, make)
+        if plan.specialise:
+            within = _paraphrases(folder / "data", (code, code))
+        if code != plan.pivot and plan.align != "parallel":
+            across = _paraphrases(folder / "data", Source.parse(sources[0]).languages)
+        file = folder / "data" / TEXT
+        rows = _count(file)
+        sentences = Text((f"{code}={file}",), rows)
+        return Material(Text(tuple(sources), rows), sentences, within, across)
+
+    def train(self, code: str, material: Material) -> None:
+        """Makes the stages of a language."""
+        plan, data = self.plan, self.workdir / code / "data"
+        if plan.specialise:
+            self.keys[code] = fingerprint([self.keys[code], plan.vocab_size, plan.new_pieces])
+            make = functools.partial(_start, self.encoder, data, code, plan, self.progress)
+            self.newest[code] = self._part(f"{code}/start", self.keys[code], make)
+            self._stage(code, "language", material.sentences)
+            self._stage(code, "sentence", material.within)
+        if code != plan.pivot:
+            text, further = material.parallel, material.across
+            if further and (plan.align == "paraphrases" or not self.recipes[ALIGN].tasks):
+                text, further = further, None
+            self._stage(code, ALIGN, text, further, teacher=plan.pivot)
+
+    def _stage(
+        self, code: str, stage: str, text: Text, further: Text | None = None, teacher: str = ""
+    ) -> None:
+        """Trains a stage from the newest of the language."""
+        config = self._config(stage, text, further)
+        known = [self.keys[code], _mathematics(config), self.keys.get(teacher)]
+        self.keys[code] = fingerprint(known)
+        config = change(config, train__init_from=str(self.newest[code]))
+        if teacher:
+            config = change(config, teacher__source=str(self.newest[teacher]))
+        validate(config)
+        make = functools.partial(_train, config)
+        self.newest[code] = self._part(f"{code}/{stage}", self.keys[code], make)
+
+    def _config(self, stage: str, text: Text, further: Text | None) -> Config:
+        """A stage's recipe for the sizes of the base, on some text, with more for its task."""
+        plan, base, recipe = self.plan, self.encoder.config, self.recipes[stage]
+        if stage == ALIGN and plan.align != "both":
+            loss = "cosine" if plan.align == "parallel" else "contrastive"
+            recipe = change(recipe, objectives__pivot__loss=loss)
+        model, train, tasks = recipe.model, recipe.train, ()
+        adapters = (*base.adapters, *(model.adapters if plan.specialise else model.adapters[-1:]))
+        if further:
+            given = {
+                "sources": further.sources,
+                "batch_size": further.batch_size(train.batch_size),
+            }
+            tasks = tuple(change(task, **given) for task in recipe.tasks)
+        return change(
+            recipe,
+            corpus__sources=text.sources,
+            corpus__store=str(self.workdir / "stores"),
+            model=change(base, adapters=adapters, dropout=model.dropout),
+            train__epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
+            train__batch_size=text.batch_size(train.batch_size),
+            teacher__priority=(plan.pivot,),
+            tasks=tasks,
+        )
+
+    def _part(self, name: str, key: str, make: Callable[[Path], None]) -> Path:
         """Makes a part of the folder, unless it is there."""
-        path = workdir / name
-        if done.get(name, key) != key:
+        path = self.workdir / name
+        if self.done.get(name, key) != key:
             raise UserError(
                 f"{path} was made with other settings, text or encoder; give those again, or "
                 "choose another --workdir"
             )
-        progress(f"{path} is done" if name in done else f"{path}")
-        if name not in done:
+        self.progress(f"{path} is done" if name in self.done else f"{path}")
+        if name not in self.done:
             path.parent.mkdir(parents=True, exist_ok=True)
             make(path)
-            done[name] = key
+            self.done[name] = key
             description = {
                 "format": FORMAT,
-                "base": str(base),
-                "languages": languages,
-                "pivot_text": of_pivot,
-                "done": done,
+                "base": str(self.base),
+                "languages": self.languages,
+                "pivot_text": self.of_pivot,
+                "done": self.done,
             }
-            write_json(workdir / DESCRIPTION, description)
+            write_json(self.workdir / DESCRIPTION, description)
         return path
 
-    newest, keys = dict.fromkeys(languages, base), {}
 
-    def run(code: str, name: str, config: Config, teacher: str = "") -> None:
-        """Trains a stage from the newest of the language."""
-        keys[code] = fingerprint([keys[code], _mathematics(config), keys.get(teacher)])
-        config = change(config, train__init_from=str(newest[code]))
-        if teacher:
-            config = change(config, teacher__source=str(newest[teacher]))
-        validate(config)
-        newest[code] = part(f"{code}/{name}", keys[code], functools.partial(_train, config))
-
-    chosen = check(plan)
-    sources, within, across = {}, {}, {}
-    for code in chosen:  # what is wrong with the text is said before anything is trained
-        of_code = [s for s in plan.sources if code in Source.parse(s).languages]
-        text = [sums[s] for s in of_code] if code != plan.pivot else of_pivot
-        if not {tuple(one) for one in text} <= {tuple(one) for one in sums.values()}:
-            raise UserError(
-                f"{workdir / code} was made from text that --sources no longer names; name it "
-                "again, or choose another --workdir"
-            )
-        if code == plan.pivot:
-            of_code = [s for s in of_code if sums[s] in of_pivot]
-        sources[code] = of_code
-        keys[code] = fingerprint([encoder.fingerprint(), sorted(text), sorted(of_pivot)])
-        data = workdir / code / "data"
-        if plan.specialise or plan.align != "parallel":
-            shown = workdir / plan.pivot / "data"
-            make = functools.partial(_write_data, of_code, code, plan.pivot, shown)
-            part(f"{code}/data", keys[code], make)
-        if plan.specialise:
-            within[code] = _paraphrases(data, (code, code))
-        if code != plan.pivot and plan.align != "parallel":
-            across[code] = _paraphrases(data, Source.parse(of_code[0]).languages)
-
-    for code in chosen:
-        data = workdir / code / "data"
-        sentences = _count(data / TEXT)
-        config = functools.partial(_config, base=encoder, plan=plan, workdir=workdir)
-        if plan.specialise:
-            keys[code] = fingerprint([keys[code], plan.vocab_size, plan.new_pieces])
-            make = functools.partial(_start, encoder, data, code, plan, progress)
-            newest[code] = part(f"{code}/start", keys[code], make)
-            text = Text((f"{code}={data / TEXT}",), sentences)
-            run(code, "language", config(recipes["language"], stage="language", text=text))
-            run(code, "sentence", config(recipes["sentence"], stage="sentence", text=within[code]))
-        if code != plan.pivot:
-            recipe, further = recipes[ALIGN], across.get(code)
-            text = Text(tuple(sources[code]), sentences)
-            if further and (plan.align == "paraphrases" or not recipe.tasks):
-                text, further = further, None
-            align = config(recipe, stage=ALIGN, text=text, further=further)
-            run(code, ALIGN, align, teacher=plan.pivot)
-
-
-def check(plan: Plan) -> list[str]:
+def check(plan: ModularPlan) -> list[str]:
     """The languages of a plan, the pivot first.
 
     Raises:
@@ -212,58 +287,6 @@ def check(plan: Plan) -> list[str]:
         )
     chosen = [code for code in plan.languages or have if code != plan.pivot]
     return [plan.pivot, *chosen]
-
-
-class Text(NamedTuple):
-    """What a stage reads.
-
-    Attributes:
-      sources: written as `corpus.sources`.
-      rows: how many there are at least, where that may be few; 0: enough for any batch.
-    """
-
-    sources: tuple[str, ...]
-    rows: int = 0
-
-    def batch_size(self, largest: int) -> int:
-        """The largest power of two, or `largest`, that the rows fill twice."""
-        if not self.rows or self.rows >= 2 * largest:
-            return largest
-        return 1 << (self.rows // 2).bit_length() - 1
-
-
-def _config(
-    recipe: Config,
-    *,
-    base: bundles.Bundle,
-    plan: Plan,
-    workdir: Path,
-    stage: str,
-    text: Text,
-    further: Text | None = None,
-) -> Config:
-    """A stage's recipe for the sizes of the base, on some text, with further text for its task."""
-    if stage == ALIGN and plan.align != "both":
-        loss = "cosine" if plan.align == "parallel" else "contrastive"
-        recipe = change(recipe, objectives__pivot__loss=loss)
-    model, train, tasks = recipe.model, recipe.train, ()
-    adapters = model.adapters if plan.specialise else model.adapters[-1:]
-    if further:
-        size = further.batch_size(train.batch_size)
-        given = {"sources": further.sources, "batch_size": size}
-        tasks = tuple(change(task, **given) for task in recipe.tasks)
-    return change(
-        recipe,
-        corpus__sources=text.sources,
-        corpus__store=str(workdir / "stores"),
-        model=change(
-            base.config, adapters=(*base.config.adapters, *adapters), dropout=model.dropout
-        ),
-        train__epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
-        train__batch_size=text.batch_size(train.batch_size),
-        teacher__priority=(plan.pivot,),
-        tasks=tasks,
-    )
 
 
 def _count(file: Path) -> int:
@@ -329,7 +352,7 @@ def _start(
     encoder: bundles.Bundle,
     data: Path,
     code: str,
-    plan: Plan,
+    plan: ModularPlan,
     progress: Callable[[str], None],
     output: Path,
 ) -> None:
@@ -344,109 +367,3 @@ def _train(config: Config, run: Path) -> None:
 
     if train(config, run) is None:
         raise Stopped
-
-
-def _read(workdir: Path) -> dict[str, Any]:
-    description = read_json(workdir / DESCRIPTION)
-    is_whole = (
-        description.get("format") == FORMAT
-        and isinstance(description.get("done"), dict)
-        and all(isinstance(description.get(key), list) for key in ("languages", "pivot_text"))
-        and isinstance(description.get("base"), str)
-        and description["languages"]
-    )
-    if not is_whole:
-        raise UserError(f"{workdir / DESCRIPTION} is damaged; run `lightxling modular` again")
-    return description
-
-
-class ModularEncoder:
-    """The modules of several languages. Sentences come with their language and their use.
-
-    Attributes:
-      languages: codes, the pivot first.
-      pivot: the language without alignment adapter.
-    """
-
-    def __init__(self, encoders: dict[str, Encoder], pivot: str):
-        self.languages, self.pivot, self._encoders = tuple(encoders), pivot, encoders
-
-    @classmethod
-    def load(cls, workdir: Path) -> "ModularEncoder":
-        """Loads what `build` made.
-
-        Raises:
-          UserError: it is damaged, or not finished.
-        """
-        description = _read(workdir)
-        pivot, done = description["languages"][0], description["done"]
-        encoders = {}
-        for code in description["languages"]:
-            run = workdir / code / (ALIGN if code != pivot else "sentence")
-            if code == pivot and f"{pivot}/start" not in done:
-                run = Path(description["base"])  # not specialised
-            elif f"{code}/{run.name}" not in done:
-                raise UserError(f"{run} is not finished; run `lightxling modular` again")
-            encoders[code] = Encoder.load(run)
-        return cls(encoders, pivot)
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """A hash of all that vectors depend on."""
-        return fingerprint([[code, one.fingerprint] for code, one in self._encoders.items()])
-
-    def of(self, language: str, *, is_cross: bool) -> Encoder:
-        """The encoder of a language.
-
-        Args:
-          is_cross: whether its vectors are compared with those of other languages; only then the
-            alignment adapter is on.
-
-        Raises:
-          UserError: there is no module of this language.
-        """
-        if language not in self._encoders:
-            raise UserError(f"no module of {language!r}; there are {', '.join(self.languages)}")
-        return self._used(language, is_cross)
-
-    @functools.cache  # noqa: B019, as many as languages
-    def _used(self, language: str, is_cross: bool) -> Encoder:
-        encoder = self._encoders[language]
-        names = [adapter.name for adapter in encoder.bundle.config.adapters]
-        if is_cross or ALIGN not in names:
-            return encoder
-        return encoder.using(*(name for name in names if name != ALIGN))
-
-    def choose(self, language: str, is_cross: bool) -> Callable[[list[str]], np.ndarray]:
-        """The function from sentences to vectors, not normalised, that evaluation asks for."""
-        return functools.partial(self.of(language, is_cross=is_cross).encode, normalize=False)
-
-    def __call__(self, sentences: list[str]) -> np.ndarray:
-        raise UserError(
-            "modular encoders need the language of every sentence, which is not said here; give "
-            "the run of one language instead"
-        )
-
-    def encode(
-        self, sentences: Sequence[str], language: str, *, is_cross: bool = True, **options
-    ) -> Float[np.ndarray, "N D"]:
-        """Vectors of sentences of one language; see `of` and `Encoder.encode`."""
-        return self.of(language, is_cross=is_cross).encode(sentences, **options)
-
-
-def open_encoder(
-    path: Path, *, checkpoint: str | None = None, adapters: Sequence[str] | None = None
-) -> Encoder | ModularEncoder:
-    """What a path holds: an encoder, or one for each language in the folder of `build`.
-
-    Args:
-      checkpoint, adapters: as in `Encoder.load`.
-
-    Raises:
-      UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
-    """
-    if not (path / DESCRIPTION).is_file():
-        return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)
-    if checkpoint or adapters is not None:
-        raise UserError("--checkpoint and --adapters are for single runs; leave them out")
-    return ModularEncoder.load(path)

@@ -31,6 +31,7 @@ from lightxling.config import (
 )
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.batch import Batch
+from lightxling.encode.modular import ModularEncoder
 from lightxling.encoder import Encoder
 from lightxling.evaluate.tasks import Settings
 from lightxling.evaluate.tasks.parallel import find_retrieval
@@ -39,7 +40,7 @@ from lightxling.evaluate.tasks.units import of_sides
 from lightxling.export import write
 from lightxling.export.trim import cut
 from lightxling.model import build as models
-from lightxling.modular import ModularEncoder, Plan, build
+from lightxling.modular import ModularPlan, build
 from lightxling.objectives import combine, contrast
 from lightxling.objectives.term import ORDER
 from lightxling.train.loop import train
@@ -178,9 +179,9 @@ def world(tmp_path_factory):
     return folder
 
 
-def plan(world, *codes, **changes) -> Plan:
+def plan(world, *codes, **changes) -> ModularPlan:
     sources = tuple(f"aa-{code}={world / f'made.aa-{code}.tsv'}" for code in codes)
-    return Plan(sources, pivot="aa", vocab_size=90, **changes)
+    return ModularPlan(sources, pivot="aa", vocab_size=90, **changes)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,11 +11,12 @@ import pytest
 from test_teacher import export_toy, toy, two_corpora  # noqa: F401
 
 from lightxling import negatives
-from lightxling.config import ModelConfig, RankingConfig, TrainConfig, UserError, only
+from lightxling.config import ModelConfig, RankingConfig, TaskConfig, TrainConfig, UserError, only
 from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
 from lightxling.corpus.vectors import FrozenEncoder, SentenceVectors
+from lightxling.train.frozen import find_frozen
 from lightxling.train.loop import train
 from lightxling.validate import validate
 
@@ -134,6 +135,13 @@ def test_the_earlier_encoder_must_be_there(tiny, tmp_path):
     found = negatives.find(mined(tiny, export_toy(tiny, tmp_path / "earlier")))
     assert len(found.sha256) == 64
     assert negatives.find(tiny) is None
+
+
+def test_what_is_wrong_with_the_encoder_of_a_task_is_said_with_its_name(tiny, tmp_path):
+    objectives = mined(tiny, tmp_path / "nowhere").objectives
+    task = TaskConfig("other", 1.0, tiny.corpus.sources, 8, objectives)
+    with pytest.raises(UserError, match=r"^task other: objectives\.ranking\.mined_by=.*nowhere"):
+        find_frozen(dataclasses.replace(tiny, tasks=(task,)))
 
 
 def test_a_batch_holds_the_negatives_of_its_rows():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from changes import change
 
+from lightxling.base.errors import first_line
 from lightxling.bundle import read_run, read_run_params
 from lightxling.config import Config, MeshConfig, UserError, to_dict
 from lightxling.corpus.prepare import prepare
@@ -191,3 +192,8 @@ def test_a_process_alone_starts_nothing(monkeypatch):
     assert not processes.is_launched()
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     assert processes.is_launched()
+
+
+def test_an_error_without_text_is_told_by_its_name():
+    assert first_line(RuntimeError("down\nat line 5")) == "down"
+    assert first_line(RuntimeError()) == "RuntimeError"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changes import change
 
 from lightxling import bundle as bundles
 from lightxling import teacher as teachers
@@ -150,6 +151,7 @@ from lightxling import teacher as teachers
 from lightxling.config import Config, from_dict
 from lightxling.corpus import vectors
 from lightxling.corpus.store import Store
+from lightxling.corpus.vectors import FrozenEncoder
 sys.path.insert(0, sys.argv[3])
 from test_teacher import toy
 
@@ -285,9 +287,7 @@ def test_a_matrix_of_another_length_is_refused_with_both_numbers(tiny, tmp_path)
 def test_a_matrix_that_lacks_a_sentence_is_refused(tiny, tmp_path):
     config = soft(tiny, *matrix(tmp_path, corpus_texts(tiny, 1)))
     store = Store.open(prepare(config, progress=SILENT))
-    with pytest.raises(
-        UserError, match=r"of .* sentences of the corpus are missing in teacher\.text"
-    ):
+    with pytest.raises(UserError, match=r"sentences of the corpus are missing in teacher"):
         teachers.sentence_vectors(config, store, teachers.find(config), progress=SILENT)
 
 
@@ -329,6 +329,18 @@ def test_sources_that_changed_since_the_store_was_made_are_refused(two_corpora):
     config = dataclasses.replace(config, teacher=TeacherConfig(priority=("aa", "bb")))
     with pytest.raises(UserError, match="the sources no longer give"):
         compute(config, store)
+
+
+def test_another_teacher_is_refused_before_the_text_is_read(tiny, tmp_path):
+    source = export_toy(tiny, tmp_path / "toy")
+    config = soft(change(tiny, corpus__store=str(tmp_path / "stores")), source)
+    run = tmp_path / "run"
+    run.mkdir()
+    about = {"config": to_dict(config), "store": {"tokenizer": ""}, "teacher": {"sha256": "0"}}
+    (run / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="with another teacher than what is now in"):
+        train(config, run)
+    assert not (tmp_path / "stores").exists()
 
 
 def test_teachers_that_cannot_be(tiny, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lightxling import bundle as bundles
 from lightxling.adapters import merged, with_adapters
-from lightxling.base.lines import Lines, Problems, sound_lines
+from lightxling.base.lines import Problems, sound_lines
 from lightxling.bundle import Bundle
 from lightxling.config import UserError
 from lightxling.encoder import Encoder

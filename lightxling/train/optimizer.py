@@ -22,8 +22,10 @@ class ScaleByAmsgradState(NamedTuple):
 def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTransformation:
     """AMSGrad by PyTorch's rule.
 
-        m_t = b1 m_{t-1} + (1 - b1) g     v_t = b2 v_{t-1} + (1 - b2) g^2     w_t = max(w_{t-1},
-        v_t) update = m_t / (1 - b1^t) / (sqrt(w_t / (1 - b2^t)) + eps)
+        m_t = b1 m_{t-1} + (1 - b1) g
+        v_t = b2 v_{t-1} + (1 - b2) g^2
+        w_t = max(w_{t-1}, v_t)
+        update = m_t / (1 - b1^t) / (sqrt(w_t / (1 - b2^t)) + eps)
 
     PyTorch keeps the maximum of the *uncorrected* second moment and corrects afterwards.
     optax.scale_by_amsgrad keeps the maximum of the corrected one, in which the first step's value

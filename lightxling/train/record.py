@@ -9,7 +9,6 @@ import numpy as np
 
 from lightxling.config import UserError
 from lightxling.corpus.batch import Batch
-from lightxling.objectives.combine import Metrics
 from lightxling.train.plan import Plan
 from lightxling.train.progress import peak_memory
 from lightxling.train.tasks import Task, pair_names
@@ -62,11 +61,12 @@ class Recorder:
             self.waited += time.perf_counter() - asked
             yield upcoming
 
-    def add(self, step: int, task: Task, batch: Batch, metrics: Metrics) -> None:
+    def add(self, step: int, task: Task, batch: Batch, metrics: dict[str, jax.Array]) -> None:
         """Notes a step that has begun, and does not wait for its end.
 
         Args:
           batch: this process's part.
+          metrics: what `make_train_step` gives.
         """
         self.done[self.number[task.name]] += 1
         self.slots += batch.tokens.size

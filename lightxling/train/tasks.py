@@ -112,8 +112,13 @@ def check_stores(stores: Mapping[str, tuple[Config, Store]]) -> None:
             "tokenizer.model=words, or model.ngrams=0"
         )
     for name, (task, store) in stores.items():
-        with naming(name):
-            check_scores(task, store)
+        sts = task.objectives.sts
+        if sts.weight and store.train.rows and (best := store.train.label.max()) > sts.highest:
+            with naming(name):
+                raise UserError(
+                    f"its sources have scores up to {best:g}, and objectives.sts.highest is "
+                    f"{sts.highest:g}; set that to the best possible score"
+                )
 
 
 def open_tasks(
@@ -141,16 +146,6 @@ def open_tasks(
             )
         tasks.append(Task(name, config, store, languages, batches, taught))
     return tasks
-
-
-def check_scores(config: Config, store: Store) -> None:
-    """Refuses scores beyond `objectives.sts.highest`."""
-    sts = config.objectives.sts
-    if sts.weight and store.train.rows and (best := store.train.label.max()) > sts.highest:
-        raise UserError(
-            f"its sources have scores up to {best:g}, and objectives.sts.highest is "
-            f"{sts.highest:g}; set that to the best possible score"
-        )
 
 
 def make_batches(
