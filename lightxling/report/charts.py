@@ -208,7 +208,7 @@ def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
         marks += [
             h("text", one, x=left - 6, y=y + 14, class_="right"),
             h("rect", x=left, y=y + 3, width=_n(end - left), height=row - 6, class_="shade"),
-            h("text", f"{scores[one]:.1f}", x=_n(end + 5), y=y + 14),
+            h("text", f"{scores[one]:.1f}", x=RIGHT, y=y + 14, class_="right"),
         ]
     x = _n(across(mean))
     marks.append(h("path", d=f"M{x} {top}V{bottom}", class_="line s1 d1"))

@@ -38,16 +38,17 @@ def write_all(
             if name != POOLED and headline in unit["scores"]
         }
         if scores:
-            title = f"{file.stem}: {headline.replace('_', ' ')}, per cent"
-            yield _write(file.with_suffix(".html"), charts.bar_chart(scores, title=title, name="b"))
+            title = f"{headline.replace('_', ' ')}, per cent"
+            chart = charts.bar_chart(scores, title=title, name="bars")
+            yield _write(file.with_suffix(".html"), chart)
     parallel = [unit for unit in units if unit.pairs]
     for unit in parallel:
         src, tgt = (side[:SENTENCES] for side in unit.pairs())
         one, other = of_sides(encode, unit.languages)
         cosines = normalize(one(src)) @ normalize(other(tgt)).T
-        title = f"similarity.{unit.dataset}.{unit.name}"
-        chart = charts.matrix_chart(cosines, title=title, name="m", languages=unit.languages)
-        yield _write(folder / f"{title}.html", chart)
+        languages = unit.languages[0], unit.languages[1]
+        chart = charts.matrix_chart(cosines, title=unit.name, name="matrix", languages=languages)
+        yield _write(folder / f"similarity.{unit.dataset}.{unit.name}.html", chart)
     languages, texts = shared_sentences(parallel)
     if texts:
         yield _write(folder / "map.html", _map(encode, languages, texts))
