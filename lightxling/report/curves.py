@@ -10,7 +10,7 @@ from lightxling.report.charts import Series
 from lightxling.report.markup import Markup, h, join
 from lightxling.report.pieces import Shown
 from lightxling.report.runs import DEV, TrainedRun
-from lightxling.train.progress import number
+from lightxling.saved.metrics import number
 
 CURVES = 6
 """Language pairs that have a curve with a name; of more, the mean stands out."""

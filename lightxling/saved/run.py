@@ -6,8 +6,8 @@ from typing import Any
 
 from lightxling.bundle import DESCRIPTION, read_json
 from lightxling.config import UserError
+from lightxling.saved.metrics import read_metrics
 from lightxling.saved.results import Results, load_folder
-from lightxling.train.progress import read_metrics
 
 
 @dataclasses.dataclass(frozen=True)
