@@ -122,7 +122,7 @@ def _follow(
     """Lines of every part, by file and first line, and what else was counted over all of them."""
     done: dict[tuple[int, int], int] = {}
     ended = set()
-    total = collections.Counter()
+    total: collections.Counter[str] = collections.Counter()
     start, is_due = time.monotonic(), every(5)
     for row in rows:
         done[row["file"], row["line"]] = row["rows"]

@@ -110,7 +110,8 @@ class Side:
 
     def texts(self, wanted: Int[np.ndarray, " M"]) -> dict[int, str]:
         """Texts by number."""
-        texts, wanted = {}, np.unique(wanted)
+        texts: dict[int, str] = {}
+        wanted = np.unique(wanted)
         for part, rows in enumerate(self.kept):
             start, end = self.bounds[part : part + 2]
             here = wanted[slice(*np.searchsorted(wanted, (start, end)))]
