@@ -103,13 +103,14 @@ def fit_mlp(
     rngs = [np.random.default_rng(seed) for seed in seeds]
     params = jax.tree.map(lambda *leaves: np.stack(leaves), *(_init(rng, widths) for rng in rngs))
     best = Best(params, np.full(len(rngs), -1), np.zeros(len(rngs), np.int64))
-    state = jax.vmap(optax.adam(head.learning_rate).init)(params)
+    heads = params, jax.vmap(optax.adam(head.learning_rate).init)(params), best
     data = jax.tree.map(jnp.asarray, (_float32(train), train_labels, _float32(dev), dev_labels))
     for epoch in range(head.epochs):
         order = [np.append(rng.permutation(rows), filling) for rng in rngs]
         order = np.stack(order).reshape(len(rngs), steps, batch_size)
         drawn = np.array([rng.integers(2**32, dtype=np.uint32) for rng in rngs])
-        params, state, best = _epoch(params, state, best, epoch, order, drawn, real, data, head)
+        heads = _epoch(heads, epoch, order, drawn, real, data, head)
+    best = heads[2]
     accuracy = np.asarray(best.right) / len(dev_labels)
     chosen = np.asarray(best.epoch, np.float64)
     return Fitted(_predictor(best.params, head), accuracy, chosen, best.params)
@@ -204,11 +205,7 @@ def macro_f1(confusion: Int[np.ndarray, "K K"]) -> float:
 
 @functools.partial(jax.jit, static_argnames=("classes", "steps"))
 def _fit_strengths(
-    strengths: Float[jax.Array, " C"],
-    x: Float[jax.Array, "N D"],
-    labels: Int[jax.Array, " N"],
-    classes: int,
-    steps: int,
+    strengths: Float[Array, " C"], x: Float[Array, "N D"], labels: Array, classes: int, steps: int
 ) -> Kernel:
     """Logistic regression for each of C strengths: kernel [C, D, K] and bias [C, K]."""
     start = {"kernel": jnp.zeros((x.shape[1], classes)), "bias": jnp.zeros(classes)}
@@ -220,11 +217,8 @@ def _fit_strengths(
 
 
 def _penalised(
-    x: Float[jax.Array, "N D"],
-    labels: Int[jax.Array, " N"],
-    strength: Float[jax.Array, ""],
-    params: Kernel,
-) -> Float[jax.Array, ""]:
+    x: Float[Array, "N D"], labels: Int[Array, " N"], strength: Array, params: Kernel
+) -> Array:
     """Mean cross-entropy plus |W|^2 / (2 C N)."""
     penalty = jnp.sum(params["kernel"] ** 2) / (2 * strength * len(x))
     logits = x @ params["kernel"] + params["bias"][None]
@@ -252,29 +246,24 @@ class Best(NamedTuple):
     """The parameters that got most of the development data right; [S] or with a leading axis S."""
 
     params: list[Kernel]
-    right: Any
-    epoch: Any
+    right: Array
+    epoch: Array
 
 
-@functools.partial(jax.jit, static_argnames="head", donate_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnames="head", donate_argnums=0)
 def _epoch(
-    params: list[Kernel],
-    state: optax.OptState,
-    best: Best,
+    heads: tuple[list[Kernel], optax.OptState, Best],
     epoch: int | jax.Array,
-    order: Int[jax.Array, "S T B"],
-    drawn: UInt32[jax.Array, " S"],
-    real: Float[jax.Array, "T B"],
+    order: Int[Array, "S T B"],
+    drawn: UInt32[Array, " S"],
+    real: Float[Array, "T B"],
     data: tuple[Any, ...],
     head: MlpHead,
 ) -> tuple[list[Kernel], optax.OptState, Best]:
     """One epoch of S heads at once, over T batches of B rows, and its judgement.
 
-    Args:
-      order: rows of the training data.
-      drawn: seeds of the dropout.
-      real: 0 for the examples that fill up the last batch.
-      data: inputs and labels to train on, and those of the development data.
+    `real` is 0 for the examples that fill up the last batch, `drawn` seeds the dropout, `data` are
+    inputs and labels to train on and those of the development data.
     """
     train, train_labels, dev, dev_labels = data
     tx = optax.adam(head.learning_rate)
@@ -297,17 +286,12 @@ def _epoch(
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, best)
         return params, state, best
 
-    return jax.vmap(one_head)(params, state, best, order, drawn)
+    return jax.vmap(one_head)(*heads, order, drawn)
 
 
 def _mean_loss(
-    params: list[Kernel],
-    inputs: Any,
-    labels: Int[jax.Array, " B"],
-    real: Float[jax.Array, " B"],
-    key: jax.Array,
-    head: MlpHead,
-) -> Float[jax.Array, ""]:
+    params: list[Kernel], inputs: Any, labels: Array, real: Array, key: jax.Array, head: MlpHead
+) -> Array:
     """Mean cross-entropy of the examples that are real."""
     logits = _apply(params, head.features(inputs), head.dropout, key)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -327,10 +311,7 @@ def _init(rng: np.random.Generator, widths: Sequence[int]) -> list[Kernel]:
 
 
 def _apply(
-    params: list[Kernel],
-    x: Float[Array, "N F"],
-    dropout: float = 0.0,
-    key: jax.Array | None = None,
+    params: list[Kernel], x: Float[Array, "N F"], dropout: float = 0.0, key: Array | None = None
 ) -> Float[Array, "N K"]:
     """Logits; dropout only with a key."""
     keep = None

@@ -232,17 +232,11 @@ def differing(shown: Sequence[Shown]) -> Markup:
 
 
 def repeat(run: TrainedRun) -> Markup:
-    versions = run.about.get("versions")
-    version = versions.get("lightxling") if isinstance(versions, dict) else None
-    told = [f"lightxling {version}"] if version else []
-    if run.about.get("commit"):
-        told.append(f"commit {run.about['commit']}")
-    origin = f" It was {', '.join(told)}." if told else ""
     return join(
         h(
             "p",
             "Relative paths are from where the run was started; on the same machine and versions "
-            f"the numbers are the same.{origin}",
+            "the numbers are the same.",
         ),
         h(
             "pre",

@@ -160,27 +160,23 @@ def retrieval_scores(
 ) -> dict[str, Any]:
     """Accuracy of both directions by row and by text; see `retrieval.ranks`."""
     same_src, same_tgt = retrieval.text_labels(src_texts), retrieval.text_labels(tgt_texts)
-    scores = {}
-    for name, x, y, same in (("forward", src, tgt, same_tgt), ("backward", tgt, src, same_src)):
-        places = retrieval.ranks(x, y, scoring=scoring)
-        by_text = places
-        if len(np.unique(same)) < len(same):
-            by_text = retrieval.ranks(x, y, same=same, scoring=scoring)
-        scores[name] = 100 * retrieval.precision(places)
-        scores[f"{name}_by_text"] = 100 * retrieval.precision(by_text)
-    accuracy = (scores["forward"] + scores["backward"]) / 2
-    by_text = (scores.pop("forward_by_text"), scores.pop("backward_by_text"))
+    repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
+    by_row = by_text = retrieval.precision_at_1(src, tgt, scoring)
+    if any(repeated):
+        by_text = retrieval.precision_at_1(src, tgt, scoring, same_src=same_src, same_tgt=same_tgt)
+    forward, backward = 100 * by_row.forward, 100 * by_row.backward
+    forward_by_text, backward_by_text = 100 * by_text.forward, 100 * by_text.backward
     scores = {
-        "accuracy": accuracy,
-        "error": 100 - accuracy,
-        **scores,
-        "by_text": sum(by_text) / 2,
-        "forward_by_text": by_text[0],
-        "backward_by_text": by_text[1],
+        "accuracy": (forward + backward) / 2,
+        "error": 100 - (forward + backward) / 2,
+        "forward": forward,
+        "backward": backward,
+        "by_text": (forward_by_text + backward_by_text) / 2,
+        "forward_by_text": forward_by_text,
+        "backward_by_text": backward_by_text,
     }
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
     return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
 
 
