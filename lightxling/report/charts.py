@@ -114,7 +114,7 @@ def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
             h("rect", x=left, y=y + 3, width=_n(end - left), height=row - 6, class_="shade"),
             h("text", f"{scores[one]:.1f}", x=RIGHT, y=y + 14, class_="right"),
         ]
-    x = _n(across(mean))
+    x = _n(across(max(mean, 0.0)))
     marks.append(h("path", d=f"M{x} {top}V{bottom}", class_="line s1 d1"))
     marks.append(h("text", f"mean {mean:.1f}", x=x, y=bottom + 13, class_="mid"))
     told = "; ".join(f"{one} {scores[one]:.1f}" for one in order)
