@@ -123,14 +123,15 @@ def _follow(
     """Lines of every part, by file and first line, and what else was counted over all of them."""
     done: dict[tuple[int, int], int] = {}
     ended = set()
-    total = collections.Counter()
-    start, is_due = time.monotonic(), every(5)
+    total: collections.Counter[str] = collections.Counter()
+    start = said = time.monotonic()
     for row in rows:
         done[row["file"], row["line"]] = row["rows"]
         ended |= {row["file"]} if row["last"] else set()
         total.update({key: row[key] for key in ("kept", "truncated", "damaged")})
-        if is_due():
-            rate = sum(done.values()) / (time.monotonic() - start)
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
+            rate = sum(done.values()) / (said - start)
             progress(f"{sum(done.values()):,} lines, {rate:,.0f} lines/s")
     if len(ended) < files:
         raise RuntimeError(f"{files - len(ended)} files have no end")
@@ -303,17 +304,3 @@ def results(dataset, mapper: type, settings, workers: Workers) -> Iterator[dict[
         if cause is None:
             raise
         raise UserError(str(cause)) from None
-
-
-def every(seconds: float) -> Callable[[], bool]:
-    """A function that is True when so many seconds have passed since it last was."""
-    last = time.monotonic()
-
-    def is_due() -> bool:
-        nonlocal last
-        if time.monotonic() - last <= seconds:
-            return False
-        last = time.monotonic()
-        return True
-
-    return is_due

@@ -3,10 +3,13 @@ import io
 import json
 
 import pytest
+from export_samples import bundle
 from rich.console import Console
 
 from lightxling.config import UserError
 from lightxling.evaluate.compare import as_text, compare, render
+from lightxling.export import write
+from lightxling.export.quantize import quantize
 
 
 @pytest.fixture
@@ -178,6 +181,21 @@ def test_exports_show_their_bytes_and_scores(make, tmp_path):
     _, (row,) = compare([export])
     assert row["bytes"] == (96 + 24, None, 1)
     assert row["retrieval.dev accuracy"] == (55, None, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_exports_show_their_parameters(tmp_path, dtype):
+    exported = bundle(layers=1, width=32)
+    count = sum(values.size for values in exported.params.values())
+    if dtype == "int8":
+        exported = quantize(exported, "int8")  # has scales beside the parameters
+    write(exported, tmp_path, "safetensors")
+    _, (row,) = compare([tmp_path])
+    assert row["parameters"] == (count, None, 1)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged .*export it again"):
+        compare([tmp_path])
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

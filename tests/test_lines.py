@@ -228,9 +228,8 @@ def test_prepare_leaves_out_the_same_rows(tmp_path):
 
 @pytest.mark.parametrize("code", ["en", "ast", "zh_Hans", "zho_Hant", "es_419", "sr_Latn_RS"])
 def test_a_code_means_the_same_everywhere(tmp_path, code):
-    from lightxling.evaluate.tasks import TASKS
+    from lightxling.evaluate.tasks import TASKS, Settings
     from lightxling.evaluate.tasks.labelled import _split_and_language
-    from lightxling.evaluate.tasks import Settings
     from lightxling.search import split_language
 
     assert is_code(code)

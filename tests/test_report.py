@@ -1,5 +1,6 @@
 """The page of a run: well-formed, complete, escaped, and true to the numbers it was made from."""
 
+import dataclasses
 import json
 import math
 import re
@@ -15,7 +16,15 @@ from changes import change
 import lightxling
 from lightxling import config as configs
 from lightxling.cli import main
-from lightxling.config import InferenceConfig, TaskConfig, UserError, only, to_dict
+from lightxling.config import (
+    Config,
+    InferenceConfig,
+    TaskConfig,
+    UserError,
+    flatten,
+    only,
+    to_dict,
+)
 from lightxling.evaluate.compare import compare
 from lightxling.report import charts, report, sentences
 from lightxling.report.markup import h
@@ -203,6 +212,36 @@ def test_it_can_be_read_with_a_screen_reader(run, tmp_path):
         assert max(np.diff(levels)) <= 1
         assert page.get("lang") == "en"
         assert len(list(page.iter("main"))) == 1
+
+
+@pytest.mark.parametrize("objective", ["soft", "regression", "pivot"])
+def test_the_teacher_is_named_whatever_it_was_asked_for(run, objective):
+    about = json.loads((run / "config.json").read_text())
+    about["config"]["teacher"]["source"] = "teachers/mine"
+    (run / "config.json").write_text(json.dumps(about))
+    assert "teacher" not in facts_of(run)  # it is set, and was not asked
+    asking = dataclasses.replace(getattr(Config().objectives, objective), weight=1.0)
+    about["config"]["objectives"] = to_dict(only(**{objective: asking}))
+    about["teacher"] = {"sha256": "0", "prefix": "", "width": 384}
+    (run / "config.json").write_text(json.dumps(about))
+    assert facts_of(run)["teacher"] == "teachers/mine, of width 384"
+
+
+def facts_of(run: Path) -> dict[str, str]:
+    table = next(section(page_of(run), "trained").iter("table"))
+    return {text_of(row[0]): text_of(row[1]) for row in table.iter("tr")}
+
+
+def test_settings_that_differ_from_the_default_come_first(run):
+    (details,) = [
+        e for e in section(page_of(run), "trained").iter("details") if e[0].text == "Every setting"
+    ]
+    about = json.loads((run / "config.json").read_text())
+    wanted, default = (flatten(one) for one in (about["config"], to_dict(Config())))
+    names = ["".join(row[0].itertext()) for row in details.iter("tr")][1:]
+    changed = [name for name in wanted if wanted[name] != default.get(name)]
+    assert set(names[: len(changed)]) == set(changed)
+    assert sorted(names) == sorted(wanted)
 
 
 # What may be missing

@@ -3,6 +3,7 @@ import gzip
 import json
 import xml.etree.ElementTree as ET
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lightxling.config import UserError
 from lightxling.encode import mine
 from lightxling.evaluate import run, tables, tasks
 from lightxling.evaluate.tasks import TASKS, Settings, labelled, parallel
+from lightxling.evaluate.tasks.units import Task, TaskSettings, Unit
 from lightxling.files import atomic
 from lightxling.saved import results
 
@@ -600,6 +602,25 @@ def test_pictures_are_drawn(data, out):
     evaluate("retrieval", data, out, plot=True, settings=Settings(scoring="csls"))
     assert (out / "retrieval.dev.scoring=csls.html").is_file()
     assert (out / "retrieval.dev.html").read_text("utf-8") == pages["retrieval.dev.html"]
+
+
+def test_a_benchmark_is_one_entry(data, out, monkeypatch):
+    write(data / "words.txt", [("one two",)])
+
+    def find(data, settings):
+        def run(encode):
+            return {"scores": {"words": float(len(encode(["one two"])[0]))}}
+
+        return [Unit("d", "en", ("en",), lambda: [Path(data[0]) / "words.txt"], run)]
+
+    monkeypatch.setitem(TASKS, "words", Task(find, TaskSettings, "words", ()))
+    (results,) = evaluate("words", data, out, plot=True)
+    kept = json.loads((out / "words.d.json").read_text())
+    assert kept == results
+    assert (kept["settings"], list(kept["results"])) == ({}, ["en"])
+    width = kept["results"]["en"]["scores"]["words"]
+    assert width == len(encode(["one two"])[0])
+    assert f">{width:.1f}<" in (out / "words.d.html").read_text("utf-8")
 
 
 def test_principal_plane_equals_the_eigenvectors_of_the_covariance():

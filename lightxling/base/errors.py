@@ -1,8 +1,13 @@
-"""Mistakes of the person who typed the command, in words that say what to type next."""
+"""What errors say: our own, and those of other libraries in the words that we pass on."""
 
 from typing import Any
 
 from lightxling.config import UserError
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def at_least(settings: Any, name: str, least: int) -> None:

@@ -28,8 +28,11 @@ class MineSettings:
     """How pairs are found in two files of sentences."""
 
     margin: mining.Margin = "ratio"
+    """The score of a pair."""
     direction: mining.Direction = "max"
+    """Which pairs are candidates."""
     neighbours: int = 4
+    """Neighbours of a sentence that are scored."""
     threshold: float | None = None
     """Lowest score that is written; 1.06 is a usual choice for ratio. By default all pairs are."""
     search: SearchName = "auto"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ class Side:
 
     def texts(self, wanted: Int[np.ndarray, " M"]) -> dict[int, str]:
         """Texts by number."""
-        texts, wanted = {}, np.unique(wanted)
+        texts: dict[int, str] = {}
+        wanted = np.unique(wanted)
         for part, rows in enumerate(self.kept):
             start, end = self.bounds[part : part + 2]
             here = wanted[slice(*np.searchsorted(wanted, (start, end)))]
@@ -138,7 +140,7 @@ def _neighbours(
         near.append((np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64)))
     missing = {tuple(task.values()) for task in tasks}
     dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks))
-    is_due = jobs.every(5)
+    said = time.monotonic()
     for row in jobs.results(dataset, _Nearest, ray.put((sides, k)), workers):
         key = side, part, *_ = tuple(row[name] for name in ("side", "part", "first", "last"))
         if key not in missing:  # twice: a neighbour must not be counted twice
@@ -152,7 +154,8 @@ def _neighbours(
             np.frombuffer(row["rows"], np.int64).reshape(shape),
         )
         best[0][:], best[1][:] = merge_nearest(best, found, best[0].shape[1])
-        if is_due():
+        if time.monotonic() - said > 5:
+            said = time.monotonic()
             progress(f"{len(tasks) - len(missing):,} of {len(tasks):,} tasks")
     if missing:
         raise RuntimeError(f"{len(missing)} tasks have no result")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt32
 
 from lightxling.base.vectors import normalize
 from lightxling.objectives import inference
@@ -24,12 +24,18 @@ from lightxling.objectives import inference
 Inputs = np.ndarray | tuple[np.ndarray, ...]
 """[N, D] vectors, or several such arrays that `MlpHead.features` combines."""
 
+Array = jax.Array | np.ndarray
 
-def identity(vectors):
+Kernel = dict[str, Any]
+"""`kernel` [F, K] and `bias` [K] of a linear layer; both with a leading axis where there are
+several."""
+
+
+def identity(vectors: Array) -> Array:
     return vectors
 
 
-def pair_features(pair):
+def pair_features(pair: tuple[Array, Array]) -> jax.Array:
     """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
     return inference.pair_features(*map(jnp.asarray, pair))
 
@@ -94,16 +100,17 @@ def fit_mlp(
     sample = jax.tree.map(lambda x: np.asarray(x[:1], np.float32), train)
     widths = (head.features(sample).shape[-1], *head.hidden, classes)
 
-    randoms = [np.random.default_rng(seed) for seed in seeds]
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(_init(r, widths) for r in randoms))
-    best = Best(params, np.full(len(randoms), -1), np.zeros(len(randoms), np.int64))
-    state = jax.vmap(optax.adam(head.learning_rate).init)(params)
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(_init(rng, widths) for rng in rngs))
+    best = Best(params, np.full(len(rngs), -1), np.zeros(len(rngs), np.int64))
+    heads = params, jax.vmap(optax.adam(head.learning_rate).init)(params), best
     data = jax.tree.map(jnp.asarray, (_float32(train), train_labels, _float32(dev), dev_labels))
     for epoch in range(head.epochs):
-        order = [np.append(random.permutation(rows), filling) for random in randoms]
-        order = np.stack(order).reshape(len(randoms), steps, batch_size)
-        drawn = np.array([random.integers(2**32, dtype=np.uint32) for random in randoms])
-        params, state, best = _epoch(params, state, best, epoch, order, drawn, real, data, head)
+        order = [np.append(rng.permutation(rows), filling) for rng in rngs]
+        order = np.stack(order).reshape(len(rngs), steps, batch_size)
+        drawn = np.array([rng.integers(2**32, dtype=np.uint32) for rng in rngs])
+        heads = _epoch(heads, epoch, order, drawn, real, data, head)
+    best = heads[2]
     accuracy = np.asarray(best.right) / len(dev_labels)
     chosen = np.asarray(best.epoch, np.float64)
     return Fitted(_predictor(best.params, head), accuracy, chosen, best.params)
@@ -141,7 +148,7 @@ def fit_logistic(
     ]
     best = int(np.argmax(right))
 
-    def predict(vectors):
+    def predict(vectors: Inputs) -> np.ndarray:
         return ((normalize(vectors) - centre) @ kernel[best] + bias[best]).argmax(1)[None]
 
     kept = {"kernel": kernel[best : best + 1], "bias": bias[best : best + 1]}
@@ -197,56 +204,69 @@ def macro_f1(confusion: Int[np.ndarray, "K K"]) -> float:
 
 
 @functools.partial(jax.jit, static_argnames=("classes", "steps"))
-def _fit_strengths(strengths, x, labels, classes, steps):
+def _fit_strengths(
+    strengths: Float[Array, " C"], x: Float[Array, "N D"], labels: Array, classes: int, steps: int
+) -> Kernel:
     """Logistic regression for each of C strengths: kernel [C, D, K] and bias [C, K]."""
-    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
-    tx = optax.lbfgs()
+    start = {"kernel": jnp.zeros((x.shape[1], classes)), "bias": jnp.zeros(classes)}
 
-    def fit(strength):
-        def loss(params):
-            penalty = jnp.sum(params["kernel"] ** 2) / (2 * strength * len(x))
-            logits = x @ params["kernel"] + params["bias"][None]
-            return cross_entropy(logits, labels).mean() + penalty
-
-        value_and_grad = optax.value_and_grad_from_state(loss)
-
-        def step(carry):
-            params, state, _, i = carry
-            value, grad = value_and_grad(params, state=state)
-            updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=loss)
-            return optax.apply_updates(params, updates), state, optax.tree.norm(grad), i + 1
-
-        def unfinished(carry):
-            return (carry[2] > 1e-5) & (carry[3] < steps)
-
-        start = {"kernel": jnp.zeros((x.shape[1], classes)), "bias": jnp.zeros(classes)}
-        return jax.lax.while_loop(unfinished, step, (start, tx.init(start), jnp.inf, 0))[0]
+    def fit(strength: jax.Array) -> Kernel:
+        return _minimize(functools.partial(_penalised, x, labels, strength), start, steps)
 
     return jax.lax.map(fit, strengths)  # one after the other: each stops when it has converged
+
+
+def _penalised(
+    x: Float[Array, "N D"], labels: Int[Array, " N"], strength: Array, params: Kernel
+) -> Array:
+    """Mean cross-entropy plus |W|^2 / (2 C N)."""
+    penalty = jnp.sum(params["kernel"] ** 2) / (2 * strength * len(x))
+    logits = x @ params["kernel"] + params["bias"][None]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + penalty
+
+
+def _minimize(loss: Callable[[Kernel], jax.Array], start: Kernel, steps: int) -> Kernel:
+    """L-BFGS until the gradient is shorter than 1e-5, or so many steps have been made."""
+    tx = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def step(carry):
+        params, state, _, i = carry
+        value, grad = value_and_grad(params, state=state)
+        updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=loss)
+        return optax.apply_updates(params, updates), state, optax.tree.norm(grad), i + 1
+
+    def unfinished(carry):
+        return (carry[2] > 1e-5) & (carry[3] < steps)
+
+    return jax.lax.while_loop(unfinished, step, (start, tx.init(start), jnp.inf, 0))[0]
 
 
 class Best(NamedTuple):
     """The parameters that got most of the development data right; [S] or with a leading axis S."""
 
-    params: list
-    right: np.ndarray
-    epoch: np.ndarray
+    params: list[Kernel]
+    right: Array
+    epoch: Array
 
 
-@functools.partial(jax.jit, static_argnames="head", donate_argnums=(0, 1, 2))
-def _epoch(params, state, best, epoch, order, drawn, real, data, head):
-    """One epoch of S heads at once, over the batches order [S, steps, B], and its judgement.
+@functools.partial(jax.jit, static_argnames="head", donate_argnums=0)
+def _epoch(
+    heads: tuple[list[Kernel], optax.OptState, Best],
+    epoch: int | jax.Array,
+    order: Int[Array, "S T B"],
+    drawn: UInt32[Array, " S"],
+    real: Float[Array, "T B"],
+    data: tuple[Any, ...],
+    head: MlpHead,
+) -> tuple[list[Kernel], optax.OptState, Best]:
+    """One epoch of S heads at once, over T batches of B rows, and its judgement.
 
-    `real` [steps, B] is 0 for the examples that fill up the last batch, `drawn` [S] seeds the
-    dropout.
+    `real` is 0 for the examples that fill up the last batch, `drawn` seeds the dropout, `data` are
+    inputs and labels to train on and those of the development data.
     """
     train, train_labels, dev, dev_labels = data
     tx = optax.adam(head.learning_rate)
-
-    def loss_fn(params, batch, labels, real, key):
-        logits = _apply(params, head.features(batch), head.dropout, key)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return jnp.sum(loss * real) / jnp.sum(real)
 
     def one_head(params, state, best, order, drawn):
         def step(carry, batch):
@@ -254,7 +274,7 @@ def _epoch(params, state, best, epoch, order, drawn, real, data, head):
             rows, real, number = batch
             key = jax.random.fold_in(jax.random.key(drawn), number)
             inputs = jax.tree.map(lambda x: x[rows], train)
-            grad = jax.grad(loss_fn)(params, inputs, train_labels[rows], real, key)
+            grad = jax.grad(_mean_loss)(params, inputs, train_labels[rows], real, key, head)
             updates, state = tx.update(grad, state)
             return (optax.apply_updates(params, updates), state), None
 
@@ -266,14 +286,23 @@ def _epoch(params, state, best, epoch, order, drawn, real, data, head):
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, best)
         return params, state, best
 
-    return jax.vmap(one_head)(params, state, best, order, drawn)
+    return jax.vmap(one_head)(*heads, order, drawn)
 
 
-def _init(random, widths):
+def _mean_loss(
+    params: list[Kernel], inputs: Any, labels: Array, real: Array, key: jax.Array, head: MlpHead
+) -> Array:
+    """Mean cross-entropy of the examples that are real."""
+    logits = _apply(params, head.features(inputs), head.dropout, key)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.sum(loss * real) / jnp.sum(real)
+
+
+def _init(rng: np.random.Generator, widths: Sequence[int]) -> list[Kernel]:
     """Weights and biases uniform in +-1 / sqrt(fan in), as the reference's linear layers have."""
 
-    def uniform(bound, *shape):
-        return random.uniform(-bound, bound, shape).astype(np.float32)
+    def uniform(bound: float, *shape: int) -> np.ndarray:
+        return rng.uniform(-bound, bound, shape).astype(np.float32)
 
     return [
         {"kernel": uniform(a**-0.5, a, b), "bias": uniform(a**-0.5, b)}
@@ -281,8 +310,10 @@ def _init(random, widths):
     ]
 
 
-def _apply(params, x, dropout=0.0, key=None):
-    """Logits [N, K] of x [N, F]; dropout only with a key."""
+def _apply(
+    params: list[Kernel], x: Float[Array, "N F"], dropout: float = 0.0, key: Array | None = None
+) -> Float[Array, "N K"]:
+    """Logits; dropout only with a key."""
     keep = None
     if key is not None and dropout > 0:  # one draw for all layers: it compiles sooner
         widths = [len(layer["kernel"]) for layer in params]
@@ -298,15 +329,17 @@ def _apply(params, x, dropout=0.0, key=None):
 
 
 @functools.partial(jax.jit, static_argnames="head")
-def _classify(params, inputs, head):
+def _classify(params: list[Kernel], inputs: Any, head: MlpHead) -> Int[jax.Array, "S N"]:
     logits = jax.vmap(lambda p: _apply(p, head.features(inputs)))(params)  # [S, N, K]
     return jnp.argmax(logits, axis=-1)
 
 
-def _predictor(params, head, block=4096):
-    """Function from inputs to classes [S, N], computed in blocks."""
+def _predictor(
+    params: list[Kernel], head: MlpHead, block: int = 4096
+) -> Callable[[Inputs], Int[np.ndarray, "S N"]]:
+    """Function from inputs to classes, computed in blocks."""
 
-    def predict(inputs):
+    def predict(inputs: Inputs) -> np.ndarray:
         parts = []
         for start in range(0, len(jax.tree.leaves(inputs)[0]), block):
             stop = start + block
@@ -317,15 +350,16 @@ def _predictor(params, head, block=4096):
     return predict
 
 
-def _float32(inputs):
+def _float32(inputs: Inputs) -> Inputs:
     return jax.tree.map(lambda x: np.asarray(x, np.float32), inputs)
 
 
-def _spread(values):
+def _spread(values: Float[np.ndarray, " S"]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _check(inputs, labels, classes, name):
+def _check(inputs: Inputs, labels: np.ndarray, classes: int, name: str) -> None:
+    """Refuses labels that do not belong to the inputs or are not classes."""
     sizes = {len(x) for x in jax.tree.leaves(inputs)}
     if sizes != {len(labels)} or not len(labels):
         raise ValueError(f"{name}: {len(labels)} labels for {sorted(sizes)} vectors")

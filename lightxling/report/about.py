@@ -88,32 +88,14 @@ def _gigabytes(count: int | float) -> str:
 
 
 def facts(run: TrainedRun) -> Markup:
-    config = run.config
-    about = run.about
-    tokenizer = config.tokenizer
-    kind = "whole words" if tokenizer.model == "words" else f"sentencepiece {tokenizer.model}"
-    if tokenizer.file:
-        kind = f"sentencepiece from {tokenizer.file}"
+    about, lowercase = run.about, run.config.tokenizer.lowercase
     facts = {
-        "recipe": config.name,
+        "recipe": run.config.name,
         "languages": ", ".join(run.languages),
-        "objectives": _objectives(config),
-        "tokenizer": f"{kind}, {run.vocab_size:,} pieces"
-        + (", lower case" if tokenizer.lowercase else "")
-        + (", unknown characters as bytes" if tokenizer.byte_fallback else ""),
-        "encoder": _encoder(config),
+        "objectives": _objectives(run.config),
+        "vocabulary": f"{run.vocab_size:,} pieces" + ", lower case" * lowercase,
         "parameters": _all_parameters(about.get("parameters")),
-        "optimizer": f"{config.optimizer.name}, learning rate {config.optimizer.learning_rate:g} "
-        f"at its peak, {config.optimizer.warmup_steps:,} steps of warm-up, "
-        f"{config.optimizer.schedule} schedule",
-        "training": f"{config.train.pairs:,} pairs" * bool(config.train.pairs)
-        or f"{config.train.epochs:g} epochs",
-        "batches": f"{config.train.batch_size} pairs"
-        + (f", {config.train.micro_batch} at a time" if config.train.micro_batch else ""),
-        "teacher": config.teacher.source
-        * any(task.objectives.taught for task in tasks_of(config).values()),
-        "started from": config.train.init_from,
-        "seed": str(config.train.seed),
+        "teacher": _teacher(run),
         "device": str(about.get("devices") or ""),
         "commit": str(about.get("commit") or ""),
         "versions": _pairs_of(about.get("versions")),
@@ -123,8 +105,17 @@ def facts(run: TrainedRun) -> Markup:
         pieces.table("The run", ["", ""], rows, numeric=False, long=True),
         _corpora(run),
         _tokens(run),
-        _settings(config),
+        _settings(run.config),
     )
+
+
+def _teacher(run: TrainedRun) -> str:
+    """Where the teacher is from that the run notes, whatever it was asked for."""
+    noted = run.about.get("teacher")
+    if not isinstance(noted, dict):
+        return ""
+    width = noted.get("width")
+    return run.config.teacher.source + (f", of width {width}" if width else "")
 
 
 def _objectives(config: Config) -> str:
@@ -139,19 +130,6 @@ def _objectives(config: Config) -> str:
         share = f" ({task.train.share:g} of {sum(t.train.share for t in tasks.values()):g} steps)"
         told.append(f"{name}: {terms}{share}" if len(tasks) > 1 else terms)
     return "; ".join(told)
-
-
-def _encoder(config: Config) -> str:
-    model = config.model
-    parts = [f"{model.layers} layers", f"width {model.width}"]
-    if model.layers:
-        parts += [f"{model.heads} heads", f"feed-forward {model.feedforward}"]
-    if model.embedding_width:
-        parts.append(f"embeddings of width {model.embedding_width}")
-    parts += [f"{model.pooling} pooling", f"at most {model.max_length} tokens"]
-    if model.dropout:
-        parts.append(f"dropout {model.dropout:g}")
-    return ", ".join(parts)
 
 
 def _all_parameters(counts: Any) -> str:
@@ -219,17 +197,12 @@ def _tokens(run: TrainedRun) -> Markup | None:
 
 
 def _settings(config: Config) -> Markup:
+    """All settings, first those that differ from the default."""
     default, values = flatten(to_dict(Config())), flatten(to_dict(config))
-    rows = [
-        (
-            _breakable(key),
-            [_value(value), "" if default.get(key) == value else "differs from the default"],
-        )
-        for key, value in values.items()
-    ]
-    table = pieces.table(
-        "Every setting", ["setting", "value", "note"], rows, numeric=False, long=True
-    )
+    changed = [key for key, value in values.items() if key not in default or default[key] != value]
+    rows = [(_breakable(key), [_value(values[key])]) for key in dict.fromkeys([*changed, *values])]
+    told = f"Every setting; the first {len(changed)} differ from the defaults"
+    table = pieces.table(told, ["setting", "value"], rows, numeric=False, long=True)
     return h("details", h("summary", "Every setting"), table)
 
 
@@ -260,17 +233,11 @@ def differing(shown: Sequence[Shown]) -> Markup:
 
 
 def repeat(run: TrainedRun) -> Markup:
-    versions = run.about.get("versions")
-    version = versions.get("lightxling") if isinstance(versions, dict) else None
-    told = [f"lightxling {version}"] if version else []
-    if run.about.get("commit"):
-        told.append(f"commit {run.about['commit']}")
-    origin = f" It was {', '.join(told)}." if told else ""
     return join(
         h(
             "p",
             "Relative paths are from where the run was started; on the same machine and versions "
-            f"the numbers are the same.{origin}",
+            "the numbers are the same.",
         ),
         h(
             "pre",

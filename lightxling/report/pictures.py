@@ -38,16 +38,16 @@ def write_all(
             if name != POOLED and headline in unit["scores"]
         }
         if scores:
-            title = f"{file.stem}: {headline.replace('_', ' ')}, per cent"
-            yield _write(file.with_suffix(".html"), charts.bar_chart(scores, title=title, name="b"))
-    parallel = [unit for unit in units if unit.pairs]
-    for unit in parallel:
-        src, tgt = (side[:SENTENCES] for side in unit.pairs())
+            title = f"{headline.replace('_', ' ')}, per cent"
+            chart = charts.bar_chart(scores, title=title, name="bars")
+            yield _write(file.with_suffix(".html"), chart)
+    parallel = [(unit, *unit.pairs()) for unit in units if unit.pairs]
+    for unit, src, tgt in parallel:
         one, other = of_sides(encode, unit.languages)
-        cosines = normalize(one(src)) @ normalize(other(tgt)).T
-        title = f"similarity.{unit.dataset}.{unit.name}"
-        chart = charts.matrix_chart(cosines, title=title, name="m", languages=unit.languages)
-        yield _write(folder / f"{title}.html", chart)
+        cosines = normalize(one(src[:SENTENCES])) @ normalize(other(tgt[:SENTENCES])).T
+        pair = unit.languages[0], unit.languages[1]
+        chart = charts.matrix_chart(cosines, title=unit.name, name="matrix", languages=pair)
+        yield _write(folder / f"similarity.{unit.dataset}.{unit.name}.html", chart)
     languages, texts = shared_sentences(parallel)
     if texts:
         yield _write(folder / "map.html", _map(encode, languages, texts))
@@ -74,25 +74,24 @@ def _write(path: Path, drawn: Markup) -> Path:
     return path
 
 
-def shared_sentences(units: Sequence[Unit]) -> tuple[list[str], list[tuple[str, ...]]]:
+def shared_sentences(
+    parallel: Sequence[tuple[Unit, list[str], list[str]]],
+) -> tuple[list[str], list[tuple[str, ...]]]:
     """Up to `MAPPED` sentences in as many languages as possible.
 
     Units that have the same first language are joined by its sentences: the common ones of all
     units, or of the most units that have any in common.
     """
-    tables = []
-    for unit in units:
-        src, tgt = unit.pairs()
-        if not tables or unit.languages[0] == tables[0][0][0]:
-            tables.append((unit.languages, dict(zip(src, tgt, strict=True))))
-    common: set[str] = set()
-    used = []
-    for languages, table in tables:
-        joined = common & table.keys() if used else set(table)
-        if joined and languages[1] not in [pair[1] for pair, _ in used]:
-            common, used = joined, [*used, (languages, table)]
-    if not used:
+    if not parallel:
         return [], []
+    languages = [parallel[0][0].languages[0]]
+    common: set[str] = set()
+    tables: list[dict[str, str]] = []
+    for unit, src, tgt in parallel:
+        first, second = unit.languages
+        table = dict(zip(src, tgt, strict=True))
+        joined = common & table.keys() if tables else set(table)
+        if joined and first == languages[0] and second not in languages[1:]:
+            common, languages, tables = joined, [*languages, second], [*tables, table]
     rows = sorted(common, key=lambda text: (abs(len(text) - 40), text))[:MAPPED]
-    languages = [used[0][0][0], *(pair[1] for pair, _ in used)]
-    return languages, [(text, *(table[text] for _, table in used)) for text in rows]
+    return languages, [(text, *(table[text] for table in tables)) for text in rows]

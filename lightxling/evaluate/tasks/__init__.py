@@ -41,13 +41,13 @@ DETAILS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.d
 
 @dataclasses.dataclass(frozen=True)
 class Settings(
-    parallel.EuroparlSettings,
-    parallel.RankingSettings,
-    parallel.BuccSettings,
-    labelled.ClassificationSettings,
     sts.StsSettings,
+    labelled.ClassificationSettings,
+    parallel.BuccSettings,
+    parallel.RankingSettings,
+    parallel.EuroparlSettings,
 ):
-    """Those of all tasks."""
+    """Those of all tasks; the last base comes first."""
 
 
 def select(

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from lightxling.evaluate.tasks.units import (
     of_sides,
     rows_of,
 )
+
+Pairs = Callable[[], tuple[list[str], list[str]]]
+"""Both sides of a parallel text, read when they are needed."""
 
 RSIM_LIMIT = 2000  # sentences; memory grows with the square
 
@@ -130,14 +133,25 @@ def find_tatoeba(data: Sequence[str], settings: RetrievalSettings) -> list[Unit]
 
 def _retrieval_unit(dataset: str, source: Source, settings: RetrievalSettings) -> Unit:
     pairs = functools.partial(read_pairs, source)
+    return _unit(dataset, source, functools.partial(_run_retrieval, source, pairs, settings), pairs)
 
-    def run(encode: Encode) -> dict[str, Any]:
-        src, tgt = pairs()
-        one, other = of_sides(encode, source.languages)
-        return retrieval_scores(one(src), other(tgt), src, tgt, settings.scoring)
 
-    files = functools.partial(readers.files, source)
-    return Unit(dataset, "-".join(source.languages), source.languages, files, run, pairs)
+def _unit(
+    dataset: str,
+    source: Source,
+    run: Callable[[Encode], dict[str, Any]],
+    pairs: Pairs | None = None,
+) -> Unit:
+    name, files = "-".join(source.languages), functools.partial(readers.files, source)
+    return Unit(dataset, name, source.languages, files, run, pairs)
+
+
+def _run_retrieval(
+    source: Source, pairs: Pairs, settings: RetrievalSettings, encode: Encode
+) -> dict[str, Any]:
+    src, tgt = pairs()
+    one, other = of_sides(encode, source.languages)
+    return retrieval_scores(one(src), other(tgt), src, tgt, settings.scoring)
 
 
 def retrieval_scores(
@@ -149,27 +163,23 @@ def retrieval_scores(
 ) -> dict[str, Any]:
     """Accuracy of both directions by row and by text; see `retrieval.ranks`."""
     same_src, same_tgt = retrieval.text_labels(src_texts), retrieval.text_labels(tgt_texts)
-    scores = {}
-    for name, x, y, same in (("forward", src, tgt, same_tgt), ("backward", tgt, src, same_src)):
-        places = retrieval.ranks(x, y, scoring=scoring)
-        by_text = places
-        if len(np.unique(same)) < len(same):
-            by_text = retrieval.ranks(x, y, same=same, scoring=scoring)
-        scores[name] = 100 * retrieval.precision(places)
-        scores[f"{name}_by_text"] = 100 * retrieval.precision(by_text)
-    accuracy = (scores["forward"] + scores["backward"]) / 2
-    by_text = (scores.pop("forward_by_text"), scores.pop("backward_by_text"))
+    repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
+    by_row = by_text = retrieval.precision_at_1(src, tgt, scoring)
+    if any(repeated):
+        by_text = retrieval.precision_at_1(src, tgt, scoring, same_src=same_src, same_tgt=same_tgt)
+    forward, backward = 100 * by_row.forward, 100 * by_row.backward
+    forward_by_text, backward_by_text = 100 * by_text.forward, 100 * by_text.backward
     scores = {
-        "accuracy": accuracy,
-        "error": 100 - accuracy,
-        **scores,
-        "by_text": sum(by_text) / 2,
-        "forward_by_text": by_text[0],
-        "backward_by_text": by_text[1],
+        "accuracy": (forward + backward) / 2,
+        "error": 100 - (forward + backward) / 2,
+        "forward": forward,
+        "backward": backward,
+        "by_text": (forward_by_text + backward_by_text) / 2,
+        "forward_by_text": forward_by_text,
+        "backward_by_text": backward_by_text,
     }
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
     return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
 
 
@@ -191,15 +201,16 @@ def find_ranking(data: Sequence[str], settings: RankingSettings) -> list[Unit]:
     units = []
     for dataset, source in parallel(data):
         pairs = functools.partial(read_pairs, source)
-        run = functools.partial(_run_ranking, source.languages, pairs, settings)
-        files = functools.partial(readers.files, source)
-        name = "-".join(source.languages)
-        units.append(Unit(dataset, name, source.languages, files, run, pairs))
+        run = functools.partial(_run_ranking, source, pairs, settings)
+        units.append(_unit(dataset, source, run, pairs))
     return units
 
 
-def _run_ranking(languages, pairs, settings: RankingSettings, encode: Encode) -> dict[str, Any]:
-    src, tgt = (one(side) for one, side in zip(of_sides(encode, languages), pairs(), strict=True))
+def _run_ranking(
+    source: Source, pairs: Pairs, settings: RankingSettings, encode: Encode
+) -> dict[str, Any]:
+    sides = zip(of_sides(encode, source.languages), pairs(), strict=True)
+    src, tgt = (one(side) for one, side in sides)
     places = [
         retrieval.ranks_among(x, y, settings.among, product=settings.product)
         for x, y in ((src, tgt), (tgt, src))
@@ -232,38 +243,38 @@ class EuroparlSettings(RetrievalSettings):
 
 def find_europarl(data: Sequence[str], settings: EuroparlSettings) -> list[Unit]:
     """2,000 queries among 200,000 candidates of a parallel text, drawn as MUSE draws them."""
-    units = []
-    for dataset, source in parallel(data):
+    return [
+        _unit(dataset, source, functools.partial(_run_europarl, source, settings))
+        for dataset, source in parallel(data)
+    ]
 
-        def run(encode: Encode, source: Source = source) -> dict[str, Any]:
-            src, tgt = muse_order(*read_pairs(source, keep_blank=True), settings.lowercase)
-            total = min(settings.candidates, len(src))
-            random = np.random.RandomState(1234)
-            rows = random.choice(total, min(settings.queries, total), replace=False)
-            scores = {}
-            sides = list(zip((src, tgt), of_sides(encode, source.languages), strict=True))
-            for name, one, other in (("forward", *sides), ("backward", *sides[::-1])):
-                places = retrieval.ranks(
-                    one[1]([one[0][row] for row in rows]),
-                    other[1](other[0][:total]),
-                    rows,
-                    scoring=settings.scoring,
-                )
-                scores[name] = 100 * retrieval.precision(places)
-                scores[f"{name}_at_5"] = 100 * retrieval.precision(places, 5)
-                scores[f"{name}_at_10"] = 100 * retrieval.precision(places, 10)
-            accuracy = (scores["forward"] + scores["backward"]) / 2
-            return {
-                "scores": {"accuracy": accuracy, **scores},
-                "queries": len(rows),
-                "candidates": total,
-            }
 
-        if settings.scoring == "margin":
-            run = _refuse_margin
-        files = functools.partial(readers.files, source)
-        units.append(Unit(dataset, "-".join(source.languages), source.languages, files, run))
-    return units
+def _run_europarl(source: Source, settings: EuroparlSettings, encode: Encode) -> dict[str, Any]:
+    if settings.scoring == "margin":
+        raise UserError(
+            "the europarl task scores by cosine or csls; leave --scoring margin to tatoeba"
+        )
+    texts = muse_order(*read_pairs(source, keep_blank=True), settings.lowercase)
+    total = min(settings.candidates, len(texts[0]))
+    random = np.random.RandomState(1234)
+    rows = random.choice(total, min(settings.queries, total), replace=False)
+    encoders, scores = of_sides(encode, source.languages), {}
+    for name, side in (("forward", 0), ("backward", 1)):
+        places = retrieval.ranks(
+            encoders[side]([texts[side][row] for row in rows]),
+            encoders[1 - side](texts[1 - side][:total]),
+            rows,
+            scoring=settings.scoring,
+        )
+        scores[name] = 100 * retrieval.precision(places)
+        scores[f"{name}_at_5"] = 100 * retrieval.precision(places, 5)
+        scores[f"{name}_at_10"] = 100 * retrieval.precision(places, 10)
+    accuracy = (scores["forward"] + scores["backward"]) / 2
+    return {
+        "scores": {"accuracy": accuracy, **scores},
+        "queries": len(rows),
+        "candidates": total,
+    }
 
 
 def muse_order(src: list[str], tgt: list[str], lowercase: bool) -> tuple[list[str], list[str]]:
@@ -287,10 +298,6 @@ def muse_order(src: list[str], tgt: list[str], lowercase: bool) -> tuple[list[st
     order = np.random.RandomState(1234).permutation(len(targets))
     targets = [targets[i] for i in order]
     return [by_target[target] for target in targets], targets
-
-
-def _refuse_margin(encode: Encode) -> dict[str, Any]:
-    raise UserError("the europarl task scores by cosine or csls; leave --scoring margin to tatoeba")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,18 +70,17 @@ def find_sts(data: Sequence[str], settings: StsSettings) -> list[Unit]:
 
 
 def _run_sts(path: Path, languages, settings: StsSettings, encode: Encode) -> dict[str, Any]:
-    predicted, gold = _sts_similarities(path, languages, settings, encode)
+    found = similarity.sts(*_vectors_and_scores(path, languages, encode), settings.similarity)
     return {
-        "scores": {
-            "spearman": 100 * similarity.spearman(predicted, gold),
-            "pearson": 100 * similarity.pearson(predicted, gold),
-        },
-        "pairs": len(gold),
+        "scores": {"spearman": 100 * found.spearman, "pearson": 100 * found.pearson},
+        "pairs": found.pairs,
     }
 
 
-def _sts_similarities(path: Path, languages, settings: StsSettings, encode: Encode):
-    """Similarities of the encoder, and human scores."""
+def _vectors_and_scores(
+    path: Path, languages: Sequence[str], encode: Encode
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors [N, D] of both sides, and human scores [N]."""
     rows = rows_of(path, 3)
     gold = np.empty(len(rows))
     for i, (score, _, _) in enumerate(rows):
@@ -95,8 +94,7 @@ def _sts_similarities(path: Path, languages, settings: StsSettings, encode: Enco
                 "sentence, sentence"
             )
     one, other = of_sides(encode, languages)
-    first, second = one([row[1] for row in rows]), other([row[2] for row in rows])
-    return similarity.pair_similarity(first, second, settings.similarity), gold
+    return one([row[1] for row in rows]), other([row[2] for row in rows]), gold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +107,18 @@ class BiasUnit(Unit):
     @classmethod
     def of(cls, dataset: str, found, settings: StsSettings) -> "BiasUnit":
         def run(encode: Encode) -> dict[str, Any]:
-            results = [_sts_similarities(file, pair, settings, encode) for pair, file in found]
-            bias = similarity.language_bias(*zip(*results, strict=True))
+            similarities, scores = [], []
+            for pair, file in found:
+                *vectors, gold = _vectors_and_scores(file, pair, encode)
+                similarities.append(similarity.pair_similarity(*vectors, settings.similarity))
+                scores.append(gold)
+            bias = similarity.language_bias(similarities, scores)
             return {
                 "scores": {
                     "spearman": 100 * bias["pooled"],
                     "language_bias": 100 * bias["bias"],
                 },
-                "pairs": sum(len(gold) for _, gold in results),
+                "pairs": sum(map(len, scores)),
                 "pooled": ["-".join(languages) for languages, _ in found],
             }
 

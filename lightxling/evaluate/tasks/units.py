@@ -108,7 +108,7 @@ def files_in(path: Path) -> list[Path]:
 
 
 def rows_of(path: Path, columns: int) -> list[tuple[str, ...]]:
-    """Rows of a tab-separated file in which only empty lines may lack columns."""
+    """Rows of a tab-separated file in which only empty lines may have fewer columns."""
     problems = Problems()
     rows = list(readers.read_tsv(path, columns, problems))
     for reason, places in problems.places.items():
