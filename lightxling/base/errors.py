@@ -15,8 +15,3 @@ def at_least(settings: Any, name: str, least: int) -> None:
     value = getattr(settings, name)
     if value < least:
         raise UserError(f"--{name} {value} is too few; use {least} or more")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its name where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
