@@ -29,9 +29,6 @@ class UserError(Exception):
     """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
 
 
-# Settings: their bounds, the walk through them, other values (config/settings.py)
-
-
 class Bound(NamedTuple):
     """What a number may be: stands at its field, is checked by `validate` and told by `--help`."""
 
@@ -114,7 +111,7 @@ def _change(table: Any, changes: dict[str, Any], prefix: str) -> Any:
     for first in [*values, *below]:
         if first not in known or (first in below and not dataclasses.is_dataclass(known[first])):
             rest = "".join(f".{name.replace('__', '.')}" for name in below.get(first, ()))
-            raise _unknown(prefix, first, known, rest)
+            raise unknown_setting(prefix, first, known, rest)
     values |= {
         first: _change(values.get(first, known[first]), rest, f"{prefix}{first}.")
         for first, rest in below.items()
@@ -122,14 +119,11 @@ def _change(table: Any, changes: dict[str, Any], prefix: str) -> Any:
     return dataclasses.replace(table, **values)
 
 
-def _unknown(prefix: str, name: str, known: Iterable[str], rest: str = "") -> UserError:
+def unknown_setting(prefix: str, name: str, known: Iterable[str], rest: str = "") -> UserError:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; perhaps you meant {prefix}{near[0]}" if near else ""
     written = repr(name)[1:-1]  # line breaks written out
     return UserError(f"unknown setting {prefix}{written}{rest}{hint}")
-
-
-# The settings of the objectives (config/objectives.py)
 
 
 class Objective:
@@ -445,8 +439,6 @@ def only(**terms: Any) -> ObjectivesConfig:
 NOTHING = only()
 
 
-# The settings of a run (config/schema.py)
-
 NewPieces = Literal["parts", "similar"]
 """What pieces start as that an encoder does not have (`lightxling.specialise`)."""
 
@@ -726,9 +718,6 @@ MAX_TOKENS = 512
 """Kept of a sentence in a token store; `model.max_length` may cut it further."""
 
 
-# Tasks of a run (config/plan.py)
-
-
 MAIN = "main"
 """Name of the task that `corpus` and `objectives` describe."""
 
@@ -788,9 +777,6 @@ def rows_of(objectives: ObjectivesConfig) -> str:
     return next(iter(kinds.values()), "sentences" if terms else "pairs")
 
 
-# Recipes and files (config/files.py)
-
-
 def recipes() -> dict[str, Path]:
     """Shipped recipes by name."""
     package = Path(__file__).parent
@@ -846,7 +832,7 @@ def from_dict(kind, values: Any, path: str = ""):
     known = [field.name for field in dataclasses.fields(kind)]
     for key in values:
         if key not in known:
-            raise _unknown(path, str(key), known)
+            raise unknown_setting(path, str(key), known)
     return kind(**{key: _typed(types[key], value, path + key) for key, value in values.items()})
 
 
