@@ -288,7 +288,7 @@ def test_load_explains_what_is_no_model(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*config.json"):
         Encoder.load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(UserError, match="no run and no export that lightxling reads"):
+    with pytest.raises(UserError, match="is not a run, nor an export that lightxling reads"):
         Encoder.load(tmp_path)
 
 
