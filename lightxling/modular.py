@@ -29,7 +29,6 @@ from lightxling.config import (
     Config,
     NewPieces,
     UserError,
-    change,
     fingerprint,
     flatten,
     load,
@@ -43,7 +42,7 @@ from lightxling.encoder import Encoder
 from lightxling.files import atomic_folder, write_json
 from lightxling.validate import validate
 
-DESCRIPTION = bundles.MODULES
+DESCRIPTION = "modular.json"
 FORMAT = "lightxling-modular"
 STAGES = ("language", "sentence", "align")
 TEXT = "text.txt"
@@ -135,9 +134,12 @@ def build(
     def run(code: str, name: str, config: Config, teacher: str = "") -> None:
         """Trains a stage from the newest of the language."""
         keys[code] = fingerprint([keys[code], _mathematics(config), keys.get(teacher)])
-        config = change(config, train__init_from=str(newest[code]))
+        config = dataclasses.replace(
+            config, train=dataclasses.replace(config.train, init_from=str(newest[code]))
+        )
         if teacher:
-            config = change(config, teacher__source=str(newest[teacher]))
+            settings = dataclasses.replace(config.teacher, source=str(newest[teacher]))
+            config = dataclasses.replace(config, teacher=settings)
         validate(config)
         newest[code] = part(f"{code}/{name}", keys[code], functools.partial(_train, config))
 
@@ -243,26 +245,36 @@ def _config(
     further: Text | None = None,
 ) -> Config:
     """A stage's recipe for the sizes of the base, on some text, with further text for its task."""
+    pivot = recipe.objectives.pivot
     if stage == ALIGN and plan.align != "both":
         loss = "cosine" if plan.align == "parallel" else "contrastive"
-        recipe = change(recipe, objectives__pivot__loss=loss)
-    model, train, tasks = recipe.model, recipe.train, ()
+        pivot = dataclasses.replace(pivot, loss=loss)
+    model, train = recipe.model, recipe.train
     adapters = model.adapters if plan.specialise else model.adapters[-1:]
-    if further:
-        size = further.batch_size(train.batch_size)
-        given = {"sources": further.sources, "batch_size": size}
-        tasks = tuple(change(task, **given) for task in recipe.tasks)
-    return change(
+    return dataclasses.replace(
         recipe,
-        corpus__sources=text.sources,
-        corpus__store=str(workdir / "stores"),
-        model=change(
+        corpus=dataclasses.replace(
+            recipe.corpus, sources=text.sources, store=str(workdir / "stores")
+        ),
+        model=dataclasses.replace(
             base.config, adapters=(*base.config.adapters, *adapters), dropout=model.dropout
         ),
-        train__epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
-        train__batch_size=text.batch_size(train.batch_size),
-        teacher__priority=(plan.pivot,),
-        tasks=tasks,
+        train=dataclasses.replace(
+            train,
+            epochs=plan.epochs[STAGES.index(stage)] if plan.epochs else train.epochs,
+            batch_size=text.batch_size(train.batch_size),
+        ),
+        objectives=dataclasses.replace(recipe.objectives, pivot=pivot),
+        teacher=dataclasses.replace(recipe.teacher, priority=(plan.pivot,)),
+        tasks=tuple(
+            dataclasses.replace(
+                task,
+                sources=further.sources,
+                batch_size=further.batch_size(train.batch_size),
+            )
+            for task in recipe.tasks
+            if further
+        ),
     )
 
 
@@ -432,21 +444,3 @@ class ModularEncoder:
     ) -> Float[np.ndarray, "N D"]:
         """Vectors of sentences of one language; see `of` and `Encoder.encode`."""
         return self.of(language, is_cross=is_cross).encode(sentences, **options)
-
-
-def open_encoder(
-    path: Path, *, checkpoint: str | None = None, adapters: Sequence[str] | None = None
-) -> Encoder | ModularEncoder:
-    """What a path holds: an encoder, or one for each language in the folder of `build`.
-
-    Args:
-      checkpoint, adapters: as in `Encoder.load`.
-
-    Raises:
-      UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
-    """
-    if not (path / DESCRIPTION).is_file():
-        return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)
-    if checkpoint or adapters is not None:
-        raise UserError("--checkpoint and --adapters are for single runs; leave them out")
-    return ModularEncoder.load(path)
