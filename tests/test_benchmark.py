@@ -84,7 +84,7 @@ def test_a_sweep_in_fresh_processes_writes_a_table(tool, tmp_path, capsys):
     table = tmp_path / "table.csv"
     sweep = ["--batch", "8", "16", "--pairs", "64", "--repeats", "1", "--csv", str(table)]
     tool.main(["input", *sweep])
-    rows = list(csv.DictReader(table.open()))
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["batch"] for row in rows] == ["8", "16"]
     assert all(float(row["ratio"]) > 0 and float(row["peak_memory_gb"]) > 0 for row in rows)
     assert "batch=16" in capsys.readouterr().out

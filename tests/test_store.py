@@ -1,3 +1,4 @@
+import contextlib
 import json
 import mmap
 import shutil
@@ -100,7 +101,7 @@ def test_arrays_are_mapped_not_read(path):
 
 def test_rows_that_do_not_fit_are_refused(tmp_path):
     writer = StoreWriter(tmp_path, sides=2, dtype=np.dtype(np.uint16))
-    with pytest.raises(ValueError, match="differ"):
+    with contextlib.closing(writer), pytest.raises(ValueError, match="differ"):
         writer.train.append(np.array([1, 2]), np.array([1, 2]), np.array([0]))
 
 
@@ -134,7 +135,7 @@ def test_a_half_written_store_has_no_name_and_does_not_open(tmp_path):
     writer = StoreWriter(work, sides=2, dtype=np.dtype(np.uint16))
     writer.train.append(*flat(TRAIN))
     assert [entry.name for entry in tmp_path.iterdir()] == ["work"]
-    with pytest.raises(UserError, match="not finished"):
+    with contextlib.closing(writer), pytest.raises(UserError, match="not finished"):
         Store.open(writer.folder)
 
 

@@ -291,6 +291,12 @@ class StoreWriter:
     def append_dev_texts(self, rows: Sequence[Sequence[str]]) -> None:
         self._text.writelines("\t".join(row) + "\n" for row in rows)
 
+    def close(self) -> None:
+        """Ends the writing; only `finish` makes a store of it."""
+        self.train.close()
+        self.dev.close()
+        self._text.close()
+
     def finish(
         self,
         final: Path,
@@ -299,9 +305,7 @@ class StoreWriter:
         words: WordTable | None = None,
     ) -> None:
         """Moves the tokenizer in, adds the manifest and gives the store its name `final`."""
-        self.train.close()
-        self.dev.close()
-        self._text.close()
+        self.close()
         os.replace(tokenizer, self.folder / "tokenizer.model")
         if words:
             (self.folder / "words").mkdir()
