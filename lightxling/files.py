@@ -162,8 +162,8 @@ def map_array(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is not an .npy file: {error}") from None
 
 
-def write_json(path: Path, values: dict) -> None:
-    """Writes a JSON object, atomically."""
+def write_json(path: Path, values: dict | list) -> None:
+    """Writes a JSON object or list, atomically."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
 
