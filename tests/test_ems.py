@@ -27,7 +27,7 @@ EMS = load("ems").objectives
 def make(objectives: ObjectivesConfig, config: ModelConfig = SMALL):
     heads = heads_of(objectives, LANGUAGES)
     graphdef = models.structure(config, VOCAB, heads)
-    initialise = functools.partial(models.initialise, config, VOCAB, heads)
+    initialise = functools.partial(models.initialise, config, VOCAB, heads=heads)
     return graphdef, jax.jit(initialise)(jax.random.key(0))
 
 

@@ -127,7 +127,7 @@ SMALL = ModelConfig(layers=0, width=D, max_length=5, dropout=0.0, init="scaled")
 
 def params_of(objectives):
     """Parameters of a small model, and how many each head has."""
-    initialise = functools.partial(models.initialise, SMALL, V, heads_of(objectives, 2))
+    initialise = functools.partial(models.initialise, SMALL, V, heads=heads_of(objectives, 2))
     params = jax.jit(initialise)(jax.random.key(0))
     return params, {name: models.count(params[name]) for name in params if name != "encoder"}
 
