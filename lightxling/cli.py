@@ -30,7 +30,6 @@ from lightxling.cli_options import (
     Served,
     call,
     model_first,
-    open_encoder,
     parse,
     parse_recipe,
 )

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from changes import change
 
-from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, load
+from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, change, load
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from changes import change
 from export_samples import bundle
 from test_train import environment, wait_for
 
@@ -27,6 +26,7 @@ from lightxling.config import (
     TokenizerConfig,
     TokensConfig,
     UserError,
+    change,
     load,
 )
 from lightxling.corpus import tokenizer as tokenizers

@@ -8,7 +8,6 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from changes import change
 from test_train import command, environment, files, records, wait_for
 
 from lightxling import cli
@@ -24,6 +23,7 @@ from lightxling.config import (
     StsConfig,
     TaskConfig,
     UserError,
+    change,
     differences,
     from_dict,
     only,

@@ -12,11 +12,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from changes import change
 
 from lightxling.base.errors import first_line
 from lightxling.bundle import read_run, read_run_params
-from lightxling.config import Config, MeshConfig, UserError, to_dict
+from lightxling.config import Config, MeshConfig, UserError, change, to_dict
 from lightxling.corpus.prepare import prepare
 from lightxling.train import checkpoint, processes
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changes import change
 
 import lightxling
 from lightxling import config as configs
@@ -21,6 +20,7 @@ from lightxling.config import (
     InferenceConfig,
     TaskConfig,
     UserError,
+    change,
     flatten,
     only,
     to_dict,

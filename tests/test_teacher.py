@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changes import change
 
 from lightxling import bundle as bundles
 from lightxling import teacher as teachers
@@ -26,6 +25,7 @@ from lightxling.config import (
     TeacherConfig,
     TrainConfig,
     UserError,
+    change,
     to_dict,
 )
 from lightxling.corpus import vectors as kept

@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from changes import change
 
-from lightxling.config import Config, MeshConfig, UserError, differences, to_dict
+from lightxling.config import Config, MeshConfig, UserError, change, differences, to_dict
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from changes import change
 
 from lightxling.bundle import read_run, read_run_params
 from lightxling.config import (
@@ -19,6 +18,7 @@ from lightxling.config import (
     TokenizerConfig,
     TrainConfig,
     UserError,
+    change,
     load,
 )
 from lightxling.encoder import Encoder

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import jax
 import pytest
-from changes import change
 
-from lightxling.config import RegressionConfig, UserError, only, to_dict
+from lightxling.config import RegressionConfig, UserError, change, only, to_dict
 from lightxling.train import processes, workdir
 from lightxling.train.loop import train
 from lightxling.train.plan import Due, Plan
