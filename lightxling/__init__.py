@@ -5,7 +5,7 @@ from lightxling.base.version import __version__ as __version__
 TYPE_CHECKING = False  # type checkers take it for true; `typing` itself would cost milliseconds
 if TYPE_CHECKING:
     from lightxling import config, evaluate, export, train
-    from lightxling.encoder import Encoder
+    from lightxling.encode.encoder import Encoder
 
 __all__ = ["Encoder", "config", "evaluate", "export", "train"]
 
@@ -15,7 +15,7 @@ def __getattr__(name: str) -> object:
     import importlib
 
     if name == "Encoder":
-        return importlib.import_module("lightxling.encoder").Encoder
+        return importlib.import_module("lightxling.encode.encoder").Encoder
     if name in __all__:
         return importlib.import_module(f"lightxling.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

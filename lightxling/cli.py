@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lightxling import allocator
+from lightxling.base import allocator
+from lightxling.base.errors import UserError
 from lightxling.cli_options import (
     Encoding,
     Evaluation,
@@ -33,8 +34,8 @@ from lightxling.cli_options import (
     parse,
     parse_recipe,
 )
-from lightxling.config import NewPieces, UserError
-from lightxling.validate import validate
+from lightxling.config.rules import validate
+from lightxling.config.schema import NewPieces
 
 
 def quickstart(workdir: Path = Path("quickstart")) -> None:
@@ -45,8 +46,8 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
     Args:
       workdir: folder that receives the corpus and the run.
     """
-    from lightxling.encoder import keep_compiled
-    from lightxling.quickstart import quickstart
+    from lightxling.encode.encoder import keep_compiled
+    from lightxling.train.quickstart import quickstart
 
     keep_compiled()
     quickstart(workdir)
@@ -79,8 +80,8 @@ def train(args: list[str]) -> None:
     """
     launch, config = parse_recipe(train, args, Launch)
     validate(config)
-    from lightxling.encoder import keep_compiled
-    from lightxling.train import processes
+    from lightxling.base import processes
+    from lightxling.encode.encoder import keep_compiled
     from lightxling.train.loop import train as run
 
     keep_compiled()
@@ -96,8 +97,8 @@ def evaluate(args: list[str]) -> None:
     from lightxling.evaluate.tasks import Settings
 
     asked, settings = parse(evaluate, args, Evaluation, Settings)
+    from lightxling.encode.encoder import Encoder, keep_compiled
     from lightxling.encode.modular import open_encoder
-    from lightxling.encoder import Encoder, keep_compiled
     from lightxling.evaluate.run import evaluate as run
 
     keep_compiled()
@@ -131,12 +132,12 @@ def encode(args: list[str]) -> None:
         raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
     if asked.engine == "here" and asked.dtype != "float32":
         raise UserError(f"--dtype {asked.dtype} belongs to --engine ray")
-    from lightxling.encoder import Encoder, encode_file, keep_compiled
+    from lightxling.encode.encoder import Encoder, encode_file, keep_compiled
 
     encoder, output = Encoder.load(model, checkpoint=asked.checkpoint), asked.output
     how = {"batch_size": asked.batch_size, "normalize": asked.normalize, "progress": note}
     if asked.engine == "ray":
-        from lightxling import jobs
+        from lightxling.encode import jobs
 
         pool = jobs.Workers(asked.workers, asked.worker_cpus, asked.worker_gpus)
         how |= {"workers": pool, "dtype": asked.dtype}
@@ -167,8 +168,8 @@ def search(
     """
     if k < 1:
         raise UserError(f"--k {k} should be at least 1")
-    from lightxling import search as searching
-    from lightxling.encoder import Encoder
+    from lightxling.encode import search as searching
+    from lightxling.encode.encoder import Encoder
 
     model, (corpus,) = model_first(inputs, rest=1)
     opened = searching.Index.open(Encoder.load(model), Path(corpus), index=index, progress=note)
@@ -187,14 +188,14 @@ def mine(args: list[str]) -> None:
     from lightxling.encode.mine import MineSettings
 
     asked, settings = parse(mine, args, Mining, MineSettings)
+    from lightxling.encode.encoder import Encoder
     from lightxling.encode.mine import mine_files
-    from lightxling.encoder import Encoder
 
     model, texts = model_first(asked.inputs, rest=2)
     encoder, (src, tgt) = Encoder.load(model), map(Path, texts)
     if asked.engine == "ray":
+        from lightxling.encode.jobs import Workers
         from lightxling.encode.mine_jobs import mine_folders
-        from lightxling.jobs import Workers
 
         pool = Workers(asked.workers, asked.worker_cpus)
         how = {"settings": settings, "workers": pool, "progress": note}
@@ -237,8 +238,8 @@ def specialise(
       new_pieces: what those start as that the encoder does not have: the mean of the pieces that it
         cuts them into, or a mixture of shared pieces that are similar in the text (FOCUS).
     """
-    from lightxling import bundle
-    from lightxling.specialise import read_sentences, specialise_to
+    from lightxling.saved import bundle
+    from lightxling.train.specialise import read_sentences, specialise_to
 
     if output.exists():
         raise UserError(f"{output} exists; give another --output")
@@ -274,10 +275,10 @@ def modular(args: list[str]) -> None:
 
     Example: lightxling modular runs/many --workdir runs/modular --sources "en-de=*.en-de.tsv.gz"
     """
-    from lightxling.modular import ModularPlan, Stopped, build
+    from lightxling.train.modular import ModularPlan, Stopped, build
 
     asked, plan = parse(modular, args, Modules, ModularPlan)
-    from lightxling.encoder import keep_compiled
+    from lightxling.encode.encoder import keep_compiled
 
     keep_compiled()
     with contextlib.suppress(Stopped):
@@ -289,8 +290,8 @@ def serve(args: list[str]) -> None:
 
     Example: lightxling serve runs/mine --port 8000
     """
-    from lightxling.serve import server
-    from lightxling.serve.settings import Settings
+    from lightxling.encode.serve import server
+    from lightxling.encode.serve.settings import Settings
 
     asked, settings = parse(serve, args, Served, Settings)
     model = asked.model or Path(__file__).parent / "boxed"  # numpy waits for settings.threads
@@ -332,8 +333,8 @@ def report(
       runs: run directories.
       output: a file that any browser opens, without a network.
     """
-    from lightxling.encoder import keep_compiled
-    from lightxling.report import report as run
+    from lightxling.encode.encoder import keep_compiled
+    from lightxling.evaluate.report import report as run
 
     keep_compiled()
     run(runs, output, note)

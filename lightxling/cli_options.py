@@ -20,16 +20,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lightxling.config import (
-    AdapterConfig,
-    Config,
-    Setting,
-    TaskConfig,
-    UserError,
-    change,
-    load,
-    settings_of,
-)
+from lightxling.base.errors import UserError
+from lightxling.config.files import load
+from lightxling.config.schema import AdapterConfig, Config, TaskConfig
+from lightxling.config.settings import Setting, change, settings_of
 
 Model = Annotated[Path, tyro.conf.Positional]
 """A run directory or an exported one."""
@@ -220,9 +214,9 @@ def open_encoder(path: Path, checkpoint: str | None, adapters: Sequence[str] | N
     Raises:
       UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
     """
-    from lightxling.bundle import MODULES
-    from lightxling.encoder import Encoder
-    from lightxling.modular import ModularEncoder
+    from lightxling.encode.encoder import Encoder
+    from lightxling.encode.modular import ModularEncoder
+    from lightxling.saved.bundle import MODULES
 
     if not (path / MODULES).is_file():
         return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)

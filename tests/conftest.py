@@ -35,7 +35,7 @@ install_import_hook("lightxling", "beartype.beartype")
 @pytest.fixture(scope="session")
 def mesh():
     """Eight devices as data 8 x model 1."""
-    from lightxling.config import MeshConfig
+    from lightxling.config.schema import MeshConfig
     from lightxling.train.sharding import make_mesh
 
     return make_mesh(MeshConfig(data=8, model=1), batch_size=8)
@@ -64,7 +64,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def tiny(corpus, tmp_path_factory):
     """A config that trains in a second on `corpus`."""
-    from lightxling.config import (
+    from lightxling.config.schema import (
         Config,
         CorpusConfig,
         ModelConfig,

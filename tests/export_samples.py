@@ -7,10 +7,10 @@ import numpy as np
 import sentencepiece
 from hypothesis import strategies as st
 
-from lightxling.bundle import Bundle
-from lightxling.config import ModelConfig
+from lightxling.config.schema import ModelConfig
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.model.params import shapes
+from lightxling.saved.bundle import Bundle
 
 WORDS = (  # noqa: SIM905
     "the a cat dog house station where is this and of to in it was le la un une chat chien "

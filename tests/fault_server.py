@@ -15,8 +15,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lightxling.config import Config, from_dict
-from lightxling.train import checkpoint
+from lightxling.config.files import from_dict
+from lightxling.config.schema import Config
+from lightxling.saved import checkpoint
 from lightxling.train.loop import train
 
 

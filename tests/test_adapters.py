@@ -10,14 +10,15 @@ import pytest
 from export_samples import WORDS, bundle
 from safetensors.numpy import load_file, save_file
 
-from lightxling import adapters as modules
-from lightxling import bundle as bundles
-from lightxling.config import AdapterConfig, Config, ModelConfig, UserError
-from lightxling.encoder import Encoder
+from lightxling.base.errors import UserError
+from lightxling.config.rules import validate
+from lightxling.config.schema import AdapterConfig, Config, ModelConfig
+from lightxling.encode.encoder import Encoder
 from lightxling.export import export, write
 from lightxling.export.settings import ExportSettings
 from lightxling.model import build as models
-from lightxling.validate import validate
+from lightxling.saved import adapters as modules
+from lightxling.saved import bundle as bundles
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(20)]
 ALIGN = AdapterConfig("align", "parallel", reduction=4, scale=4.0)

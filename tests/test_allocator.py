@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lightxling.allocator import SETTINGS, TUNABLES, environment
+from lightxling.base.allocator import SETTINGS, TUNABLES, environment
 
 glibc = pytest.mark.skipif(
     sys.platform != "linux" or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""),
@@ -18,14 +18,14 @@ RESTARTED = """
 import json, os, sys
 starts = int(os.environ.get("STARTS", 0)) + 1
 os.environ["STARTS"] = str(starts)
-from lightxling.allocator import restart
+from lightxling.base.allocator import restart
 restart()
 print(json.dumps([starts, os.environ["GLIBC_TUNABLES"], sys.argv[1:], sys.flags.utf8_mode]))
 """
 
 TRIMMED = """
 import ctypes, os
-from lightxling.allocator import trim
+from lightxling.base.allocator import trim
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
@@ -72,7 +72,7 @@ def test_trimming_gives_freed_memory_back():
 
 @glibc
 def test_training_restarts_and_other_commands_do_not():
-    show = "import sys; from lightxling import allocator, cli\n"
+    show = "import sys; from lightxling.base import allocator; from lightxling import cli\n"
     show += "allocator.restart = lambda: print('restarted')\nsys.exit(cli.script())"
     for argv, restarted in ((["train", "--help"], True), (["--help"], False), ([], False)):
         done = subprocess.run([sys.executable, "-c", show, *argv], capture_output=True, text=True)

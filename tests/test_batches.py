@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightxling.config import ModelConfig, TrainConfig
+from lightxling.config.schema import ModelConfig, TrainConfig
 from lightxling.corpus.batches import (
     Batches,
     Groups,

@@ -7,9 +7,9 @@ import pytest
 from test_cli import run
 
 from lightxling import Encoder
-from lightxling.bundle import BOXED
 from lightxling.corpus import everyday
 from lightxling.evaluate.retrieval import precision_at_1
+from lightxling.saved.bundle import BOXED
 
 
 @pytest.fixture(scope="module")

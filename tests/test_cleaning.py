@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling.config import CorpusConfig
+from lightxling.config.schema import CorpusConfig
 from lightxling.corpus.cleaning import Cleaner, HashSet, clean, content, content_hash, flaw
 
 

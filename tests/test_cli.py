@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from export_samples import bundle
 
+from lightxling.base.errors import UserError
 from lightxling.cli import COMMANDS, main
 from lightxling.cli_options import USUAL, model_first
-from lightxling.config import Config, UserError, load, recipes, settings_of
+from lightxling.config.files import load, recipes
+from lightxling.config.schema import Config
+from lightxling.config.settings import settings_of
 from lightxling.export import write
 
 
@@ -107,7 +110,7 @@ def test_tab_shows_what_is_public_and_imports_nothing():
         "assert not heavy, heavy\n"
         "for name in shown: getattr(lightxling, name)\n"
         "assert lightxling.Encoder.__name__ == 'Encoder'\n"
-        "assert lightxling.config.load('light').name == 'light'\n"
+        "assert lightxling.config.files.load('light').name == 'light'\n"
         "assert not hasattr(lightxling, 'nothing')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -6,7 +6,7 @@ import pytest
 from export_samples import bundle
 from rich.console import Console
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.evaluate.compare import as_text, compare, render
 from lightxling.export import write
 from lightxling.export.quantize import quantize

@@ -9,22 +9,14 @@ import jax
 import pytest
 
 from lightxling import config as configs
-from lightxling.config import (
-    AdapterConfig,
-    Config,
-    ObjectivesConfig,
-    TaskConfig,
-    UserError,
-    change,
-    from_dict,
-    load,
-    recipes,
-    settings_of,
-    to_dict,
-)
+from lightxling.base.errors import UserError
+from lightxling.config.files import from_dict, load, recipes, to_dict
+from lightxling.config.objectives import ObjectivesConfig
+from lightxling.config.rules import validate
+from lightxling.config.schema import AdapterConfig, Config, TaskConfig
+from lightxling.config.settings import change, settings_of
 from lightxling.model import build as models
 from lightxling.objectives.combine import TERMS, initialise_tasks
-from lightxling.validate import validate
 
 
 def shapes_of(config):

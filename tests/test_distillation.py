@@ -8,16 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightxling.base.errors import UserError
 from lightxling.base.tree import flatten
-from lightxling.bundle import Bundle
-from lightxling.config import (
-    Config,
-    EseConfig,
-    ModelConfig,
-    ObjectivesConfig,
-    SoftConfig,
-    UserError,
-)
+from lightxling.config.objectives import EseConfig, ObjectivesConfig, SoftConfig
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, ModelConfig
 from lightxling.corpus.batch import Batch
 from lightxling.export.trim import cut
 from lightxling.model import build as models
@@ -34,8 +29,8 @@ from lightxling.objectives.distillation import (
     teacher_similarities,
     vector_regression,
 )
-from lightxling.teacher import read_sides
-from lightxling.validate import validate
+from lightxling.saved.bundle import Bundle
+from lightxling.train.teacher import read_sides
 
 B, D, T = 6, 5, 7
 RNG = np.random.default_rng(3)

@@ -8,14 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import Config, ModelConfig, ObjectivesConfig, UserError, change, load
+from lightxling.base.errors import UserError
+from lightxling.config.files import load
+from lightxling.config.objectives import ObjectivesConfig
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, ModelConfig
+from lightxling.config.settings import change
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.objectives.combine import heads_of
 from lightxling.objectives.tokens import MASK
 from lightxling.train.optimizer import learning_rate
-from lightxling.validate import validate
 
 VOCAB, LANGUAGES = 23, 5
 SMALL = ModelConfig(layers=1, width=8, heads=2, feedforward=12, max_length=9)

@@ -14,14 +14,16 @@ from export_samples import HOSTILE, VARIANTS, WORDS, bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling import bundle as bundles
-from lightxling import encoder as encoders
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic
 from lightxling.base.tree import flatten, nest
-from lightxling.config import Config, ModelConfig, UserError, to_dict
-from lightxling.encoder import Encoder, encode_file
+from lightxling.config.files import to_dict
+from lightxling.config.schema import Config, ModelConfig
+from lightxling.encode import encoder as encoders
+from lightxling.encode.encoder import Encoder, encode_file
 from lightxling.export import write
-from lightxling.files import atomic
 from lightxling.model import build
+from lightxling.saved import bundle as bundles
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +249,7 @@ def test_a_killed_command_leaves_the_old_file(tmp_path):
     output = tmp_path / "out.npy"
     output.write_text("old")
     code = (
-        "import sys, pathlib; from lightxling.encoder import Encoder, encode_file; "
+        "import sys, pathlib; from lightxling.encode.encoder import Encoder, encode_file; "
         "print('ready', flush=True); "
         "encode_file(Encoder.load(sys.argv[1]), '-', pathlib.Path(sys.argv[2]))"
     )

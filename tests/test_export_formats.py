@@ -18,16 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from lightxling import bundle as bundles
 from lightxling import export as exports
+from lightxling.base.errors import UserError
 from lightxling.base.tree import nest
 from lightxling.cli import main
-from lightxling.config import AdapterConfig, Config, UserError
-from lightxling.encoder import Encoder
+from lightxling.config.schema import AdapterConfig, Config
+from lightxling.encode.encoder import Encoder
 from lightxling.export import export, write
 from lightxling.export.quantize import quantize, to_int8
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
+from lightxling.saved import bundle as bundles
 
 pytestmark = pytest.mark.filterwarnings("ignore:a sentence is longer")
 

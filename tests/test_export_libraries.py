@@ -8,7 +8,7 @@ from export_samples import ALPHABETS, HOSTILE, KINDS, VARIANTS, WORDS, bundle, i
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.export import write
 from lightxling.export.quantize import quantize
 from lightxling.export.trim import reduce_dimensions

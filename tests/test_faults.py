@@ -15,18 +15,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from lightxling.config import (
+from lightxling.config.files import to_dict
+from lightxling.config.objectives import ObjectivesConfig, SimilarityConfig, TokensConfig
+from lightxling.config.schema import (
     Config,
     CorpusConfig,
     ModelConfig,
-    ObjectivesConfig,
-    SimilarityConfig,
     TokenizerConfig,
-    TokensConfig,
     TrainConfig,
-    to_dict,
 )
-from lightxling.train import checkpoint
+from lightxling.saved import checkpoint
 
 
 class Server:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from export_samples import bundle
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic, atomic_folder
+from lightxling.encode.encoder import Encoder, encode_file
 from lightxling.encode.mine import mine_files
 from lightxling.encode.mine_jobs import mine_folders
-from lightxling.encoder import Encoder, encode_file
+from lightxling.encode.search import Index
+from lightxling.evaluate.report import report
 from lightxling.export import export, write
 from lightxling.export.settings import ExportSettings
-from lightxling.files import atomic, atomic_folder
-from lightxling.report import report
-from lightxling.search import Index
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import AdapterConfig, Config, ModelConfig, OptimizerConfig, UserError, load
+from lightxling.base.errors import UserError
+from lightxling.config.files import load
+from lightxling.config.schema import AdapterConfig, Config, ModelConfig, OptimizerConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of

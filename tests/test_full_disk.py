@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from lightxling.config import UserError
-from lightxling.train import checkpoint
+from lightxling.base.errors import UserError
+from lightxling.saved import checkpoint
 from lightxling.train.loop import train
 
 

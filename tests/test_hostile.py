@@ -15,17 +15,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lightxling.bundle import read_run
-from lightxling.config import Config, UserError, from_dict, load, to_dict
-from lightxling.encoder import Encoder
+from lightxling.base.errors import UserError
+from lightxling.base.files import map_array
+from lightxling.config.files import from_dict, load, to_dict
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config
+from lightxling.encode.encoder import Encoder
+from lightxling.encode.search import Index
 from lightxling.evaluate.compare import compare, render
 from lightxling.evaluate.run import evaluate
-from lightxling.files import map_array
-from lightxling.search import Index
-from lightxling.train import checkpoint
+from lightxling.saved import checkpoint
+from lightxling.saved.bundle import read_run
+from lightxling.saved.workdir import refuse_another_run
 from lightxling.train.progress import Progress
-from lightxling.train.workdir import refuse_another_run
-from lightxling.validate import validate
 
 FUZZ = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100

@@ -8,31 +8,28 @@ import numpy as np
 import pytest
 
 from lightxling import config as configs
-from lightxling import identity as identities
-from lightxling import modular
-from lightxling.adapters import base_checksum
-from lightxling.bundle import Bundle
-from lightxling.config import (
+from lightxling.base.errors import UserError
+from lightxling.config import identity as identities
+from lightxling.config.files import differences, from_dict, to_dict
+from lightxling.config.identity import identity
+from lightxling.config.objectives import InferenceConfig, only
+from lightxling.config.plan import tasks_of
+from lightxling.config.schema import (
     AdapterConfig,
     Config,
     CorpusConfig,
-    InferenceConfig,
     ModelConfig,
     TaskConfig,
     TokenizerConfig,
     TrainConfig,
-    UserError,
-    differences,
-    from_dict,
-    only,
-    tasks_of,
-    to_dict,
 )
 from lightxling.corpus import prepare
 from lightxling.evaluate import run
 from lightxling.evaluate.tasks import TASKS, Settings
 from lightxling.evaluate.tasks.units import Unit
-from lightxling.identity import identity
+from lightxling.saved.adapters import base_checksum
+from lightxling.saved.bundle import Bundle
+from lightxling.train import modular
 
 MODEL = ModelConfig(layers=1, width=4, heads=2, feedforward=6, max_length=8, dropout=0.2)
 ADAPTERS = (

@@ -18,17 +18,16 @@ from export_samples import WORDS, bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling import jobs
+from lightxling.base.errors import UserError
+from lightxling.base.files import write_json
 from lightxling.base.vectors import nearest
-from lightxling.config import UserError
-from lightxling.encode import mine_jobs
+from lightxling.encode import jobs, mine_jobs
+from lightxling.encode.encoder import Encoder
+from lightxling.encode.jobs import Workers
 from lightxling.encode.mine import MineSettings, mine_files
 from lightxling.encode.mine_jobs import merge_nearest, mine_folders
 from lightxling.encode.vector_folders import FORMAT, Vectors
-from lightxling.encoder import Encoder
 from lightxling.export import write
-from lightxling.files import write_json
-from lightxling.jobs import Workers
 
 PART = 16
 """Lines of a part here."""

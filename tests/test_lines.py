@@ -13,22 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.base import lines as text_lines
+from lightxling.base.errors import UserError
 from lightxling.base.languages import is_code
 from lightxling.base.lines import Lines, Problems, sound_lines
-from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
+from lightxling.config.schema import Config, CorpusConfig, TokenizerConfig
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import read_rows
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
+from lightxling.encode.encoder import Encoder, encode_file
+from lightxling.encode.jobs import _Read
 from lightxling.encode.mine import mine_files
-from lightxling.encoder import Encoder, encode_file
+from lightxling.encode.search import Index
 from lightxling.evaluate.tasks.parallel import read_pairs
 from lightxling.export.trim import corpus_sentences
-from lightxling.jobs import _Read
-from lightxling.search import Index
-from lightxling.specialise import read_sentences
-from lightxling.teacher import _open_matrix
+from lightxling.train.specialise import read_sentences
+from lightxling.train.teacher import _open_matrix
 
 LINES = b"the cat\r\n|\n|a \xff dog\n|le\0chat\n|la gare\r\r\n| \r\n|house".split(b"|")
 """Seven lines: two are blank, one is not UTF-8, one holds a NUL byte."""
@@ -228,9 +229,9 @@ def test_prepare_leaves_out_the_same_rows(tmp_path):
 
 @pytest.mark.parametrize("code", ["en", "ast", "zh_Hans", "zho_Hant", "es_419", "sr_Latn_RS"])
 def test_a_code_means_the_same_everywhere(tmp_path, code):
+    from lightxling.encode.search import split_language
     from lightxling.evaluate.tasks import TASKS, Settings
     from lightxling.evaluate.tasks.labelled import _split_and_language
-    from lightxling.search import split_language
 
     assert is_code(code)
     assert Source.parse(f"en-{code}=a.tsv").languages == ("en", code)

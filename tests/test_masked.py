@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import Config, MlmConfig, ModelConfig, TokensConfig, UserError
-from lightxling.config import load as load_recipe
+from lightxling.base.errors import UserError
+from lightxling.config.files import load as load_recipe
+from lightxling.config.objectives import MlmConfig, TokensConfig
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, ModelConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine, masked
 from lightxling.train.micro_batch import value_and_grad
-from lightxling.validate import validate
 
 VOCAB, PAD, UNK, MASK = 30, 0, 1, 2
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from lightxling.config import Config, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import Config
 from lightxling.train import memory
 from lightxling.train.loop import train
 from lightxling.train.memory import Need, check, host_memory

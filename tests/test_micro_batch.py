@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import Config, MeshConfig, ModelConfig, UserError, differences
-from lightxling.config import load as load_recipe
+from lightxling.base.errors import UserError
+from lightxling.config.files import differences
+from lightxling.config.files import load as load_recipe
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, MeshConfig, ModelConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
@@ -19,7 +22,6 @@ from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch
 from lightxling.train.state import initial_state
 from lightxling.train.step import make_train_step
-from lightxling.validate import validate
 
 VOCAB, BATCH = 50, 16
 SMALL = ModelConfig(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lightxling.config import UserError
-from lightxling.evaluate.mining import (
+from lightxling.base.errors import UserError
+from lightxling.encode.mining import (
     Mined,
     best_threshold,
     bucc_split,

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import ModelConfig, ObjectivesConfig
+from lightxling.config.objectives import ObjectivesConfig
+from lightxling.config.schema import ModelConfig
 from lightxling.model import build as models
 from lightxling.model.build import NO_HEADS
 from lightxling.model.encoder import dropout, max_pool

@@ -16,23 +16,16 @@ import pytest
 from export_samples import bundle
 from test_train import environment, wait_for
 
-from lightxling import bundle as bundles
-from lightxling import modular
-from lightxling.config import (
-    Config,
-    MlmConfig,
-    ObjectivesConfig,
-    PivotConfig,
-    TokenizerConfig,
-    TokensConfig,
-    UserError,
-    change,
-    load,
-)
+from lightxling.base.errors import UserError
+from lightxling.config.files import load
+from lightxling.config.objectives import MlmConfig, ObjectivesConfig, PivotConfig, TokensConfig
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, TokenizerConfig
+from lightxling.config.settings import change
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.batch import Batch
+from lightxling.encode.encoder import Encoder
 from lightxling.encode.modular import ModularEncoder
-from lightxling.encoder import Encoder
 from lightxling.evaluate.tasks import Settings
 from lightxling.evaluate.tasks.parallel import find_retrieval
 from lightxling.evaluate.tasks.sts import find_sts
@@ -40,12 +33,13 @@ from lightxling.evaluate.tasks.units import of_sides
 from lightxling.export import write
 from lightxling.export.trim import cut
 from lightxling.model import build as models
-from lightxling.modular import ModularPlan, build
 from lightxling.objectives import combine, contrast
 from lightxling.objectives.term import ORDER
+from lightxling.saved import bundle as bundles
+from lightxling.train import modular
 from lightxling.train.loop import train
+from lightxling.train.modular import ModularPlan, build
 from lightxling.train.warm_start import read_origin
-from lightxling.validate import validate
 
 
 def unit(x):

@@ -11,35 +11,32 @@ import pytest
 from test_train import command, environment, files, records, wait_for
 
 from lightxling import cli
+from lightxling.base.errors import UserError
 from lightxling.base.tree import nest
-from lightxling.bundle import read_run, read_run_params
-from lightxling.config import (
-    Config,
+from lightxling.config.files import differences, from_dict, to_dict
+from lightxling.config.objectives import (
     InferenceConfig,
-    MeshConfig,
     MlmConfig,
     QuickThoughtConfig,
     RankingConfig,
     StsConfig,
-    TaskConfig,
-    UserError,
-    change,
-    differences,
-    from_dict,
     only,
-    tasks_of,
-    to_dict,
 )
+from lightxling.config.plan import tasks_of
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, MeshConfig, TaskConfig
+from lightxling.config.settings import change
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.prepare import prepare, prepare_tasks
 from lightxling.corpus.sources import LABELS
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.model import build as models
 from lightxling.model import parts
 from lightxling.objectives import combine
-from lightxling.train import checkpoint
+from lightxling.saved import checkpoint
+from lightxling.saved.bundle import read_run, read_run_params
 from lightxling.train.freeze import check_trainable
 from lightxling.train.loop import train
 from lightxling.train.micro_batch import value_and_grad
@@ -48,7 +45,6 @@ from lightxling.train.sharding import make_mesh, put_batch, shardings
 from lightxling.train.state import initial_state
 from lightxling.train.step import make_train_step
 from lightxling.train.tasks import make_batches, open_stores
-from lightxling.validate import validate
 
 INFERENCE = only(inference=InferenceConfig(weight=1.0, hidden=6))
 THOUGHT = only(quick_thought=QuickThoughtConfig(weight=1.0, hidden=5))

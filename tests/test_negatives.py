@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from test_teacher import export_toy, toy, two_corpora  # noqa: F401
 
-from lightxling import negatives
-from lightxling.config import ModelConfig, RankingConfig, TaskConfig, TrainConfig, UserError, only
+from lightxling.base.errors import UserError
+from lightxling.config.objectives import RankingConfig, only
+from lightxling.config.rules import validate
+from lightxling.config.schema import ModelConfig, TaskConfig, TrainConfig
 from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Split, Store
 from lightxling.corpus.vectors import FrozenEncoder, SentenceVectors
+from lightxling.train import negatives
 from lightxling.train.frozen import find_frozen
 from lightxling.train.loop import train
-from lightxling.validate import validate
 
 
 def vectors_of(index, width=5, seed=0):

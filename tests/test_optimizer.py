@@ -10,7 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from lightxling.config import MAIN, ModelConfig, ObjectivesConfig, OptimizerConfig
+from lightxling.config.objectives import ObjectivesConfig
+from lightxling.config.plan import MAIN
+from lightxling.config.schema import ModelConfig, OptimizerConfig
 from lightxling.model import build as models
 from lightxling.model import parts
 from lightxling.objectives.combine import heads_of

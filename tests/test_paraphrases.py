@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from lightxling.base.errors import UserError
 from lightxling.cli import main
-from lightxling.config import UserError
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.paraphrases import paraphrases, read_rows, write_paraphrases
 

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import Config, CorpusConfig, TokenizerConfig
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.pieces import UNK
 from lightxling.corpus.prepare import prepare
@@ -388,7 +389,8 @@ def test_two_at_once_make_one_store(tmp_path):
 
 CHILD = """
 import json, sys
-from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
+from lightxling.config.schema import Config, CorpusConfig, TokenizerConfig
+from lightxling.base.errors import UserError
 from lightxling.corpus.prepare import prepare
 corpus, tokenizer = json.loads(sys.argv[1])
 corpus = {k: tuple(v) if isinstance(v, list) else v for k, v in corpus.items()}

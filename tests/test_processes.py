@@ -13,11 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from lightxling.base.errors import first_line
-from lightxling.bundle import read_run, read_run_params
-from lightxling.config import Config, MeshConfig, UserError, change, to_dict
+from lightxling.base import processes
+from lightxling.base.errors import UserError, first_line
+from lightxling.config.files import to_dict
+from lightxling.config.schema import Config, MeshConfig
+from lightxling.config.settings import change
 from lightxling.corpus.prepare import prepare
-from lightxling.train import checkpoint, processes
+from lightxling.saved import checkpoint
+from lightxling.saved.bundle import read_run, read_run_params
 
 
 def free_port() -> int:

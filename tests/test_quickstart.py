@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from rich.console import Console
 
-from lightxling import quickstart as module
-from lightxling.config import load
+from lightxling.config.files import load
 from lightxling.corpus import everyday
+from lightxling.train import quickstart as module
 
 
 def test_tables_and_neighbours_know_a_perfect_encoder_from_a_rotated_one():

@@ -9,13 +9,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.config import (
-    InferenceConfig,
-    ModelConfig,
-    QuickThoughtConfig,
-    RankingConfig,
-    only,
-)
+from lightxling.config.objectives import InferenceConfig, QuickThoughtConfig, RankingConfig, only
+from lightxling.config.schema import ModelConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, sound_lines
-from lightxling.config import Config, CorpusConfig, TokenizerConfig, UserError
+from lightxling.config.schema import Config, CorpusConfig, TokenizerConfig
 from lightxling.corpus import readers
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.sources import Source
@@ -30,7 +31,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads i
 
 GROWTH = """
 import re, sys
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems
 from lightxling.corpus import readers
 from lightxling.corpus.sources import Source

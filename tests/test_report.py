@@ -14,23 +14,19 @@ import pytest
 
 import lightxling
 from lightxling import config as configs
+from lightxling.base.errors import UserError
+from lightxling.base.tree import flatten
 from lightxling.cli import main
-from lightxling.config import (
-    Config,
-    InferenceConfig,
-    TaskConfig,
-    UserError,
-    change,
-    flatten,
-    only,
-    to_dict,
-)
+from lightxling.config.files import to_dict
+from lightxling.config.objectives import InferenceConfig, only
+from lightxling.config.schema import Config, TaskConfig
+from lightxling.config.settings import change
 from lightxling.evaluate.compare import compare
-from lightxling.report import charts, report, sentences
-from lightxling.report.markup import h
-from lightxling.report.pieces import table
-from lightxling.report.repeat import command
-from lightxling.report.runs import read
+from lightxling.evaluate.report import charts, report, sentences
+from lightxling.evaluate.report.markup import h
+from lightxling.evaluate.report.pieces import table
+from lightxling.evaluate.report.repeat import command
+from lightxling.evaluate.report.runs import read
 from lightxling.saved.metrics import read_metrics
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(2)> \'"'

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from export_samples import bundle
 
-from lightxling import search
-from lightxling.config import UserError
-from lightxling.encoder import Encoder
-from lightxling.search import Hit, Index, answers, prompt, show, split_language
+from lightxling.base.errors import UserError
+from lightxling.encode import search
+from lightxling.encode.encoder import Encoder
+from lightxling.encode.search import Hit, Index, answers, prompt, show, split_language
 
 TEXT = "the cat is in the house\nfr\tle chat est dans la maison\n\nwhere is the station\n"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems
-from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.corpus.sentences import sentences
 from lightxling.corpus.sources import Source

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from export_samples import HOSTILE, WORDS, bundle
 
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
+from lightxling.encode.serve.server import KEY
+from lightxling.encode.serve.settings import Settings
 from lightxling.export import write
-from lightxling.serve.server import KEY
-from lightxling.serve.settings import Settings
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("starlette")
@@ -389,7 +389,7 @@ def asgi(app, texts: list[str]) -> tuple[int, dict, dict]:
 
 
 def test_what_takes_too_long_and_what_fails():
-    from lightxling.serve.app import Service
+    from lightxling.encode.serve.app import Service
 
     service = Service(Slow(bundle()), Settings(timeout=0.3), "slow", None)
     app = service.app()

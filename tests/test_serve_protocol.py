@@ -13,16 +13,19 @@ from export_samples import bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling import bundle as bundles
+from lightxling.base.errors import UserError
 from lightxling.base.tree import nest
-from lightxling.config import Config, EseConfig, UserError, to_dict
-from lightxling.encoder import Encoder
+from lightxling.config.files import to_dict
+from lightxling.config.objectives import EseConfig
+from lightxling.config.schema import Config
+from lightxling.encode.encoder import Encoder
+from lightxling.encode.serve import protocol, server
+from lightxling.encode.serve.batching import SHARE, Batcher
+from lightxling.encode.serve.protocol import Refusal, Served
+from lightxling.encode.serve.settings import Settings
 from lightxling.export import write
 from lightxling.export.trim import reduce_dimensions
-from lightxling.serve import protocol, server
-from lightxling.serve.batching import SHARE, Batcher
-from lightxling.serve.protocol import Refusal, Served
-from lightxling.serve.settings import Settings
+from lightxling.saved import bundle as bundles
 
 SERVED = Served("five", 8, leading=False)
 LIMITS = Settings(max_inputs=3, max_characters=5)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from export_samples import WORDS, bundle
 
-from lightxling import bundle as bundles
+from lightxling.base.errors import UserError
 from lightxling.cli import main
-from lightxling.config import UserError
 from lightxling.corpus.pieces import Tokenizer
-from lightxling.encoder import Encoder
-from lightxling.specialise import (
+from lightxling.encode.encoder import Encoder
+from lightxling.saved import bundle as bundles
+from lightxling.train.specialise import (
     SMOOTHING,
     WINDOW,
     context_vectors,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.corpus.store import Store, StoreWriter
 
 FILES = [

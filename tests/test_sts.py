@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jaxtyping import TypeCheckError
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.evaluate.similarity import (
     Correlation,
     average_ranks,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic
 from lightxling.encode import mine
 from lightxling.evaluate import run, tables, tasks
 from lightxling.evaluate.tasks import TASKS, Settings, labelled, parallel
 from lightxling.evaluate.tasks.units import Task, TaskSettings, Unit
-from lightxling.files import atomic
 from lightxling.saved import results
 
 
@@ -624,7 +624,7 @@ def test_a_benchmark_is_one_entry(data, out, monkeypatch):
 
 
 def test_principal_plane_equals_the_eigenvectors_of_the_covariance():
-    from lightxling.report.sentences import principal_plane
+    from lightxling.evaluate.report.sentences import principal_plane
 
     x = np.random.default_rng(0).normal(size=(50, 4)) * [5, 3, 0.1, 0.1]
     points, share = principal_plane(x)

@@ -14,29 +14,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightxling import bundle as bundles
-from lightxling import teacher as teachers
-from lightxling.bundle import Bundle, write_bundle
-from lightxling.config import (
-    Config,
-    ModelConfig,
-    RegressionConfig,
-    SoftConfig,
-    TeacherConfig,
-    TrainConfig,
-    UserError,
-    change,
-    to_dict,
-)
+from lightxling.base.errors import UserError
+from lightxling.config.files import to_dict
+from lightxling.config.objectives import RegressionConfig, SoftConfig
+from lightxling.config.schema import Config, ModelConfig, TeacherConfig, TrainConfig
+from lightxling.config.settings import change
 from lightxling.corpus import vectors as kept
 from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import Store
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.model.params import shapes
-from lightxling.train import checkpoint
+from lightxling.saved import bundle as bundles
+from lightxling.saved import checkpoint
+from lightxling.saved.bundle import Bundle, write_bundle
+from lightxling.train import teacher as teachers
 from lightxling.train.loop import train
 
 WIDTH = 6
@@ -147,8 +141,9 @@ def test_every_row_has_the_vector_of_its_own_text(two_corpora, labels):
 
 PROGRAM = """
 import json, sys, time
-from lightxling import teacher as teachers
-from lightxling.config import Config, from_dict
+from lightxling.train import teacher as teachers
+from lightxling.config.schema import Config
+from lightxling.config.files import from_dict
 from lightxling.corpus import vectors
 from lightxling.corpus.store import Store
 from lightxling.corpus.vectors import FrozenEncoder

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling.config import TokenizerConfig, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus import tokenizer
 from lightxling.corpus.pieces import MASK, PAD, UNK
 from lightxling.corpus.tokenizer import load_tokenizer, sample_rates

@@ -16,14 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lightxling.config import Config, MeshConfig, UserError, change, differences, to_dict
+from lightxling.base.errors import UserError
+from lightxling.config.files import differences, to_dict
+from lightxling.config.schema import Config, MeshConfig
+from lightxling.config.settings import change
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
-from lightxling.train import checkpoint
+from lightxling.saved import checkpoint
+from lightxling.saved.workdir import alone_in
 from lightxling.train.loop import train
 from lightxling.train.micro_batch import value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
@@ -33,7 +37,6 @@ from lightxling.train.sharding import make_mesh, put_batch, shardings
 from lightxling.train.state import initial_state
 from lightxling.train.step import make_train_step
 from lightxling.train.tasks import make_batches
-from lightxling.train.workdir import alone_in
 
 
 def records(run: Path) -> list[dict]:

@@ -9,20 +9,20 @@ import jax
 import numpy as np
 import pytest
 
-from lightxling.bundle import read_run, read_run_params
-from lightxling.config import (
+from lightxling.base.errors import UserError
+from lightxling.config.files import load
+from lightxling.config.schema import (
     Config,
     CorpusConfig,
     ModelConfig,
     OptimizerConfig,
     TokenizerConfig,
     TrainConfig,
-    UserError,
-    change,
-    load,
 )
-from lightxling.encoder import Encoder
-from lightxling.train import checkpoint
+from lightxling.config.settings import change
+from lightxling.encode.encoder import Encoder
+from lightxling.saved import checkpoint
+from lightxling.saved.bundle import read_run, read_run_params
 from lightxling.train.loop import train
 from lightxling.train.warm_start import read_origin, warm_start
 

@@ -18,8 +18,8 @@ from export_samples import ALPHABETS, HOSTILE, KINDS, WORDS, bundle, ids, tokeni
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightxling.config import UserError
-from lightxling.encoder import Encoder
+from lightxling.base.errors import UserError
+from lightxling.encode.encoder import Encoder
 from lightxling.export import export, web, write
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings

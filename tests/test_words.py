@@ -10,19 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lightxling.base.errors import UserError
 from lightxling.base.tree import nest
-from lightxling.bundle import Bundle
-from lightxling.config import ModelConfig, TokenizerConfig, UserError, load
+from lightxling.config.files import load
+from lightxling.config.schema import ModelConfig, TokenizerConfig
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.corpus.words import MOST, cut, ngram_hashes
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.export import export
 from lightxling.export.settings import ExportSettings
 from lightxling.model import build as models
 from lightxling.model.params import shapes
+from lightxling.saved.bundle import Bundle
 from lightxling.train.loop import train
 from lightxling.train.tasks import make_batches
 

@@ -10,8 +10,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from lightxling.config import RegressionConfig, UserError, change, only, to_dict
-from lightxling.train import processes, workdir
+from lightxling.base import processes
+from lightxling.base.errors import UserError
+from lightxling.config.files import to_dict
+from lightxling.config.objectives import RegressionConfig, only
+from lightxling.config.settings import change
+from lightxling.saved import workdir
 from lightxling.train.loop import train
 from lightxling.train.plan import Due, Plan
 

@@ -7,7 +7,8 @@ from typing import assert_type
 import numpy as np
 
 import lightxling
-from lightxling.config import Config, load
+from lightxling.config.files import load
+from lightxling.config.schema import Config
 from lightxling.train.loop import train
 
 light = load("light")

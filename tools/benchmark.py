@@ -29,11 +29,12 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from lightxling import allocator
-from lightxling.config import Config, MeshConfig, ModelConfig, TrainConfig, load
+from lightxling.base import allocator
+from lightxling.config.files import load
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config, MeshConfig, ModelConfig, TrainConfig
 from lightxling.saved.metrics import number
 from lightxling.train.progress import peak_memory
-from lightxling.validate import validate
 
 
 @dataclasses.dataclass(frozen=True)

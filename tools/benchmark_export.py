@@ -96,7 +96,7 @@ def peak_memory() -> int:
 def loader(kind: str, path: str) -> Callable:
     """`encode(sentences, batch_size) -> vectors` of one row."""
     if kind in ("run", "safetensors"):
-        from lightxling.encoder import Encoder
+        from lightxling.encode.encoder import Encoder
 
         return Encoder.load(path).encode
     if kind == "sentence-transformers":
@@ -217,7 +217,7 @@ def measure(
         block = 4 * width**2 + 2 * width * feedforward + 9 * width + feedforward
         size = 4 * ((vocab_size + 514 + 2) * width + 12 * block)
     elif kind == "run":
-        from lightxling import bundle
+        from lightxling.saved import bundle
 
         loaded = bundle.load(Path(path))
         size = loaded.nbytes + len(loaded.tokenizer)
@@ -278,8 +278,8 @@ def compare_tokenizers(jobs: list[tuple[str, str, str]], sentences: list[str]) -
     """How many texts get the same ids from tokenizer.json and from the sentencepiece model."""
     import tokenizers
 
-    from lightxling import bundle
     from lightxling.corpus.pieces import Tokenizer
+    from lightxling.saved import bundle
 
     (run,) = (path for _, kind, path in jobs if kind == "run")
     (export, *_) = (path for _, kind, path in jobs if kind == "sentence-transformers")

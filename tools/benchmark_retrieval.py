@@ -80,7 +80,7 @@ def translations(sentences: int, width: int, folder: Path) -> tuple[np.ndarray, 
 
 def mine(sentences: int, width: int) -> None:
     """Prints seconds, memory and how many of the pairs were found."""
-    from lightxling.evaluate import mining
+    from lightxling.encode import mining
 
     with tempfile.TemporaryDirectory() as folder:
         src, tgt = translations(sentences, width, Path(folder))

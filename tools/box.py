@@ -16,20 +16,20 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from lightxling.base.files import atomic
 from lightxling.base.lines import Problems
-from lightxling.bundle import BOXED
-from lightxling.config import load
+from lightxling.config.files import load
 from lightxling.corpus.readers import read
 from lightxling.corpus.sources import Source
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.evaluate import compare
+from lightxling.evaluate.report.repeat import command
+from lightxling.evaluate.report.runs import TrainedRun
+from lightxling.evaluate.report.runs import read as read_run
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
 from lightxling.export.settings import ExportSettings
-from lightxling.files import atomic
-from lightxling.report.repeat import command
-from lightxling.report.runs import TrainedRun
-from lightxling.report.runs import read as read_run
+from lightxling.saved.bundle import BOXED
 
 RECIPE = "boxed"
 

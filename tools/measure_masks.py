@@ -14,7 +14,6 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from lightxling import bundle as bundles
 from lightxling.base.lines import Problems
 from lightxling.base.vectors import normalize
 from lightxling.corpus import tokenizer as tokenizers
@@ -23,6 +22,7 @@ from lightxling.corpus.readers import read
 from lightxling.corpus.sources import Source
 from lightxling.model.forward import Forward
 from lightxling.objectives.contrast import alignment
+from lightxling.saved import bundle as bundles
 
 BATCH, TEMPERATURE = 128, 0.05
 

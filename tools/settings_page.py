@@ -8,7 +8,8 @@ import itertools
 from pathlib import Path
 
 from lightxling.cli_options import describe
-from lightxling.config import AdapterConfig, Config, Setting, TaskConfig, change, settings_of
+from lightxling.config.schema import AdapterConfig, Config, TaskConfig
+from lightxling.config.settings import Setting, change, settings_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from lightxling.config import UserError
+
+class UserError(Exception):
+    """A mistake of the person at the keyboard: one message, no traceback, exit code 2."""
 
 
 def first_line(error: BaseException) -> str:

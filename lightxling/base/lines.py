@@ -21,7 +21,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 
 SLAB = 1 << 14
 """Lines handled together: bounds the memory beside the result."""

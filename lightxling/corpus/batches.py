@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lightxling.config import ModelConfig, TrainConfig
+from lightxling.config.schema import ModelConfig, TrainConfig
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import Split
 from lightxling.corpus.vectors import SentenceVectors

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightxling.config import CorpusConfig
+from lightxling.config.schema import CorpusConfig
 
 # Controls, bidirectional marks, zero-width spaces, surrogates and private use. The joiners U+200C
 # and U+200D stay: they are spelling in Persian and in the scripts of India. Tabs and newlines

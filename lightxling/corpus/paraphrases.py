@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic
 from lightxling.base.lines import Problems
-from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.corpus.cleaning import clean, content, content_hash
 from lightxling.corpus.sources import Source
-from lightxling.files import atomic
 
 Node = tuple[str, str]
 """Language and `content` of a sentence: what differs in case or punctuation is the same one."""

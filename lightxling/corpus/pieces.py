@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 
 PAD, UNK, MASK = 0, 1, 2
 SPECIAL = ("<pad>", "<unk>", "<MASK>")

@@ -19,25 +19,19 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.errors import UserError
+from lightxling.base.files import lock
 from lightxling.base.lines import slabs
-from lightxling.config import (
-    MAIN,
-    MAX_TOKENS,
-    Config,
-    TokenizerConfig,
-    UserError,
-    change,
-    rows_of,
-    tasks_of,
-)
+from lightxling.config.identity import identity
+from lightxling.config.plan import MAIN, rows_of, tasks_of
+from lightxling.config.schema import MAX_TOKENS, Config, TokenizerConfig
+from lightxling.config.settings import change
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import Rows, Source
 from lightxling.corpus.spool import Row, Spool
 from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
-from lightxling.files import lock
-from lightxling.identity import identity
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lightxling.base.errors import UserError
 from lightxling.base.lines import LINE_LIMIT, PACKED, Problems, plain_name, sound_lines
-from lightxling.config import UserError
 from lightxling.corpus.sentences import sentences
 from lightxling.corpus.sources import Rows, Source, label_number
 from lightxling.corpus.tfds import PREFIX, read_tfds, tfds_files

@@ -4,8 +4,8 @@ import dataclasses
 import math
 from typing import Literal
 
+from lightxling.base.errors import UserError
 from lightxling.base.languages import is_code
-from lightxling.config import UserError
 
 Rows = Literal["pairs", "sentences", "text", "labels", "scores"]
 """What a row is: sentences of several languages, of one language or more, three sentences of

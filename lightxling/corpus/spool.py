@@ -9,8 +9,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, slabs
-from lightxling.config import CorpusConfig, UserError
+from lightxling.config.schema import CorpusConfig
 from lightxling.corpus import readers
 from lightxling.corpus.cleaning import Cleaner, content_hash
 from lightxling.corpus.sources import Rows, Source

@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.config import UserError, fingerprint
+from lightxling.base.errors import UserError
+from lightxling.base.files import map_array, sync
+from lightxling.config.files import fingerprint
 from lightxling.corpus.words import WordTable
-from lightxling.files import map_array, sync
 
 FORMAT = 1
 _MANIFEST_LIMIT = 1 << 26  # bytes

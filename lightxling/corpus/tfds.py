@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightxling.base.errors import UserError
 from lightxling.base.languages import is_variety, language_tag
 from lightxling.base.lines import Problems
-from lightxling.config import UserError
 from lightxling.corpus.sources import Rows, Source, label_number
 
 PREFIX = "tfds:"

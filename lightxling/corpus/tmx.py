@@ -8,9 +8,9 @@ from typing import Any
 import defusedxml
 import defusedxml.sax
 
+from lightxling.base.errors import UserError
 from lightxling.base.languages import is_variety, language_tag
 from lightxling.base.lines import Problems, open_bytes
-from lightxling.config import UserError
 
 _SEGMENT_LIMIT = 1 << 16  # characters of a segment that are kept; cleaning drops it later
 _TOKEN_LIMIT = 1 << 20  # bytes of XML without a single element or text

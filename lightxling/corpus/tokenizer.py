@@ -9,7 +9,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from lightxling.config import TokenizerConfig, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus import words
 from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK, Tokenizer
 

@@ -23,10 +23,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lightxling.config import Config, UserError, fingerprint
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic, map_array, parse_json, sync, write_json
+from lightxling.config.files import fingerprint
+from lightxling.config.schema import Config
 from lightxling.corpus.prepare import store_lock, training_texts
 from lightxling.corpus.store import Store, file_sha256
-from lightxling.files import atomic, map_array, parse_json, sync, write_json
 
 FORMAT = 1
 _CHUNK = 1024  # sentences between two writes

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int, Integer
 
-from lightxling.config import TokenizerConfig, UserError
+from lightxling.base.errors import UserError
+from lightxling.base.files import parse_json
+from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus.pieces import SPECIAL, UNK, Tokenizer, is_punctuation
-from lightxling.files import parse_json
 
 FORMAT = "lightxling-words"
 NGRAMS = (3, 4)

@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightxling.base.errors import at_least
+from lightxling.base.errors import UserError, at_least
+from lightxling.base.files import atomic, check_output, is_device
 from lightxling.base.lines import Problems
 from lightxling.base.vectors import Encode, nearest, normalize
-from lightxling.config import UserError
 from lightxling.corpus.readers import read_moses
-from lightxling.evaluate import mining
-from lightxling.evaluate.mining import Mined
-from lightxling.files import atomic, check_output, is_device
+from lightxling.encode import mining
+from lightxling.encode.mining import Mined
 
 SearchName = Literal["auto", "exact", "faiss"]
 EXACT_LIMIT = 2e10  # products of vectors: some minutes of exact search

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from lightxling import jobs
+from lightxling.base.errors import UserError
+from lightxling.base.files import check_output
 from lightxling.base.vectors import nearest
-from lightxling.config import UserError
+from lightxling.encode import jobs, mining
 from lightxling.encode.mine import MineSettings, tell_side, write_mined
 from lightxling.encode.vector_folders import Vectors
-from lightxling.evaluate import mining
-from lightxling.files import check_output
 
 PARTS_AT_ONCE = 64
 """Parts of candidates that one task compares with one part of queries."""

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lightxling import bundle as bundles
-from lightxling.config import UserError, fingerprint
-from lightxling.encoder import Encoder
-from lightxling.files import read_json
+from lightxling.base.errors import UserError
+from lightxling.base.files import read_json
+from lightxling.config.files import fingerprint
+from lightxling.encode.encoder import Encoder
+from lightxling.saved import bundle as bundles
 
 DESCRIPTION = bundles.MODULES
 FORMAT = "lightxling-modular"

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from lightxling.config import UserError, from_dict
-from lightxling.files import atomic, parse_json
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic, parse_json
+from lightxling.config.files import from_dict
 
 FORMAT, MANIFEST = "lightxling vectors 1", "manifest.json"
 

@@ -17,10 +17,10 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from lightxling.bundle import PARAMETERS
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.evaluate.tables import mean_scores, shared_units
 from lightxling.evaluate.tasks.sts import POOLED
+from lightxling.saved.bundle import PARAMETERS
 from lightxling.saved.results import Results
 from lightxling.saved.run import RunFolder, read_folder
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.errors import UserError
 from lightxling.base.vectors import Encode
-from lightxling.config import UserError
 
 
 class MtebEncoder:
@@ -54,7 +54,7 @@ class MtebEncoder:
     @classmethod
     def load(cls, path: str | Path) -> "MtebEncoder":
         """Reads a run directory or an export."""
-        from lightxling.encoder import Encoder
+        from lightxling.encode.encoder import Encoder
 
         encoder = Encoder.load(path)
         name = Path(path).absolute().name

@@ -17,14 +17,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from lightxling.base.errors import UserError
 from lightxling.base.vectors import Encode
 from lightxling.base.version import __version__
-from lightxling.config import UserError
+from lightxling.config.identity import counting, first_defaults
+from lightxling.evaluate.report import pictures
 from lightxling.evaluate.tables import table
 from lightxling.evaluate.tasks import TASKS, Settings, select
 from lightxling.evaluate.tasks.units import Unit
-from lightxling.identity import counting, first_defaults
-from lightxling.report import pictures
 from lightxling.saved.results import Results, load_results, save_results
 
 

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Real
 
+from lightxling.base.errors import UserError
 from lightxling.base.vectors import normalize
-from lightxling.config import UserError
 
 Similarity = Literal["cosine", "angular"]
 

@@ -9,17 +9,17 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lightxling import bundle as bundles
-from lightxling.adapters import merged, with_adapters
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic_folder, read_json
 from lightxling.base.lines import Problems, sound_lines
-from lightxling.bundle import Bundle
-from lightxling.config import UserError
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.export.formats import check, write
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import corpus_sentences, cut, reduce_dimensions, trim_vocabulary
-from lightxling.files import atomic_folder, read_json
+from lightxling.saved import bundle as bundles
+from lightxling.saved.adapters import merged, with_adapters
+from lightxling.saved.bundle import Bundle
 
 Sides = tuple[list[str], list[str]]
 """Sentences, and their translations in the same order."""

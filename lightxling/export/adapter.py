@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from lightxling import adapters
-from lightxling.bundle import DESCRIPTION, Bundle
-from lightxling.config import UserError
-from lightxling.files import write_json
+from lightxling.base.errors import UserError
+from lightxling.base.files import write_json
+from lightxling.saved import adapters
+from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 
 def check(bundle: Bundle) -> None:

@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import Bundle
 from lightxling.corpus.pieces import read_model
+from lightxling.saved.bundle import Bundle
 
 # noncharacters; those in the text become the last one, as unknown as themselves
 _APART, _BARRIER, _NEITHER = "\ufdd0", "\ufdd1", "\ufdd2"

@@ -5,10 +5,10 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lightxling.bundle import Bundle, write_bundle
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.export import adapter, onnx, sentence_transformers, stablehlo, web
 from lightxling.export.quantize import DTYPES, Dtype
+from lightxling.saved.bundle import Bundle, write_bundle
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import DESCRIPTION, Bundle
+from lightxling.base.files import write_json
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizers
-from lightxling.files import write_json
 from lightxling.model.params import NORM_EPS, scale_axis
+from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
 FILES = {

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int8
 
-from lightxling.bundle import Bundle
 from lightxling.model.params import Params, dequantize, scale_axis
+from lightxling.saved.bundle import Bundle
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
+from lightxling.base.files import write_json
 from lightxling.export.fast_tokenizer import write_tokenizer
-from lightxling.files import write_json
 from lightxling.model.params import NORM_EPS, Params, dequantize
+from lightxling.saved.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
 
 _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lightxling.bundle import BOXED, folder_of
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.export.formats import FORMATS, Format
 from lightxling.export.quantize import Dtype
+from lightxling.saved.bundle import BOXED, folder_of
 
 _ABOUT = "; ".join(f"{f.name}: {f.about}" if f.about else f.name for f in FORMATS.values()) + "."
 

@@ -10,11 +10,11 @@ and tpu.
 
 from pathlib import Path
 
+from lightxling.base.files import write_json
 from lightxling.base.tree import nest
-from lightxling.bundle import DESCRIPTION, TOKENIZER, Bundle
 from lightxling.export.fast_tokenizer import write_tokenizer
-from lightxling.files import write_json
 from lightxling.model.params import scale_axis
+from lightxling.saved.bundle import DESCRIPTION, TOKENIZER, Bundle
 
 FILE = "encoder.stablehlo"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from lightxling.bundle import Bundle
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.corpus.pieces import Tokenizer, read_model
-from lightxling.encoder import Encoder
+from lightxling.encode.encoder import Encoder
 from lightxling.model.params import array
+from lightxling.saved.bundle import Bundle
 
 _NORMAL = 1  # type of a piece; the others are special and always kept
 _SLAB = 1 << 14

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from lightxling.config import AdapterConfig, ModelConfig
+from lightxling.config.schema import AdapterConfig, ModelConfig
 
 FUSED = ("q", "k", "v")
 """Thirds of the columns of a block's `qkv`, in their order."""

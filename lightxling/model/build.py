@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lightxling.config import ModelConfig
+from lightxling.config.schema import ModelConfig
 from lightxling.model.encoder import Encoder
 
 Params = dict[str, Any]

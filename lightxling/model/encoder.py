@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from lightxling.config import ModelConfig
+from lightxling.config.schema import ModelConfig
 from lightxling.model.adapters import Adapter, beside, project
 from lightxling.model.params import NORM_EPS, sinusoids
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from lightxling.config import ModelConfig
+from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import NORM_EPS, TABLES, Params, array, merge_lora, scale_axis
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lightxling.config import ModelConfig, TokensConfig
+from lightxling.config.objectives import TokensConfig
+from lightxling.config.schema import ModelConfig
 from lightxling.model.encoder import dropout, layer_norm, linear
 
 

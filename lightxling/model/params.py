@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from lightxling.config import ModelConfig
+from lightxling.config.schema import ModelConfig
 
 TABLES = ("words", "ngrams", "positions")
 """Parameters of which single rows are looked up."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from lightxling.config import MAIN
+from lightxling.config.plan import MAIN
 from lightxling.model.build import Params
 
 ENCODER, TASKS = "encoder", "tasks"

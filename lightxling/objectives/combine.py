@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lightxling.config import Config, ObjectivesConfig, tasks_of
+from lightxling.config.objectives import ObjectivesConfig
+from lightxling.config.plan import tasks_of
+from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.model.build import Heads, Model, Params, initialise, merge
 from lightxling.model.heads import Sizes

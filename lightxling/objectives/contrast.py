@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from lightxling.config import AlignConfig, ObjectivesConfig, PivotConfig
+from lightxling.config.objectives import AlignConfig, ObjectivesConfig, PivotConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TwoLayers
 from lightxling.objectives.term import ORDER, Head, Inputs, Term

@@ -18,7 +18,7 @@ from flax import nnx
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float, Int
 
-from lightxling.config import ObjectivesConfig, RegressionConfig, SoftConfig
+from lightxling.config.objectives import ObjectivesConfig, RegressionConfig, SoftConfig
 from lightxling.model.build import Model
 from lightxling.model.encoder import linear
 from lightxling.model.heads import Sizes

@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from lightxling.config import InferenceConfig, ObjectivesConfig, StsConfig
+from lightxling.config.objectives import InferenceConfig, ObjectivesConfig, StsConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TwoLayers
 from lightxling.objectives.contrast import normalize

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from lightxling.config import MlmConfig
+from lightxling.config.objectives import MlmConfig
 from lightxling.model.build import Model
 from lightxling.objectives.term import Inputs, Term
 from lightxling.objectives.tokens import MASK, TOKEN_HEAD, token_loss

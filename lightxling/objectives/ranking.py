@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from lightxling.config import ObjectivesConfig, QuickThoughtConfig, RankingConfig
+from lightxling.config.objectives import ObjectivesConfig, QuickThoughtConfig, RankingConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import FC, QuickThought, Sizes
 from lightxling.objectives.contrast import normalize, products

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lightxling.config import SimilarityConfig
+from lightxling.config.objectives import SimilarityConfig
 from lightxling.model.build import Model
 from lightxling.objectives.contrast import products
 from lightxling.objectives.term import Inputs, Term

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from lightxling.config import ObjectivesConfig
+from lightxling.config.objectives import ObjectivesConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes

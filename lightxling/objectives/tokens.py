@@ -19,7 +19,7 @@ from flax import nnx
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float, Int
 
-from lightxling.config import ObjectivesConfig, TokensConfig
+from lightxling.config.objectives import ObjectivesConfig, TokensConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TokenHead
 from lightxling.objectives.term import HEADS, Head, Inputs, Term

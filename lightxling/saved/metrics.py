@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from lightxling.files import atomic, parse_json
+from lightxling.base.files import atomic, parse_json
 
 
 def number(value: float) -> str:

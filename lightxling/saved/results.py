@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from lightxling.config import UserError
-from lightxling.files import parse_json, write_json
+from lightxling.base.errors import UserError
+from lightxling.base.files import parse_json, write_json
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""

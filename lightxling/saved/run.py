@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from lightxling.bundle import DESCRIPTION
-from lightxling.config import UserError
-from lightxling.files import read_json
+from lightxling.base.errors import UserError
+from lightxling.base.files import read_json
+from lightxling.saved.bundle import DESCRIPTION
 from lightxling.saved.metrics import read_metrics
 from lightxling.saved.results import Results, load_folder
 

@@ -9,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.corpus.batches import bucket_lengths, by_length, gather, look_up
 from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
-from lightxling.train import checkpoint
+from lightxling.saved import checkpoint
 from lightxling.train.plan import Plan
 from lightxling.train.sharding import local_rows, put_batch
 from lightxling.train.state import TrainState

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
+from lightxling.base.errors import UserError
 from lightxling.base.tree import flatten, nest
-from lightxling.config import Config, UserError, tasks_of
+from lightxling.config.plan import tasks_of
+from lightxling.config.schema import Config
 from lightxling.model.parts import own
 from lightxling.objectives.combine import initialise_tasks
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightxling import negatives
-from lightxling import teacher as teachers
-from lightxling.config import Config, naming, tasks_of
+from lightxling.config.plan import naming, tasks_of
+from lightxling.config.schema import Config
 from lightxling.corpus.store import Store
 from lightxling.corpus.vectors import FrozenEncoder, SentenceVectors
+from lightxling.train import negatives
+from lightxling.train import teacher as teachers
 
 
 class Frozen(NamedTuple):

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lightxling import allocator
-from lightxling.config import Config, UserError
-from lightxling.files import write_json
+from lightxling.base import allocator, processes
+from lightxling.base.errors import UserError
+from lightxling.base.files import write_json
+from lightxling.config.schema import Config
 from lightxling.model import build as models
-from lightxling.train import checkpoint, freeze, processes
+from lightxling.saved import checkpoint
+from lightxling.saved.workdir import alone_in, description
+from lightxling.train import freeze
 from lightxling.train.dev import Dev
 from lightxling.train.plan import Plan, check_settings
 from lightxling.train.profile import Trace
@@ -22,7 +25,6 @@ from lightxling.train.signals import stop_on_signals
 from lightxling.train.state import TrainState, start_or_resume
 from lightxling.train.step import compile_steps
 from lightxling.train.warm_start import warm_start
-from lightxling.train.workdir import alone_in, description
 
 
 def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float] | None:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import jax
 
-from lightxling.config import Config, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import Config
 
 
 class Need(NamedTuple):

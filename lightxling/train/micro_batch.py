@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lightxling.base.tree import flatten, nest
-from lightxling.config import ObjectivesConfig
+from lightxling.config.objectives import ObjectivesConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model.build import Params, merge, parameters
 from lightxling.objectives import combine

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lightxling.config import OptimizerConfig
+from lightxling.config.schema import OptimizerConfig
 
 TABLES = ("words", "ngrams")
 """Names of the encoder's embedding tables."""

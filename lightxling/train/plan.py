@@ -12,12 +12,17 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from lightxling.bundle import Run
-from lightxling.config import MAIN, Config, UserError, fingerprint, naming, to_dict
+from lightxling.base import processes
+from lightxling.base.errors import UserError
+from lightxling.config.files import fingerprint, to_dict
+from lightxling.config.plan import MAIN, naming
+from lightxling.config.rules import validate
+from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.tokenizer import load_tokenizer
-from lightxling.teacher import Pivots, dev_pivots
-from lightxling.train import freeze, processes
+from lightxling.saved.bundle import Run
+from lightxling.saved.workdir import refuse_another_run
+from lightxling.train import freeze
 from lightxling.train.frozen import ask, digests, find_frozen
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.state import TrainState, initial_state, on_mesh
@@ -30,10 +35,9 @@ from lightxling.train.tasks import (
     open_stores,
     open_tasks,
 )
+from lightxling.train.teacher import Pivots, dev_pivots
 from lightxling.train.turns import Turns
 from lightxling.train.warm_start import Export, read_origin
-from lightxling.train.workdir import refuse_another_run
-from lightxling.validate import validate
 
 
 class Due(NamedTuple):

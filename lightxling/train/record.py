@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.corpus.batch import Batch
 from lightxling.train.plan import Plan
 from lightxling.train.progress import peak_memory

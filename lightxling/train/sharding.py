@@ -6,7 +6,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import DictKey
 
-from lightxling.config import MeshConfig, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import MeshConfig
 
 
 def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> Mesh:

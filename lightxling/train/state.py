@@ -10,11 +10,13 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.config import Config, UserError
+from lightxling.base.errors import UserError
+from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.model.build import Params
 from lightxling.objectives.combine import initialise_tasks
-from lightxling.train import checkpoint, freeze
+from lightxling.saved import checkpoint
+from lightxling.train import freeze
 from lightxling.train.sharding import shardings
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lightxling import allocator
-from lightxling.config import MAIN
+from lightxling.base import allocator
+from lightxling.config.plan import MAIN
 from lightxling.corpus.batch import Batch
 from lightxling.model import parts
 from lightxling.train import freeze, memory

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from lightxling.config import MAIN, Config, UserError, naming, rows_of, tasks_of
+from lightxling.base.errors import UserError
+from lightxling.config.plan import MAIN, naming, rows_of, tasks_of
+from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.batches import Batches, Groups
 from lightxling.corpus.prepare import prepare_tasks

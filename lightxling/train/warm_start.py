@@ -13,13 +13,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from lightxling.base.errors import UserError
+from lightxling.base.files import read_json
 from lightxling.base.tree import flatten, nest
-from lightxling.bundle import DESCRIPTION, Run, load, read_run, read_run_params
-from lightxling.config import Config, ModelConfig, UserError
-from lightxling.files import read_json
+from lightxling.config.schema import Config, ModelConfig
 from lightxling.model import parts
 from lightxling.model.build import Params
 from lightxling.model.params import FREE, dequantize
+from lightxling.saved.bundle import DESCRIPTION, Run, load, read_run, read_run_params
 from lightxling.train.freeze import join
 
 LANGUAGE_TABLE = "languages"

@@ -10,7 +10,7 @@ beside what they mean nothing without (candidates, documents, pairs). Nothing he
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.evaluate.tasks import labelled, parallel, sts
 from lightxling.evaluate.tasks.units import Task, Unit, two_letters
 

@@ -10,11 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from lightxling.base.errors import at_least
+from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
 from lightxling.base.lines import plain_name
 from lightxling.base.vectors import Encode, normalize
-from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.evaluate.tasks.units import (
     TaskSettings,

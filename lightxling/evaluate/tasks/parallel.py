@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.base.errors import at_least
+from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
 from lightxling.base.lines import PACKED, Problems, plain_name
 from lightxling.base.vectors import Encode
-from lightxling.config import UserError
 from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
-from lightxling.evaluate import mining, retrieval, similarity
+from lightxling.encode import mining
+from lightxling.evaluate import retrieval, similarity
 from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base.errors import UserError
 from lightxling.base.languages import CODE
 from lightxling.base.lines import plain_name
 from lightxling.base.vectors import Encode
-from lightxling.config import UserError
 from lightxling.evaluate import similarity
 from lightxling.evaluate.similarity import Similarity
 from lightxling.evaluate.tasks.units import (

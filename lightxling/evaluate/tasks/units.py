@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightxling.base.errors import UserError
 from lightxling.base.languages import language_tag
 from lightxling.base.lines import Problems
 from lightxling.base.vectors import Encode
-from lightxling.config import UserError
 from lightxling.corpus import readers
 
 _CODES = (

@@ -11,12 +11,12 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from lightxling.bundle import DESCRIPTION, TOKENIZER, Bundle
-from lightxling.config import UserError
+from lightxling.base.errors import UserError
 from lightxling.corpus import everyday
 from lightxling.corpus.pieces import read_model
 from lightxling.export import onnx
 from lightxling.export.web import runtime as onnxruntime_web
+from lightxling.saved.bundle import DESCRIPTION, TOKENIZER, Bundle
 
 MODEL, RUNTIME = "model.onnx", "runtime"
 PORT = 8000

@@ -13,8 +13,8 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from lightxling.config import UserError
-from lightxling.files import atomic, cache
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic, cache
 
 VERSION = "1.30.0"
 ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"

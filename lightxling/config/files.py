@@ -1,0 +1,149 @@
+"""Settings as files: recipes, config.json, and which runs are the same."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import runpy
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from lightxling.base.errors import UserError
+from lightxling.base.tree import flatten
+from lightxling.config.identity import renewed
+from lightxling.config.schema import Config
+from lightxling.config.settings import unknown_setting
+
+
+def recipes() -> dict[str, Path]:
+    """Shipped recipes by name."""
+    package = Path(__file__).parent.parent
+    folders = [package / "configs", package.parent / "configs"]  # wheel, checkout
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py"))}
+
+
+def load(name: str) -> Config:
+    """A recipe by name, or a Python file that holds `config = Config(...)`.
+
+    Raises:
+      UserError: no such recipe or file, or it holds no Config.
+    """
+    path = Path(name)
+    if path.suffix != ".py":
+        known = recipes()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; perhaps you meant {near[0]}" if near else ""
+            raise UserError(
+                f"no recipe {name!r}{hint}. Shipped recipes: {', '.join(sorted(known))}; "
+                "a recipe of your own is given by its path, with .py at the end"
+            )
+        path = known[name]
+    if not path.is_file():
+        raise UserError(f"no config file {path}")
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except Exception as error:
+        raise UserError(f"{path} could not be run: {type(error).__name__}: {error}") from error
+    if not isinstance(config, Config):
+        raise UserError(f"{path} must hold `config = Config(...)`")
+    return dataclasses.replace(config, name=path.stem)
+
+
+def to_dict(config) -> dict:
+    """Nested plain values, as written to config.json."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind, values: Any, path: str = ""):
+    """A config dataclass from plain values; every key must be known and every value of its type.
+
+    Raises:
+      UserError: names the key.
+    """
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
+        )
+    values = renewed(kind, values)
+    types = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in known:
+            raise unknown_setting(path, str(key), known)
+    return kind(**{key: _typed(types[key], value, path + key) for key, value in values.items()})
+
+
+def _typed(kind, value, path: str):
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, path + ".")
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{path}={value!r} should be a list")
+        kind = typing.get_args(kind)[0]
+        if dataclasses.is_dataclass(kind):
+            return tuple(_typed(kind, item, f"{path}.{i}") for i, item in enumerate(value))
+        return tuple(_typed(kind, item, path) for item in value)
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise UserError(f"{path}={value!r} should be one of {typing.get_args(kind)}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{path}={value!r} should be of type {kind.__name__}")
+    return value
+
+
+HARMLESS = {
+    "name",
+    "corpus.store",
+    "teacher.source",  # the vectors themselves are compared
+    "teacher.text",
+    "objectives.tokens.vocab_block",
+    "objectives.mlm.vocab_block",
+    "train.skip_nonfinite",
+    "train.profile_steps",
+    "train.log_every",
+    "train.dev_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "mesh.data",
+    "mesh.model",
+}
+"""Settings that may change when a run is resumed: they do not touch the mathematics."""
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple]:
+    """Settings that differ and would change the mathematics of a resumed run: name -> (old, new).
+
+    The length of a run counts only where the schedule depends on it, and micro-batches only with
+    dropout.
+    """
+    harmless = set(HARMLESS)
+    if new.optimizer.schedule in ("step", "constant"):
+        harmless |= {"train.pairs", "train.epochs"}
+    if not new.model.dropout:  # otherwise other dropout is drawn
+        harmless.add("train.micro_batch")
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
+    changed = {
+        key: (before.get(key), after.get(key))
+        for key in {**after, **before}
+        if re.sub(r"^tasks\.\d+\.(?=objectives)", "", key) not in harmless
+        and before.get(key) != after.get(key)
+    }
+    both = min(len(old.tasks), len(new.tasks))  # of further tasks, the name tells enough
+    return {
+        key: values
+        for key, values in changed.items()
+        if not (match := re.match(r"tasks\.(\d+)\.(.+)", key))
+        or int(match[1]) < both
+        or match[2] == "name"
+    }
+
+
+def fingerprint(values) -> str:
+    """Hex digest of plain values, the same for equal ones."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

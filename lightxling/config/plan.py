@@ -1,0 +1,68 @@
+"""The tasks of a run, and what the rows of each are."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from lightxling.base.errors import UserError
+from lightxling.config.objectives import ObjectivesConfig
+from lightxling.config.schema import Config, TaskConfig
+from lightxling.config.settings import change
+
+MAIN = "main"
+"""Name of the task that `corpus` and `objectives` describe."""
+
+
+def tasks_of(config: Config) -> dict[str, Config]:
+    """Every task of a run as a run of its own, the main one first; those without text are left out.
+
+    A task has its sources, objectives, batch size and share, and the rest from the run; only the
+    main one has development pairs.
+    """
+    tasks = {MAIN: dataclasses.replace(config, tasks=())}
+    return tasks | {task.name: task_alone(config, task) for task in config.tasks if task.sources}
+
+
+def task_alone(config: Config, task: TaskConfig) -> Config:
+    """One further task as a run of its own."""
+    micro_batch, size = config.train.micro_batch, task.batch_size or config.train.batch_size
+    return change(
+        config,
+        tasks=(),
+        corpus__sources=task.sources,
+        corpus__dev=(),
+        corpus__dev_share=0.0,
+        objectives=task.objectives,
+        train__share=task.share,
+        train__batch_size=size,
+        train__micro_batch=micro_batch if micro_batch < size else 0,
+    )
+
+
+@contextlib.contextmanager
+def naming(task: str) -> Iterator[None]:
+    """Puts the name of a further task before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        if task == MAIN:
+            raise
+        raise UserError(f"task {task}: {error}") from None
+
+
+def rows_of(objectives: ObjectivesConfig) -> str:
+    """What the rows are that the objectives read, see `corpus.sources.Rows`.
+
+    Raises:
+      UserError: they do not read the same.
+    """
+    terms = objectives.active()
+    kinds = {name: term.reads for name, term in terms.items() if term.reads}
+    if len(set(kinds.values())) > 1:
+        odd = next(name for name in kinds if kinds[name] != "pairs")
+        other = next(name for name in kinds if kinds[name] != kinds[odd])
+        raise UserError(
+            f"objectives.{odd} and objectives.{other} read different data; give one of them a task "
+            "of its own in `tasks`"
+        )
+    return next(iter(kinds.values()), "sentences" if terms else "pairs")

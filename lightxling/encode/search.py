@@ -1,0 +1,223 @@
+"""Ask in one language, find in another: a file of sentences, its vectors beside it.
+
+The index is a folder next to the text: float16 vectors of the lines that are not blank, number and
+place of each, and the hashes of the text and of the encoder it was made from. It is made again when
+either has changed.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic_folder, map_array, read_json, write_json
+from lightxling.base.languages import CODE
+from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed
+from lightxling.base.vectors import nearest
+from lightxling.encode.encoder import Encoder, write_npy
+
+_LANGUAGE = re.compile(rf"({CODE})\t(.*)", re.DOTALL)
+_SLAB = 1 << 13
+_VECTORS, _STARTS, _LINES = "vectors.npy", "starts.npy", "lines.npy"
+_ORIGIN = "origin.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A sentence that was found.
+
+    Attributes:
+      score: cosine to the query.
+      line: number in the file, from 1.
+      language: code, or "" if unknown.
+    """
+
+    score: float
+    line: int
+    language: str
+    sentence: str
+
+
+class Index:
+    """Searchable vectors of the lines of a text file that are not blank.
+
+    A line may begin with a language code and a tab (`fr<TAB>Où est la gare ?`); without, the
+    language of all lines is the ending of the file's name (`corpus.fr`), if that is one the encoder
+    knows.
+
+    Attributes:
+      rebuilt: whether opening it meant encoding the file.
+    """
+
+    def __init__(self, encoder: Encoder, text: Path, path: Path, rebuilt: bool):
+        self.encoder, self.text, self.rebuilt = encoder, text, rebuilt
+        self.vectors, self.starts, self.lines = _arrays(path)
+        ending = text.suffix.removeprefix(".")
+        self.language = ending if ending in encoder.languages else ""
+
+    @classmethod
+    def open(
+        cls,
+        encoder: Encoder,
+        text: str | os.PathLike[str],
+        *,
+        index: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> "Index":
+        """Opens the index of a text file, and makes it first where it is missing or out of date.
+
+        Args:
+          index: where the index is kept; by default beside the text, as NAME.index.
+          progress: receives a line of text now and then.
+
+        Raises:
+          UserError: the text cannot be read or the index not be written.
+        """
+        text = Path(text)
+        wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "3"}
+        path = index or text.with_name(text.name + ".index")
+        is_current = False
+        with contextlib.suppress(UserError, OSError, ValueError):  # missing or damaged
+            is_current = read_json(path / _ORIGIN) == wanted and _is_sound(
+                *_arrays(path), encoder.dimension
+            )
+        if not is_current:
+            if path.exists() and not (path / _ORIGIN).is_file():
+                raise UserError(
+                    f"{path} is not an index; it is not overwritten. Give another --index"
+                )
+            _build(encoder, text, path, wanted, progress or (lambda line: None))
+        return cls(encoder, text, path, not is_current)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: str | Sequence[str], k: int = 5) -> list[list[Hit]]:
+        """The k lines nearest to each query, best first."""
+        queries = [queries] if isinstance(queries, str) else list(queries)
+        if not len(self) or not queries:
+            return [[] for _ in queries]
+        scores, rows = nearest(self.encoder.encode(queries), self.vectors, k)
+        with open(self.text, "rb") as file:
+            return [
+                [self._hit(file, score, row) for score, row in zip(*pair, strict=True)]
+                for pair in zip(scores.tolist(), rows.tolist(), strict=True)
+            ]
+
+    def _hit(self, file, score: float, row: int) -> Hit:
+        file.seek(int(self.starts[row]))
+        language, sentence = split_language(decode_line(file.readline(LINE_LIMIT))[0])
+        return Hit(score, int(self.lines[row]), language or self.language, sentence)
+
+
+def split_language(line: str) -> tuple[str, str]:
+    """`fr<TAB>text` -> ("fr", "text"); a line without a code -> ("", line)."""
+    match = _LANGUAGE.fullmatch(line)
+    return (match[1], match[2]) if match else ("", line)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            if is_packed(file):
+                raise UserError(f"{path} is a gzip file; unpack it to search it: gunzip {path}")
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors [N, D], byte offsets [N] and line numbers [N] of an index, mapped into memory."""
+    vectors, starts, lines = (map_array(path / name) for name in (_VECTORS, _STARTS, _LINES))
+    return vectors, starts, lines
+
+
+def _is_sound(vectors: np.ndarray, starts: np.ndarray, lines: np.ndarray, dimension: int) -> bool:
+    return (
+        vectors.dtype == np.float16
+        and starts.dtype == lines.dtype == np.int64
+        and starts.ndim == 1
+        and starts.shape == lines.shape
+        and vectors.shape == (len(starts), dimension)
+        and bool((starts >= 0).all())
+    )
+
+
+def _build(
+    encoder: Encoder, text: Path, path: Path, origin: dict[str, str], say: Callable[[str], None]
+) -> None:
+    """Encodes the text into an index, in constant memory."""
+    starts = _line_starts(text)
+    is_text = np.zeros(len(starts), bool)
+    with Lines.open(text) as lines, atomic_folder(path) as folder:
+
+        def batches() -> Iterator[tuple[list[str], np.ndarray]]:
+            done = 0
+            for slab in lines.slabs(_SLAB):
+                found = encoder.encode([split_language(line)[1] for line in slab])
+                here = slice(done, done + len(slab))
+                done += len(slab)
+                if done > len(starts):
+                    break
+                is_text[here] = found.any(axis=1)  # a blank line has a vector of zeros
+                yield slab, found[is_text[here]]
+                say(f"indexed {done:,} of {len(starts):,} lines")
+            if done != len(starts):
+                raise UserError(f"{text} changed while it was read; try again")
+
+        with open(folder / _VECTORS, "wb") as file:
+            write_npy(file, batches(), encoder.dimension, "<f2")
+        np.save(folder / _STARTS, starts[is_text])
+        np.save(folder / _LINES, np.flatnonzero(is_text) + 1)
+        write_json(folder / _ORIGIN, origin)
+
+
+def _line_starts(path: Path) -> np.ndarray:
+    """Byte offset of every line; a byte order mark is not a part of the first."""
+    starts, offset = [], 0
+    with open(path, "rb") as file:
+        has_mark = file.peek(len(BOM_UTF8)).startswith(BOM_UTF8)
+        starts.append(np.full(1, len(BOM_UTF8) if has_mark else 0, np.int64))
+        while block := file.read(1 << 20):
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+            starts.append(offset + ends + 1)
+            offset += len(block)
+    found = np.concatenate(starts)
+    return found[found < offset]  # a newline at the end begins no line
+
+
+def show(hits: Sequence[Hit]) -> str:
+    """Hits as lines of score, language and sentence."""
+    width = max((len(hit.language) for hit in hits), default=0)
+    return "\n".join(f"{hit.score:6.3f}  {hit.language:<{width}}  {hit.sentence}" for hit in hits)
+
+
+def answers(
+    index: Index, queries: Iterator[str] | Sequence[str], k: int = 5
+) -> Iterator[tuple[str, list[Hit]]]:
+    """Answers queries one by one, as they come; empty ones are passed over."""
+    for query in queries:
+        if query.strip():
+            yield query, index.search(query, k)[0]
+
+
+def prompt(ask: Callable[[str], str] = input) -> Iterator[str]:
+    """Yields what the person types, until an empty line or the end of the input.
+
+    Example: lightxling search runs/en-fr sentences.txt
+    """
+    while True:
+        try:
+            query = ask("? ")
+        except (EOFError, KeyboardInterrupt):
+            return
+        if not query.strip():
+            return
+        yield query

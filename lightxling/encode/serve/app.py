@@ -1,0 +1,269 @@
+"""The routes of the server, its limits and its metrics.
+
+    POST /v1/embeddings   the OpenAI format: protocol.py
+    GET  /v1/models       the one model
+    GET  /health          200 while texts are encoded
+    GET  /metrics         in the Prometheus text format
+
+With a key, all but /health ask for it. Every refusal is the JSON of an OpenAI error.
+"""
+
+import asyncio
+import hmac
+import time
+
+import prometheus_client as prometheus
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from lightxling.encode.encoder import Encoder
+from lightxling.encode.serve.batching import Batcher, Encoded
+from lightxling.encode.serve.protocol import Refusal
+from lightxling.encode.serve.settings import Settings, protocol
+
+GONE = 499
+"""Status under which a request is counted whose client hung up; nobody gets it."""
+LARGE = 1 << 16
+"""Numbers in an answer that is written in another thread, so that others are served meanwhile."""
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+"""Bounds of the histograms of time."""
+
+
+class Metrics:
+    """Counters, in a registry of their own."""
+
+    def __init__(self):
+        self.registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self.registry)
+
+        def make(kind, name: str, text: str, *labels: str, **options):
+            return kind(f"lightxling_{name}", text, labels, registry=self.registry, **options)
+
+        counter, gauge, histogram = prometheus.Counter, prometheus.Gauge, prometheus.Histogram
+        self.requests = make(counter, "requests", "Requests by status.", "path", "status")
+        self.seconds = make(
+            histogram,
+            "request_seconds",
+            "From the head of a request to the end of its answer.",
+            "path",
+            buckets=SECONDS,
+        )
+        self.in_flight = make(gauge, "requests_in_flight", "Requests not answered yet.")
+        self.waiting = make(gauge, "texts_waiting", "Texts that are not being encoded yet.")
+        self.texts = make(counter, "texts", "Texts encoded.")
+        self.tokens = make(counter, "tokens", "Tokens read.")
+        self.truncated = make(counter, "texts_truncated", "Texts longer than the encoder reads.")
+        self.batch = make(
+            histogram,
+            "batch_texts",
+            "Texts encoded together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+        )
+        self.batch_seconds = make(
+            histogram, "batch_seconds", "Time to encode a batch.", buckets=SECONDS
+        )
+
+
+class Service:
+    """One encoder, asked over HTTP.
+
+    Attributes:
+      batcher: to be closed when the server has stopped.
+    """
+
+    def __init__(self, encoder: Encoder, settings: Settings, name: str, key: str | None):
+        self.encoder, self.settings, self.name = encoder, settings, name
+        self.key = None if key is None else key.encode()
+        self.served = protocol.Served(name, encoder.dimension, encoder.bundle.leading)
+        self.started = int(time.time())
+        self.metrics = Metrics()
+        encoder.encode(["warm up"])  # compiles, on accelerators
+        self.batcher = Batcher(
+            self._encode,
+            batch=settings.batch,
+            wait=settings.wait / 1000,
+            limit=settings.max_waiting,
+        )
+        self.metrics.waiting.set_function(lambda: self.batcher.waiting)
+
+    def app(self):
+        """The ASGI application."""
+        routes = {
+            "/v1/embeddings": (self.embeddings, "POST"),
+            "/v1/models": (self.models, "GET"),
+            "/v1/models/{name:path}": (self.model, "GET"),
+            "/metrics": (self.report, "GET"),
+            "/health": (self.health, "GET"),
+        }
+        app = Starlette(
+            routes=[
+                Route(path, function, methods=[method])
+                for path, (function, method) in routes.items()
+            ],
+            exception_handlers={
+                Refusal: _refused,
+                HTTPException: _no_such_route,
+                ClientDisconnect: _hung_up,
+                Exception: _failed,
+            },
+        )
+        return _Counted(app, self.metrics, {path for path in routes if "{" not in path})
+
+    def _encode(self, texts: list[str]) -> Encoded:
+        before = self.encoder.truncated
+        with self.metrics.batch_seconds.time():
+            vectors, tokens = self.encoder.encode_counted(texts)
+        self.metrics.batch.observe(len(texts))
+        self.metrics.texts.inc(len(texts))
+        self.metrics.tokens.inc(int(tokens.sum()))
+        self.metrics.truncated.inc(self.encoder.truncated - before)
+        return vectors, tokens
+
+    async def embeddings(self, request: Request) -> Response:
+        self._check_key(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":  # what a page of another site cannot send unasked
+            raise Refusal(415, "send the request with Content-Type: application/json")
+        end = asyncio.get_running_loop().time() + self.settings.timeout
+        try:
+            async with asyncio.timeout_at(end):
+                body = await self._body(request)
+        except TimeoutError:
+            raise Refusal(
+                408, f"the body did not come within {self.settings.timeout:g} s", code="timeout"
+            ) from None
+        question = protocol.parse(body, self.served, self.settings)
+        future = self.batcher.submit(question.texts)
+        try:
+            async with asyncio.timeout_at(end):
+                vectors, tokens = await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise Refusal(
+                503,
+                f"there was no time for it within {self.settings.timeout:g} s; try again later",
+                code="timeout",
+                retry_after=1,
+            ) from None
+        given = question, self.served, vectors, tokens
+        if len(vectors) * question.dimensions > LARGE:
+            content = await asyncio.to_thread(protocol.answer, *given)
+        else:
+            content = protocol.answer(*given)
+        return Response(content, media_type="application/json")
+
+    async def _body(self, request: Request) -> bytes:
+        """The body of a request, of which no more than the limit is kept."""
+        limit = self.settings.max_body
+        announced = request.headers.get("content-length", "0")
+        parts, size = [], 0
+        if announced.isdecimal() and int(announced) > limit:
+            size = int(announced)
+        else:
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    break
+        if size > limit:
+            raise Refusal(413, f"the body is larger than {limit:,} bytes", code="too_large")
+        return b"".join(parts)
+
+    async def models(self, request: Request) -> Response:
+        self._check_key(request)
+        return JSONResponse({"object": "list", "data": [self._described()]})
+
+    async def model(self, request: Request) -> Response:
+        self._check_key(request)
+        name = request.path_params["name"]
+        if name != self.name:
+            message = f"model {name!r:.80} is not here; this server has {self.name!r}"
+            raise Refusal(404, message, param="model", code="model_not_found")
+        return JSONResponse(self._described())
+
+    def _described(self) -> dict:
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "lightxling",
+            "dimension": self.encoder.dimension,
+            "max_length": self.encoder.max_length,  # tokens
+            "languages": list(self.encoder.languages),
+        }
+
+    async def health(self, request: Request) -> Response:
+        is_well = self.batcher.alive
+        return JSONResponse(
+            {"status": "ok" if is_well else "the encoder has stopped"}, 200 if is_well else 503
+        )
+
+    async def report(self, request: Request) -> Response:
+        self._check_key(request)
+        text = prometheus.generate_latest(self.metrics.registry)
+        return Response(text, headers={"content-type": prometheus.CONTENT_TYPE_LATEST})
+
+    def _check_key(self, request: Request) -> None:
+        if self.key is None:
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.key):
+            raise Refusal(
+                401,
+                "the key is wrong or missing: Authorization: Bearer KEY",
+                code="invalid_api_key",
+            )
+
+
+async def _refused(request: Request, refusal: Refusal) -> Response:
+    headers = {}
+    if refusal.retry_after:
+        headers["retry-after"] = str(refusal.retry_after)
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(refusal.body(), refusal.status, headers)
+
+
+async def _no_such_route(request: Request, error: HTTPException) -> Response:
+    """404 and 405."""
+    here = "; here are POST /v1/embeddings, GET /v1/models, /health and /metrics"
+    asked = f"{request.method} {request.url.path}"
+    refusal = Refusal(error.status_code, f"there is no {asked:.80}{here}")
+    return JSONResponse(refusal.body(), error.status_code, error.headers)
+
+
+async def _hung_up(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=GONE)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    refusal = Refusal(500, "this request failed; the server's log says how", code="internal_error")
+    return JSONResponse(refusal.body(), 500)
+
+
+class _Counted:
+    """Middleware that counts and times requests; unknown paths are one, or they could be many."""
+
+    def __init__(self, app, metrics: Metrics, paths: set[str]):
+        self.app, self.metrics, self.paths = app, metrics, paths
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        status, start = GONE, time.perf_counter()
+
+        async def watched(message):
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        path = scope["path"] if scope["path"] in self.paths else "other"
+        with self.metrics.in_flight.track_inprogress():
+            try:
+                await self.app(scope, receive, watched)
+            finally:
+                self.metrics.requests.labels(path, str(status)).inc()
+                self.metrics.seconds.labels(path).observe(time.perf_counter() - start)

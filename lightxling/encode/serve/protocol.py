@@ -1,0 +1,191 @@
+"""The OpenAI embeddings format: what a request may say, and what it gets.
+
+    POST /v1/embeddings  {"model": "five", "input": ["Where is it?", "Où est-ce ?"]}
+    -> {"object": "list", "model": "five", "data": [{"object": "embedding", "index": 0,
+        "embedding": [...]}, ...], "usage": {"prompt_tokens": 9, "total_tokens": 9}}
+
+Where that format leaves a choice: an empty text is answered with zeros, as `Encoder.encode` does; a
+text longer than the encoder reads is cut off; token numbers are refused, for they are those of
+another tokenizer; the name of the model is checked, so that vectors of two models are not mixed up;
+what is not known is refused.
+"""
+
+import base64
+import dataclasses
+import json
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lightxling.base.files import parse_json
+from lightxling.base.vectors import normalize
+from lightxling.encode.serve.settings import Settings
+
+KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
+
+
+class Refusal(Exception):
+    """A request that is not answered with vectors.
+
+    Attributes:
+      status: of HTTP.
+      param: the key of the request that is at fault.
+      code: short name of the fault, for programs.
+      retry_after: seconds after which to try again.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ):
+        super().__init__(message)
+        self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
+
+    def body(self) -> dict[str, Any]:
+        if self.status == 429:
+            kind = "rate_limit_error"
+        else:
+            kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        message = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        return {"error": message}
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """What there is to ask for.
+
+    Attributes:
+      name: of the model.
+      dimension: of its vectors.
+      leading: whether their first numbers may stand alone.
+    """
+
+    name: str
+    dimension: int
+    leading: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A request that can be answered."""
+
+    texts: list[str]
+    encoding: Literal["float", "base64"]
+    dimensions: int
+
+
+def parse(body: bytes, served: Served, settings: Settings) -> Question:
+    """Reads the body of a request.
+
+    Raises:
+      Refusal: says what is wrong with it.
+    """
+    try:
+        asked = parse_json(body)
+    except ValueError as error:  # bytes that are not UTF-8 among them
+        raise Refusal(400, f"the body is no JSON: {error}", code="invalid_json") from None
+    if not isinstance(asked, dict):
+        raise Refusal(400, "the body should be a JSON object", code="invalid_json")
+    for key in asked:
+        if key not in KNOWN:
+            message = f"unknown parameter {key!r:.80}; known are {', '.join(KNOWN)}"
+            shown = key.encode(errors="backslashreplace").decode()  # half characters are no UTF-8
+            raise Refusal(400, message, param=shown[:80], code="unknown_parameter")
+    for key in ("model", "input"):
+        if key not in asked:
+            raise Refusal(400, f"{key} is missing", param=key, code="missing_required_parameter")
+    if asked["model"] != served.name:
+        raise Refusal(
+            404,
+            f"model {asked['model']!r:.80} is not here; this server has {served.name!r}",
+            param="model",
+            code="model_not_found",
+        )
+    encoding = asked.get("encoding_format", "float")
+    if encoding not in ("float", "base64"):
+        raise _invalid("encoding_format", f"is {encoding!r:.80}, not 'float' or 'base64'")
+    dimensions = asked.get("dimensions", served.dimension)
+    return Question(
+        _texts(asked["input"], settings), encoding, _check_dimensions(dimensions, served)
+    )
+
+
+def _invalid(param: str, rule: str) -> Refusal:
+    return Refusal(400, f"{param} {rule}", param=param, code="invalid_value")
+
+
+def _texts(value: Any, settings: Settings) -> list[str]:
+    """The texts of an `input`."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list):
+        raise _invalid("input", f"should be a text or a list of texts, not {value!r:.80}")
+    if not texts:
+        raise _invalid("input", "is an empty list")
+    if len(texts) > settings.max_inputs:
+        raise _invalid(
+            "input",
+            f"holds {len(texts):,} texts; at most {settings.max_inputs:,} fit in one request",
+        )
+    for i, text in enumerate(texts):
+        if isinstance(text, int | list):
+            raise _invalid(
+                "input",
+                f"holds numbers at {i}: token numbers are those of another tokenizer; send text",
+            )
+        if not isinstance(text, str):
+            raise _invalid("input", f"should hold texts; number {i} is {text!r:.80}")
+        if len(text) > settings.max_characters:
+            raise _invalid(
+                "input",
+                f"holds {len(text):,} characters in text {i}; at most "
+                f"{settings.max_characters:,} are taken",
+            )
+    return texts
+
+
+def _check_dimensions(value: Any, served: Served) -> int:
+    if type(value) is not int or not 1 <= value <= served.dimension:
+        raise _invalid("dimensions", f"is {value!r:.80}, not a number from 1 to {served.dimension}")
+    if value < served.dimension and not served.leading:
+        raise _invalid(
+            "dimensions",
+            f"is {value}, but the first numbers of this encoder's vectors do not stand alone; "
+            f"leave it out, or serve what `lightxling export --dimensions {value}` writes",
+        )
+    return value
+
+
+def answer(
+    question: Question,
+    served: Served,
+    vectors: Float[np.ndarray, "N D"],
+    tokens: Int[np.ndarray, " N"],
+) -> bytes:
+    """The body of an answer.
+
+    Args:
+      vectors: of the question's texts, in their order, of length 1 or zero.
+      tokens: that the encoder read of each.
+    """
+    if question.dimensions < served.dimension:
+        vectors = normalize(vectors[:, : question.dimensions])
+    if question.encoding == "base64":
+        rows = [base64.b64encode(row).decode() for row in vectors.astype("<f4", order="C")]
+    else:
+        rows = vectors.tolist()
+    total = int(tokens.sum())
+    body = {
+        "object": "list",
+        "model": served.name,
+        "data": [
+            {"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)
+        ],
+        "usage": {"prompt_tokens": total, "total_tokens": total},
+    }
+    return json.dumps(body, separators=(",", ":")).encode()

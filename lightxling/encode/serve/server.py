@@ -1,0 +1,115 @@
+"""The server's process: the address, the model, the signals that end it."""
+
+import ipaddress
+import math
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from lightxling.base.errors import UserError
+from lightxling.encode.serve.settings import Settings
+
+KEY = "LIGHTXLING_API_KEY"
+"""Environment variable with the key that requests must bring."""
+KEEP_ALIVE = 30
+"""Seconds that an idle connection stays open: longer than clients keep theirs, or both ends would
+close it at the same moment and a request would meet a closed door."""
+
+
+def serve(
+    model: Path,
+    settings: Settings,
+    *,
+    checkpoint: str | None = None,
+    say: Callable[[str], None],
+) -> None:
+    """Answers requests until SIGTERM or Ctrl-C.
+
+    Args:
+      say: receives the address, and what to know about it, as lines of text.
+
+    Raises:
+      UserError: a setting, the address or the model does not work.
+    """
+    settings.validate()
+    key = os.environ.get(KEY)
+    if key is not None:
+        key = key.strip()  # as headers are, and a file that it was read from may end in a newline
+    if key is not None and not (key and key.isascii()):
+        raise UserError(f"{KEY} should hold a key of ASCII characters; unset it to need no key")
+    try:
+        import uvicorn
+
+        # read when numpy is imported
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
+        from lightxling.encode.serve.app import Service
+    except ImportError as error:
+        raise UserError(
+            f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
+        ) from None
+    from lightxling.encode.encoder import Encoder, keep_compiled
+    from lightxling.saved.bundle import folder_of
+
+    with listen(settings.host, settings.port) as door:
+        encoder = Encoder.load(model, checkpoint=checkpoint)
+        if encoder.backend == "jax":
+            keep_compiled()
+        # counted in /metrics instead
+        warnings.filterwarnings("ignore", message="a sentence is longer than")
+        name = folder_of(model.resolve()).name
+        service = Service(encoder, settings, settings.name or name, key)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                service.app(),
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                # no request takes longer, but a client may never read its answer
+                timeout_graceful_shutdown=math.ceil(settings.timeout) + 5,
+            )
+        )
+        # uvicorn passes a signal on to the handlers that it found: these make that a normal end
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
+        host, port = door.getsockname()[:2]
+        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and key is None:
+            say(f"whoever reaches {host} may ask; set {KEY} to demand a key")
+        place = f"[{host}]" if ":" in host else host
+        say(
+            f"{service.name} ({encoder.dimension} dimensions) at http://{place}:{port}/v1; "
+            "Ctrl-C stops it"
+        )
+        try:
+            server.run(sockets=[door])
+        finally:
+            service.batcher.close()
+        say("stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """An open socket; who connects before the model is read waits.
+
+    Raises:
+      UserError: the address is no address of this machine, or taken.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=1024)
+    except socket.gaierror as error:
+        raise UserError(f"--host {host}: {error.strerror}") from None
+    except UnicodeError:
+        raise UserError(
+            f"--host {host} is no name: its parts have 1 to 63 letters; give one of this machine's "
+            "addresses, such as 127.0.0.1"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {host} port {port}: {os.strerror(error.errno)}; give another "
+            "--port, or 0 for a free one"
+        ) from None

@@ -1,0 +1,97 @@
+"""Pictures of an evaluation: scores per language, similarity matrices, a map of sentences.
+
+Every one is a page of its own beside the results.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lightxling.base.vectors import Encode, normalize
+from lightxling.evaluate.report import charts, page, sentences
+from lightxling.evaluate.report.markup import Markup, h
+from lightxling.evaluate.tasks import TASKS
+from lightxling.evaluate.tasks.sts import POOLED
+from lightxling.evaluate.tasks.units import Unit, of_sides
+from lightxling.saved.results import Results
+
+SENTENCES = 40
+"""Pairs in a similarity matrix: few enough to see a single cell."""
+MAPPED = 8
+"""Sentences on a map: few enough to tell apart."""
+
+
+def write_all(
+    encode: Encode, results: Mapping[Path, Results], units: Sequence[Unit], folder: Path
+) -> Iterator[Path]:
+    """Draws what the results and the units give, into `folder`; yields the files.
+
+    Args:
+      results: of every benchmark, by the file that keeps them, beside which its picture lies.
+    """
+    for file, benchmark in results.items():
+        headline = TASKS[benchmark["task"]].headline
+        scores = {
+            name: unit["scores"][headline]
+            for name, unit in benchmark["results"].items()
+            if name != POOLED and headline in unit["scores"]
+        }
+        if scores:
+            title = f"{headline.replace('_', ' ')}, per cent"
+            chart = charts.bar_chart(scores, title=title, name="bars")
+            yield _write(file.with_suffix(".html"), chart)
+    parallel = [(unit, *unit.pairs()) for unit in units if unit.pairs]
+    for unit, src, tgt in parallel:
+        one, other = of_sides(encode, unit.languages)
+        cosines = normalize(one(src[:SENTENCES])) @ normalize(other(tgt[:SENTENCES])).T
+        pair = unit.languages[0], unit.languages[1]
+        chart = charts.matrix_chart(cosines, title=unit.name, name="matrix", languages=pair)
+        yield _write(folder / f"similarity.{unit.dataset}.{unit.name}.html", chart)
+    languages, texts = shared_sentences(parallel)
+    if texts:
+        yield _write(folder / "map.html", _map(encode, languages, texts))
+
+
+def _map(encode: Encode, languages: Sequence[str], texts: Sequence[tuple[str, ...]]) -> Markup:
+    """The same sentences in all languages; what means the same should lie together."""
+    vectors = normalize(np.concatenate([encode(list(row)) for row in texts]))
+    points, share = sentences.principal_plane(vectors)
+    placed = [charts.Placed(str(i), tuple(languages), row) for i, row in enumerate(texts, 1)]
+    chart = charts.map_chart(
+        points.reshape(len(texts), len(languages), 2),
+        placed,
+        title=f"Dots are sentences in {languages[0]}, squares their translations",
+        name="map",
+        note=sentences.of_plane(share),
+    )
+    items = [h("li", row[0], lang=languages[0].replace("_", "-"), dir="auto") for row in texts]
+    return h("div", chart, h("ol", items, class_="pairs"), class_="map")
+
+
+def _write(path: Path, drawn: Markup) -> Path:
+    page.write(path, path.stem, h("main", h("h1", path.stem), drawn, id="main"))
+    return path
+
+
+def shared_sentences(
+    parallel: Sequence[tuple[Unit, list[str], list[str]]],
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Up to `MAPPED` sentences in as many languages as possible.
+
+    Units that have the same first language are joined by its sentences: the common ones of all
+    units, or of the most units that have any in common.
+    """
+    if not parallel:
+        return [], []
+    languages = [parallel[0][0].languages[0]]
+    common: set[str] = set()
+    tables: list[dict[str, str]] = []
+    for unit, src, tgt in parallel:
+        first, second = unit.languages
+        table = dict(zip(src, tgt, strict=True))
+        joined = common & table.keys() if tables else set(table)
+        if joined and first == languages[0] and second not in languages[1:]:
+            common, languages, tables = joined, [*languages, second], [*tables, table]
+    rows = sorted(common, key=lambda text: (abs(len(text) - 40), text))[:MAPPED]
+    return languages, [(text, *(table[text] for table in tables)) for text in rows]

@@ -1,0 +1,149 @@
+"""What a run directory tells: settings, curves, scores, and the corpus while its store is there."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lightxling.base.errors import UserError
+from lightxling.config.plan import MAIN
+from lightxling.config.schema import Config
+from lightxling.corpus.store import Store
+from lightxling.saved import bundle
+from lightxling.saved.run import RunFolder, read_folder
+
+DEV = "dev_p@1"
+_COUNTED = {"step", "pairs", "epoch", "skipped"}
+MEASURED = {
+    "pairs_per_second",
+    "input_wait",
+    "padding",
+    "peak_memory",
+    "dev_candidates",
+    "device_memory",
+    "learning_rate",
+    "grad_norm",
+}
+"""Names in metrics.jsonl that are neither counts nor losses nor scores."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun(RunFolder):
+    """The folder of a run, with its settings and its corpus.
+
+    Attributes:
+      config: the settings that config.json has.
+      store: the token store that it learnt from; None if it is gone, which `no_store` explains.
+    """
+
+    config: Config
+    vocab_size: int
+    languages: tuple[str, ...]
+    store: Store | None
+    no_store: str
+
+    @functools.cached_property
+    def x(self) -> Float[np.ndarray, " N"]:
+        """Pairs seen at every record."""
+        return self.values("pairs")
+
+    def values(self, key: str) -> Float[np.ndarray, " N"]:
+        """A column of metrics.jsonl, NaN where it is missing or was not finite."""
+        return np.array([record.get(key, np.nan) for record in self.records], float)
+
+    def measured(self, key: str) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+        """Pairs seen and the value, where a line has the key at all; a value that was not finite
+        stays as NaN, a gap in the curve."""
+        rows = [i for i, record in enumerate(self.records) if key in record]
+        x, y = self.x[rows], self.values(key)[rows]
+        return x[np.isfinite(x)], y[np.isfinite(x)]
+
+    @property
+    def losses(self) -> list[str]:
+        """Names of all loss terms: what is not a count, a measurement or a score."""
+        names = dict.fromkeys(key for record in self.records for key in record)
+        return [name for name in names if _is_loss(name)]
+
+    @property
+    def dev_names(self) -> list[str]:
+        """Language pairs with a dev score of their own."""
+        keys = dict.fromkeys(key for record in self.records for key in record)
+        return [key.removeprefix(f"{DEV}/") for key in keys if key.startswith(f"{DEV}/")]
+
+    @property
+    def last(self) -> dict[str, int | float]:
+        return self.records[-1] if self.records else {}
+
+    @property
+    def dev_candidates(self) -> dict[str, int]:
+        """Dev pairs of each language pair: the candidates of its dev P@1."""
+        return _rows(self.store, "dev_rows")
+
+    @property
+    def train_rows(self) -> dict[str, int]:
+        """Training pairs of each language pair."""
+        return _rows(self.store, "rows")
+
+    @property
+    def share_done(self) -> float | None:
+        """Of the training that the settings ask for, from 0 to 1; None if nothing was logged."""
+        train, last = self.config.train, self.last
+        seen = last.get(f"{MAIN}/pairs", last.get("pairs"))
+        goal = train.pairs // train.batch_size * train.batch_size
+        if goal:
+            return None if seen is None else min(seen / goal, 1.0)
+        epoch = last.get("epoch")
+        return None if epoch is None else min(epoch / train.epochs, 1.0)
+
+
+def read(path: Path) -> TrainedRun:
+    """Reads a run; of config.json all must be in order, of the rest what is there is taken.
+
+    Raises:
+      UserError: it is not a run, its config.json is damaged, or its scores are of several encoders.
+    """
+    found, run = read_folder(path), bundle.read_run(path)
+    store, no_store = _open_store(found.about)
+    return TrainedRun(
+        **vars(found),
+        config=run.config,
+        vocab_size=run.vocab_size,
+        languages=run.languages,
+        store=store,
+        no_store=no_store,
+    )
+
+
+def _is_loss(name: str) -> bool:
+    task, _, term = name.rpartition("/")
+    if name in _COUNTED | MEASURED or name.startswith((DEV, "pairs/")):
+        return False
+    return not (task and term in ("steps", "pairs"))
+
+
+def _open_store(about: Mapping[str, Any]) -> tuple[Store | None, str]:
+    path = about["store"].get("path") if isinstance(about.get("store"), dict) else None
+    if not isinstance(path, str):
+        return None, "config.json does not name the token store"
+    try:
+        store = Store.open(path, verify=False)  # sizes are checked; hashing takes minutes
+        if store.manifest["tokenizer"]["sha256"] != about["store"].get("tokenizer"):
+            return None, f"the token store {path} has another tokenizer than the run"
+        _rows(store, "rows"), _rows(store, "dev_rows")
+        return store, ""
+    except UserError as error:
+        return None, str(error)
+    except (KeyError, TypeError, AttributeError):
+        return None, f"the token store {path} is damaged"
+
+
+def _rows(store: Store | None, key: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for group in store.groups if store else ():
+        name = "-".join(group["languages"])
+        counts[name] = counts.get(name, 0) + int(group[key])
+    return {name: count for name, count in counts.items() if count}

@@ -1,0 +1,148 @@
+"""Adapters of a trained encoder as plain data: chosen, merged, kept in files of their own.
+
+An adapter file is a safetensors file of a few hundred kilobytes. Its header says what it is and
+which encoder it was trained on: the sha256 of that encoder without any adapters. On another one it
+would be noise, and is refused.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lightxling.base.errors import UserError
+from lightxling.base.files import atomic, parse_json
+from lightxling.base.version import __version__
+from lightxling.config.files import from_dict
+from lightxling.config.identity import first_defaults
+from lightxling.config.rules import validate
+from lightxling.config.schema import AdapterConfig, Config
+from lightxling.model.params import FREE, merge_lora, shapes
+from lightxling.saved.bundle import Bundle, read_header, read_params, write_params
+
+FORMAT = "lightxling-adapter"
+SUFFIX = ".safetensors"
+
+
+def merged(bundle: Bundle) -> Bundle:
+    """`merge_lora` of a bundle."""
+    config, params = merge_lora(bundle.config, bundle.params)
+    return dataclasses.replace(bundle, config=config, params=params)
+
+
+def select(bundle: Bundle, names: Sequence[str]) -> Bundle:
+    """The encoder with these adapters only; () is the encoder without any. Nothing is copied.
+
+    Raises:
+      UserError: it has no adapter of a name.
+    """
+    have = [adapter.name for adapter in bundle.config.adapters]
+    for name in names:
+        if name not in have:
+            raise UserError(
+                f"there is no adapter {name!r}; the encoder has {', '.join(have) or 'none'}"
+            )
+    kept = tuple(adapter for adapter in bundle.config.adapters if adapter.name in names)
+    folders = tuple(f"adapters.{name}." for name in names)
+    return dataclasses.replace(
+        bundle,
+        config=dataclasses.replace(bundle.config, adapters=kept),
+        params={
+            name: values
+            for name, values in bundle.params.items()
+            if not name.startswith("adapters.") or name.startswith(folders)
+        },
+    )
+
+
+def base_checksum(bundle: Bundle) -> str:
+    """sha256 of the encoder without adapters: of its sizes, its tokenizer and its parameters."""
+    bare = select(bundle, ())
+    first = first_defaults("ModelConfig")
+    config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
+    return dataclasses.replace(bare, config=config).fingerprint()
+
+
+def write(bundle: Bundle, name: str, path: Path) -> None:
+    """Writes one adapter of an encoder as a file.
+
+    Raises:
+      UserError: there is no such adapter.
+    """
+    adapter = select(bundle, [name]).config.adapters[0]
+    prefix = f"adapters.{name}."
+    params = {n.removeprefix(prefix): v for n, v in bundle.params.items() if n.startswith(prefix)}
+    about = {
+        "format": FORMAT,
+        "lightxling": __version__,
+        "adapter": json.dumps(dataclasses.asdict(adapter)),
+        "base": base_checksum(bundle),
+        "languages": json.dumps(list(bundle.languages)),
+    }
+    with atomic(path) as temporary:
+        write_params(temporary, params, about)
+
+
+def read(bundle: Bundle, path: Path) -> Bundle:
+    """The encoder with the adapter of a file beside those that it has.
+
+    Raises:
+      UserError: the file is not an adapter, is damaged, belongs to another encoder, or its name
+        is taken.
+    """
+    header = read_header(path)
+    if header.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is not an adapter; `lightxling export RUN --format adapter` writes one"
+        )
+    try:
+        adapter = from_dict(AdapterConfig, json.loads(header["adapter"]), "adapter.")
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); export it again") from None
+    if adapter.name in [present.name for present in bundle.config.adapters]:
+        raise UserError(
+            f"{path} holds an adapter {adapter.name!r}, and the encoder has one already"
+        )
+    if header.get("base") != base_checksum(bundle):
+        raise UserError(
+            f"the adapter {adapter.name!r} of {path} was trained on another encoder (of the "
+            f"languages {', '.join(_languages(header, path)) or 'unknown'}); load it on the run "
+            "that it was exported from, or on that run's export without adapters"
+        )
+    config = dataclasses.replace(bundle.config, adapters=(*bundle.config.adapters, adapter))
+    validate(dataclasses.replace(Config(), model=config))
+    prefix = f"adapters.{adapter.name}."
+    expected = {
+        name.removeprefix(prefix): shape
+        for name, shape in shapes(config, bundle.vocab_size, bundle.dimension).items()
+        if name.startswith(prefix)
+    }
+    params = {prefix + name: values for name, values in read_params(path, expected).items()}
+    return dataclasses.replace(bundle, config=config, params={**bundle.params, **params})
+
+
+def _languages(header: Mapping[str, str], path: Path) -> list[str]:
+    try:
+        codes = parse_json(header.get("languages", "[]"))
+    except ValueError:
+        codes = None
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise UserError(
+            f"{path} is damaged (languages={header['languages']!r:.100} should be a list of "
+            "codes); export it again"
+        )
+    return codes
+
+
+def with_adapters(bundle: Bundle, wanted: Sequence[str | Path] | None) -> Bundle:
+    """The encoder with the adapters of some names and files, and no others; None: as it is.
+
+    What ends in .safetensors is a file.
+    """
+    if wanted is None:
+        return bundle
+    files = [Path(one) for one in wanted if str(one).endswith(SUFFIX)]
+    chosen = select(bundle, [str(one) for one in wanted if not str(one).endswith(SUFFIX)])
+    for file in files:
+        chosen = read(chosen, file)
+    return chosen

@@ -1,0 +1,376 @@
+"""What encoding needs, read from a run or from an export: configuration, parameters, tokenizer,
+languages; and lightxling's own format of an export, which is written here too."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightxling.base.errors import UserError
+from lightxling.base.files import read_json
+from lightxling.base.tree import flatten
+from lightxling.base.version import __version__
+from lightxling.config.files import from_dict
+from lightxling.config.identity import identity
+from lightxling.config.rules import validate
+from lightxling.config.schema import AdapterConfig, Config, ModelConfig
+from lightxling.model.params import Params, scale_axis, shapes, sinusoids
+
+PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
+MODULES = "modular.json"
+"""Describes the folder of `lightxling modular`, which holds an encoder for each language."""
+FORMAT = "lightxling"
+BOXED = Path(__file__).parent.parent / "boxed"
+"""The encoder that comes with the package; its card is the README.md in it."""
+_LARGEST = {
+    "layers": 1000,
+    "width": 1 << 20,
+    "feedforward": 1 << 24,
+    "max_length": 1 << 20,
+    "ngrams": 1 << 28,
+}
+_MOST_ADAPTERS, _LARGEST_RANK = 1000, 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An encoder as plain data.
+
+    Attributes:
+      config: of the model.
+      params: flat dict of arrays, the encoder's only; `projection` [D, d], where there is one, is
+        applied to the pooled vector.
+      tokenizer: the bytes of a sentencepiece model.
+      languages: codes that the encoder was trained on.
+      scores: what was measured, under any names; ends up in model cards.
+      leading: whether the first numbers of a vector may stand alone, because it was trained so
+        (objectives.ese) or they are principal components.
+    """
+
+    config: ModelConfig
+    params: Params
+    tokenizer: bytes
+    languages: tuple[str, ...] = ()
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    leading: bool = False
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.params["words"])
+
+    @property
+    def dimension(self) -> int:
+        """Width of the sentence vectors."""
+        projection = self.params.get("projection")
+        return self.config.width if projection is None else projection.shape[1]
+
+    @property
+    def dtype(self) -> str:
+        """Number format of the matrices."""
+        return self.params["words"].dtype.name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the parameters."""
+        return sum(array.nbytes for array in self.params.values())
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that a vector depends on."""
+        settings = identity(self.config)
+        if not self.config.adapters:
+            del settings["adapters"]  # which earlier encoders did not have
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        digest.update(hashlib.sha256(self.tokenizer).digest())
+        for name in sorted(self.params):
+            array = self.params[name]
+            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8))
+        return digest.hexdigest()
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of a model, which may be named by the file of its parameters."""
+    return path.parent if path.name == PARAMETERS else path
+
+
+def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+    """Reads a run directory, one of its checkpoints, or a `safetensors` export.
+
+    Args:
+      checkpoint: of a run: best (the default), last, or a step.
+
+    Raises:
+      UserError: nothing is there, it is damaged or has NaN, or it is an export for other programs.
+    """
+    path, checkpoint = _find(path, checkpoint)
+    description = read_json(path / DESCRIPTION)
+    if "config" in description:
+        return _load_run(path, "best" if checkpoint is None else str(checkpoint))
+    if description.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is not a run, nor an export that lightxling reads; exports for other programs "
+            "open there, and `lightxling export RUN --format safetensors` writes one for here"
+        )
+    if checkpoint is not None:
+        raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
+    return _load_export(path, description)
+
+
+def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
+    """The folder of a model, and the checkpoint: the path may name it, as RUN/best does and
+    RUN/checkpoints/STEP."""
+    if path == "":  # of a shell variable that is not set
+        raise UserError("the path of the model is empty; give the folder of a run or of an export")
+    path = folder_of(Path(path))
+    if not os.path.exists(path):  # also of names that are too long
+        raise UserError(f"no model at {path}; give the folder of a run or of an export")
+    if checkpoint is None and not (path / DESCRIPTION).is_file():
+        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
+            return path.parent, "best"
+        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
+            return path.parent.parent, path.name
+    if (path / MODULES).is_file():
+        raise UserError(
+            f"{path} holds an encoder for each language; give the run of one of them: "
+            f"{path}/LANGUAGE/align, or sentence for the pivot"
+        )
+    return path, checkpoint
+
+
+def _read_tokenizer(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
+
+
+def _languages(description: Mapping[str, Any]) -> tuple[str, ...]:
+    codes = description.get("languages", [])
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise UserError(f"languages={codes!r} in {DESCRIPTION} should be a list of codes")
+    return tuple(codes)
+
+
+def _scores(description: Mapping[str, Any]) -> dict[str, float]:
+    scores = description.get("scores", {})
+    if not isinstance(scores, dict) or not all(
+        type(value) in (int, float) and abs(value) <= sys.float_info.max
+        for value in scores.values()
+    ):
+        raise UserError(
+            f"scores={scores!r:.100} in {DESCRIPTION} should be numbers by name; export it again"
+        )
+    return {name: float(value) for name, value in scores.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the config.json of a run says about its parameters."""
+
+    path: Path
+    config: Config
+    vocab_size: int
+    languages: tuple[str, ...]
+    teacher_width: int = 0
+
+
+def read_run(path: Path) -> Run:
+    """Reads a run's description; no parameters.
+
+    Raises:
+      UserError: it is not a run, or damaged.
+    """
+    description = read_json(path / DESCRIPTION)
+    if "config" not in description:
+        raise UserError(f"{path} is not the folder of a run: its {DESCRIPTION} has no settings")
+    config = from_dict(Config, description["config"])
+    validate(config)
+    vocab_size = description.get("vocab_size")
+    if type(vocab_size) is not int or vocab_size < 1:
+        raise UserError(f"vocab_size={vocab_size!r} in {path / DESCRIPTION} should be a number")
+    taught = description.get("teacher")
+    teacher_width = taught.get("width") if isinstance(taught, dict) else 0
+    if type(teacher_width) is not int or teacher_width < 0:
+        raise UserError(f"teacher.width={teacher_width!r} in {path / DESCRIPTION} is not a number")
+    return Run(path, config, vocab_size, _languages(description), teacher_width)
+
+
+def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
+    """All parameters of a run, heads included, as the tree of `lightxling.model.parts`."""
+    import jax
+
+    from lightxling.objectives.combine import initialise_tasks
+    from lightxling.saved.checkpoint import load_params
+
+    initialise = functools.partial(
+        initialise_tasks,
+        run.config,
+        run.vocab_size,
+        languages=len(run.languages),
+        teacher_width=run.teacher_width,
+    )
+    shapes = jax.eval_shape(initialise, jax.random.key(0))
+    return load_params(run.path, checkpoint, shapes)[0]
+
+
+def _load_run(path: Path, checkpoint: str) -> Bundle:
+    run = read_run(path)
+    encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
+    params = {name: np.asarray(values) for name, values in flatten(encoder).items()}
+    _check_finite(params, f"checkpoint {checkpoint} of {path}")
+    if model.sinusoidal:  # where an encoder is used, they are a table like any
+        if model.positions:
+            params["positions"] = sinusoids(model.max_length, model.width)
+        model = dataclasses.replace(model, sinusoidal=False)
+    return Bundle(
+        model,
+        params,
+        _read_tokenizer(path / TOKENIZER),
+        run.languages,
+        leading=run.config.objectives.ese.weight > 0,
+    )
+
+
+def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
+    version = description.get("format_version")
+    if version != 1:
+        raise UserError(
+            f"{path} has format version {version!r}, this lightxling {__version__} reads version 1"
+        )
+    if not isinstance(description.get("model"), dict):
+        raise UserError(f"{path / DESCRIPTION} has no model; export it again")
+    config = from_dict(ModelConfig, description["model"], "model.")
+    validate(dataclasses.replace(Config(), model=config))
+    for field, largest in _LARGEST.items():
+        if getattr(config, field) > largest:
+            raise UserError(f"model.{field}={getattr(config, field)} should be at most {largest}")
+    _check_sizes(config.adapters)
+    vocab_size, dimension = description.get("vocab_size"), description.get("dimension")
+    for name, value in {"vocab_size": vocab_size, "dimension": dimension}.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{name}={value!r} in {path / DESCRIPTION} should be a number")
+    params = read_params(path / PARAMETERS, shapes(config, vocab_size, dimension))
+    return Bundle(
+        config,
+        params,
+        _read_tokenizer(path / TOKENIZER),
+        _languages(description),
+        _scores(description),
+        description.get("leading") is True,
+    )
+
+
+def _check_sizes(adapters: Sequence[AdapterConfig]) -> None:
+    if len(adapters) > _MOST_ADAPTERS or any(a.rank > _LARGEST_RANK for a in adapters):
+        raise UserError(
+            f"model.adapters should be at most {_MOST_ADAPTERS}, of rank {_LARGEST_RANK} or less"
+        )
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Writes the files of an export into a folder that exists."""
+    write_params(folder / PARAMETERS, bundle.params, {"format": FORMAT})
+    (folder / TOKENIZER).write_bytes(bundle.tokenizer)
+    description = {
+        "format": FORMAT,
+        "format_version": 1,
+        "lightxling": __version__,
+        "dtype": bundle.dtype,
+        "dimension": bundle.dimension,
+        "leading": bundle.leading,
+        "vocab_size": bundle.vocab_size,
+        "languages": list(bundle.languages),
+        "model": dataclasses.asdict(bundle.config),
+        "scores": dict(bundle.scores),
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
+    """Writes arrays as a safetensors file."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(values) for name, values in params.items()}
+    path.write_bytes(save(arrays, dict(metadata)))  # `save_file` lets nobody else read it
+
+
+def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
+    """Arrays of a safetensors file, if they are those that its configuration describes.
+
+    The header is checked before an array is made: the file may come from a stranger.
+
+    Raises:
+      UserError: the file is missing, damaged, or holds other arrays or NaN.
+    """
+    import ml_dtypes  # noqa: F401, a part of jax: tells numpy what bfloat16 is
+
+    with _open(path) as file:
+        _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
+        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _check_finite(params, str(path))
+    return params
+
+
+def _check_finite(params: Params, place: str) -> None:
+    for name, values in params.items():
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"{place} has NaN or infinity in {name}, so that no sentence has a vector; take "
+                "another checkpoint, or train again with a lower optimizer.learning_rate"
+            )
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    with _open(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot read {path}: {reason}") from None
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is damaged or not a safetensors file ({error}); export it again"
+        ) from None
+
+
+def _check(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Compares the arrays that a file announces with those that it should hold."""
+    names = {name for name in given if not name.endswith(".scales")}
+    if names != expected.keys():
+        odd = sorted(names ^ expected.keys())
+        raise UserError(f"{path} does not fit its {DESCRIPTION}: see {', '.join(odd[:5])}")
+    for name, shape in expected.items():
+        found = tuple(given[name].get_shape())
+        if found != shape:
+            raise UserError(
+                f"{path} does not fit its {DESCRIPTION}: {name} is {found}, not {shape}"
+            )
+        kind, scales = given[name].get_dtype(), given.get(f"{name}.scales")
+        if kind not in ("F32", "F16", "BF16", "I8"):
+            raise UserError(f"{path}: {name} is {kind}; parameters are floats or int8")
+        rows = [shape[scale_axis(name)]] if len(shape) > 1 else []
+        if (kind == "I8") != (scales is not None) or (
+            scales is not None and (scales.get_shape() != rows or scales.get_dtype() != "F32")
+        ):
+            raise UserError(f"{path}: the scales of {name} do not fit it")

@@ -1,0 +1,155 @@
+"""The folder of a run: what describes it, and whether it may be gone on with."""
+
+import contextlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lightxling.base.errors import UserError
+from lightxling.base.files import lock, parse_json
+from lightxling.base.version import __version__
+from lightxling.config.files import differences, from_dict, to_dict
+from lightxling.config.plan import MAIN
+from lightxling.config.schema import Config
+from lightxling.corpus.store import Store
+from lightxling.model import build as models
+
+LOCK = ".lock"
+
+
+def commit() -> str | None:
+    """The commit of the checkout this code runs from; None for an installed package, which may lie
+    within a checkout of something else."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def description(
+    config: Config, store: Store, languages: Sequence[str], vocab_size: int, params
+) -> dict:
+    """Everything needed to repeat the run, as written to config.json."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
+    return {
+        "config": to_dict(config),
+        "languages": list(languages),
+        "vocab_size": vocab_size,
+        "parameters": {
+            "encoder": models.count(params["encoder"]),
+            "training": models.count(params),
+        },
+        "store": {"path": str(store.path), "tokenizer": store.manifest["tokenizer"]["sha256"]},
+        "versions": {
+            "lightxling": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
+        "commit": commit(),
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
+
+
+@contextlib.contextmanager
+def alone_in(workdir: Path) -> Iterator[None]:
+    """Makes the folder and holds its lock: two processes in one would remove each other's files.
+
+    Raises:
+      UserError: the folder cannot be made or written to, or another process trains in it.
+    """
+
+    def refuse():
+        raise UserError(
+            f"another process is training in {workdir}; wait for its end, or give another --workdir"
+        )
+
+    with contextlib.ExitStack() as held:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock(workdir / LOCK, refuse))
+        except OSError as error:
+            raise UserError(
+                f"--workdir {workdir} is no folder that can be written to ({error.strerror}); give "
+                "another"
+            ) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # which would hide why the run ended
+                if os.listdir(workdir) == [LOCK]:  # nothing came of it
+                    (workdir / LOCK).unlink()
+                    workdir.rmdir()
+
+
+def refuse_another_run(
+    workdir: Path,
+    config: Config,
+    *,
+    frozen: Mapping[str, Any] | None = None,
+    stores: Mapping[str, Store] | None = None,
+) -> None:
+    """Refuses to go on with a run whose mathematics would change; nothing is compared that is not
+    known yet.
+
+    Args:
+      frozen: sha256 of the frozen encoders that the run asks, see `frozen.digests`.
+      stores: of every task, the main one first.
+
+    Raises:
+      UserError: names the settings that differ, the tokenizer, the data, the teacher or the task.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    try:
+        before = parse_json(path.read_bytes())
+        old = from_dict(Config, before["config"])
+        tokenizer = before["store"]["tokenizer"]
+        old_teacher = before.get("teacher", {}).get("sha256")
+        old_miners, old_data = dict(before.get("miners", {})), dict(before.get("data", {}))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
+    changed = differences(old, config)
+    if changed:
+        table = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, (a, b) in changed.items())
+        raise UserError(
+            f"{workdir} holds a run with other settings:\n{table}\n"
+            "give the settings of that run to resume it, or another --workdir"
+        )
+    for name, store in (stores or {}).items():
+        if name == MAIN and tokenizer != store.manifest["tokenizer"]["sha256"]:
+            raise UserError(
+                f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
+                "its corpus has changed. Choose another --workdir"
+            )
+        if old_data.get(name, store.content) != store.content:
+            raise UserError(
+                f"the sentences of the task {name} are others than those that {workdir} was "
+                "trained on: its corpus or its dev pairs have changed. Choose another --workdir"
+            )
+    if frozen is None:
+        return
+    for name, miner in frozen["miners"].items():
+        if old_miners.get(name) != miner:
+            raise UserError(
+                f"the hard negatives of the task {name} of {workdir} were found by another encoder "
+                "than what is now in objectives.ranking.mined_by; choose another --workdir"
+            )
+    if frozen["teacher"] != old_teacher:
+        raise UserError(
+            f"{workdir} was trained with another teacher than what is now in "
+            f"{config.teacher.source}; choose another --workdir"
+        )

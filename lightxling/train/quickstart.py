@@ -1,0 +1,120 @@
+"""`lightxling quickstart`: a tiny encoder for five languages, from nothing but the package."""
+
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lightxling.config.files import load
+from lightxling.config.schema import Config
+from lightxling.config.settings import change
+from lightxling.corpus import everyday
+
+COMPOSED = 12_000
+"""Sentences composed from templates, beside the written ones."""
+
+SHOWN = 4
+"""Held-out sentences whose neighbours are printed."""
+
+
+def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
+    """Writes the shipped corpus as one TSV per language pair.
+
+    Returns:
+      The quickstart recipe with these files as its corpus, the held-out rows, and the number of
+      training rows.
+    """
+    rows, held_out = everyday.split(everyday.sentences(), everyday.composed(COMPOSED))
+    sources: dict[str, list[str]] = {"train": [], "dev": []}
+    for a, b in itertools.combinations(everyday.LANGUAGES, 2):
+        for split, part in (("train", rows), ("dev", held_out)):
+            path = folder / f"{split}.{a}-{b}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = ["\t".join(pair) + "\n" for pair in everyday.pairs(part, a, b)]
+            path.write_text("".join(lines), encoding="utf-8")
+            sources[split].append(f"{a}-{b}={path}")
+    recipe = change(
+        load("quickstart"),
+        corpus__sources=tuple(sources["train"]),
+        corpus__dev=tuple(sources["dev"]),
+    )
+    return recipe, held_out, len(rows)
+
+
+def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
+    """P@1 in per cent from each language (row) to each other (column)."""
+    from lightxling.evaluate.retrieval import precision_at_1
+
+    candidates = len(next(iter(vectors.values())))
+    table = Table(title=f"P@1 in per cent, {candidates} held-out candidates")
+    table.add_column("from \\ to")
+    for language in vectors:
+        table.add_column(language, justify="right")
+    for a in vectors:
+        cells = [
+            f"{100 * precision_at_1(vectors[a], vectors[b]).forward:.1f}" if a != b else "-"
+            for b in vectors
+        ]
+        table.add_row(a, *cells)
+    return table
+
+
+def neighbours(vectors: dict[str, np.ndarray], texts: dict[str, list[str]], rows: list[int]):
+    """For each row, asked in another language each time: (question, its answers in the others)."""
+    from lightxling.base.vectors import nearest
+
+    for number, row in enumerate(rows):
+        languages = list(vectors)
+        asked = languages[number % len(languages)]
+        question = f"{asked}: {texts[asked][row]}"
+        answers = []
+        for language in languages:
+            if language != asked:
+                score, best = nearest(vectors[asked][row : row + 1], vectors[language], k=1)
+                mark = "=" if best[0, 0] == row else " "
+                answers.append(
+                    f"  {mark} {score[0, 0]:.2f}  {language}: {texts[language][best[0, 0]]}"
+                )
+        yield question, answers
+
+
+def quickstart(workdir: Path, console: Console | None = None) -> None:
+    """Trains, evaluates on held-out sentences, shows neighbours and says what to do next."""
+    from lightxling.encode.encoder import Encoder
+    from lightxling.train.loop import train
+
+    console = console or Console(highlight=False)
+    say = functools.partial(console.print, markup=False, soft_wrap=True)
+    config, held_out, count = write_corpus(workdir / "corpus")
+    say(
+        f"{count:,} sentences in {', '.join(everyday.LANGUAGES)} to learn from; "
+        f"{len(held_out)} of other wording held out"
+    )
+    config = change(config, corpus__store=str(workdir / "stores"))
+    if train(config, workdir, console) is None:
+        return
+
+    encoder = Encoder.load(workdir)
+    texts = {
+        language: [row.texts[i] for row in held_out]
+        for i, language in enumerate(everyday.LANGUAGES)
+    }
+    vectors = {language: encoder.encode(lines) for language, lines in texts.items()}
+    console.print(accuracy_table(vectors))
+    say("\nNearest held-out sentence in the other languages (= is the translation):")
+    step = max(len(held_out) // SHOWN, 1)
+    for question, answers in neighbours(
+        vectors, texts, list(range(0, len(held_out), step))[:SHOWN]
+    ):
+        say("\n" + "\n".join([question, *answers]))
+    source = workdir / "corpus" / "dev.en-fr.tsv"
+    say(
+        "\nNext:\n"
+        f"  lightxling search {workdir} {source}   ask in one language, find in another\n"
+        f"  lightxling export {workdir} --format safetensors   a file to ship\n"
+        f'  lightxling train light --workdir runs/mine --corpus.sources "en-fr=my/*.tsv.gz"'
+        "   an encoder from your own sentence pairs"
+    )
