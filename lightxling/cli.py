@@ -102,7 +102,7 @@ def evaluate(args: list[str]) -> None:
     from lightxling.evaluate.run import evaluate as run
 
     keep_compiled()
-    encoder = open_encoder(asked.model, asked.checkpoint, asked.adapters)
+    encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
     is_one = isinstance(encoder, Encoder)  # not one for each language
     run(
         functools.partial(encoder.encode, normalize=False) if is_one else encoder,

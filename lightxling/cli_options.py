@@ -208,23 +208,6 @@ def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, li
     return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
 
 
-def open_encoder(path: Path, checkpoint: str | None, adapters: Sequence[str] | None) -> Any:
-    """What a path holds: an `Encoder`, or a `ModularEncoder` with one for each language.
-
-    Raises:
-      UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
-    """
-    from lightxling.encode.encoder import Encoder
-    from lightxling.encode.modular import ModularEncoder
-    from lightxling.saved.bundle import MODULES
-
-    if not (path / MODULES).is_file():
-        return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)
-    if checkpoint or adapters is not None:
-        raise UserError("--checkpoint and --adapters are for single runs; leave them out")
-    return ModularEncoder.load(path)
-
-
 USUAL = (
     "corpus.sources",
     "corpus.dev",
