@@ -24,6 +24,7 @@ from jaxtyping import install_import_hook
 install_import_hook("lightxling", "beartype.beartype")
 name, sentences = sys.argv[1], int(sys.argv[2])
 from lightxling import config as configs
+from lightxling.config.identity import identity
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.sources import Source
 from lightxling.corpus.readers import read
@@ -33,6 +34,8 @@ from lightxling.objectives.combine import heads_of
 from lightxling.train.micro_batch import value_and_grad
 
 settings = configs.ObjectivesConfig.__dataclass_fields__[name].type
+assert getattr(configs, settings.__name__) is settings
+assert name not in identity(configs.ObjectivesConfig())
 objectives = configs.only(**{name: settings(weight=1.0)})
 rows = configs.rows_of(objectives)
 source = Source.parse("-".join(["en"] * sentences) + "=" + sys.argv[3], rows)

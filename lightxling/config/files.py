@@ -16,6 +16,8 @@ from lightxling.config.identity import renewed
 from lightxling.config.schema import Config
 from lightxling.config.settings import unknown_setting
 
+__all__ = ["HARMLESS", "differences", "fingerprint", "from_dict", "load", "recipes", "to_dict"]
+
 
 def recipes() -> dict[str, Path]:
     """Shipped recipes by name."""

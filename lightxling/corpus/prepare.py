@@ -29,9 +29,9 @@ from lightxling.config.settings import change
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
-from lightxling.corpus.sources import Rows, Source
+from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Row, Spool
-from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
+from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -58,7 +58,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     sides = {len(source.languages) for source in (*sources, *dev_sources)}
     if len(sides) > 1:
         raise UserError("corpus.sources and corpus.dev must all have the same number of languages")
-    if rows in ("labels", "scores") and sides != {2}:
+    if rows in NUMBERS and sides != {2}:
         raise UserError(f"sources with {rows} have two sentences; write them like en-en=FILE.tsv")
     others = [] if config.tokenizer.file else list(tasks_of(config).values())[1:]
     name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
@@ -298,7 +298,7 @@ class _Preparation:
         sides = len(groups[0].languages)
         languages = sorted({code for source in groups for code in source.languages})
         language_of = np.array([[languages.index(c) for c in s.languages] for s in groups])
-        is_labelled, dtype = has_labels(spool.rows_are), tokenizer.dtype
+        is_labelled, dtype = spool.rows_are in NUMBERS, tokenizer.dtype
         writer = StoreWriter(self._work, sides=sides, dtype=dtype, rows_are=spool.rows_are)
         counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
         rows = np.zeros((2, len(groups)), np.int64)

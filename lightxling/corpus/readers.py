@@ -14,7 +14,7 @@ from pathlib import Path
 from lightxling.base.errors import UserError
 from lightxling.base.lines import LINE_LIMIT, PACKED, Problems, plain_name, sound_lines
 from lightxling.corpus.sentences import sentences
-from lightxling.corpus.sources import Rows, Source, label_number
+from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.tfds import PREFIX, read_tfds, tfds_files
 from lightxling.corpus.tmx import read_tmx
 
@@ -33,7 +33,7 @@ def read(source: Source, problems: Problems, rows: Rows = "pairs") -> Iterator[t
     """The rows of `source`; what does not hold one is counted in `problems`.
 
     Args:
-      rows: with labels or scores, a row ends in one, written as a number.
+      rows: those of `NUMBERS` end in a number.
 
     Raises:
       UserError: a file cannot be read, or something stands for a label that is not one.
@@ -42,7 +42,7 @@ def read(source: Source, problems: Problems, rows: Rows = "pairs") -> Iterator[t
         yield from read_tfds(source, problems, rows)
         return
     for group in _resolve(source):
-        if rows in ("labels", "scores"):
+        if rows in NUMBERS:
             yield from read_labelled(group[0], rows, problems)
         elif source.is_running:
             yield from read_running(group[0], problems)
@@ -134,7 +134,7 @@ def read_labelled(path: Path, rows: Rows, problems: Problems) -> Iterator[tuple[
             problems.add(_too_short(row, max(order) + 1), place)
         else:
             label, first, second = (row[i] for i in order)
-            value = label_number(label, rows, place)
+            value = NUMBERS[rows](label.strip(), place)
             if value is None:
                 problems.add("no agreed label", place)
             else:

@@ -1,7 +1,9 @@
 """What the corpus is made of: sources, as a configuration names them, and what a row of one is."""
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from lightxling.base.errors import UserError
@@ -71,23 +73,7 @@ class Source:
         return cls(languages, weight, path.strip(), is_running)
 
 
-def label_number(label: str, rows: Rows, place: str) -> str | None:
-    """A label or score as a number, written out; None where annotators agreed on no label.
-
-    Raises:
-      UserError: it is neither.
-    """
-    label = label.strip()
-    if rows == "scores":
-        try:
-            if 0 <= float(label) < math.inf:
-                return str(float(label))
-        except ValueError:
-            pass
-        raise UserError(
-            f"{place}: {label!r} is not a score, a number from 0 upwards; the columns are score, "
-            "sentence, sentence"
-        )
+def _class_number(label: str, place: str) -> str | None:
     label = {"contradictory": "contradiction"}.get(label, label)
     if label == "-":
         return None
@@ -97,3 +83,22 @@ def label_number(label: str, rows: Rows, place: str) -> str | None:
             "label, sentence, sentence, unless the first line names them"
         )
     return str(LABELS.index(label))
+
+
+def _score(label: str, place: str) -> str:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(label) < math.inf:
+            return str(float(label))
+    raise UserError(
+        f"{place}: {label!r} is not a score, a number from 0 upwards; the columns are score, "
+        "sentence, sentence"
+    )
+
+
+NUMBERS: dict[str, Callable[[str, str], str | None]] = {"labels": _class_number, "scores": _score}
+"""Rows that are two sentences and a number: gives the number of a label at some place, written out;
+None where annotators agreed on no label.
+
+Raises:
+  UserError: it is not a label of these rows.
+"""

@@ -27,20 +27,16 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import map_array, sync
 from lightxling.config.files import fingerprint
+from lightxling.corpus.sources import NUMBERS
 from lightxling.corpus.words import WordTable
 
 FORMAT = 1
 _MANIFEST_LIMIT = 1 << 26  # bytes
 
 
-def has_labels(rows: str) -> bool:
-    """Whether such rows (`sources.Rows`) carry a number each."""
-    return rows in ("labels", "scores")
-
-
 def _arrays(rows: str) -> dict[str, str]:
     """Type of the arrays of a split beside its tokens, by name."""
-    label = {"label": "<f4"} if has_labels(rows) else {}
+    label = {"label": "<f4"} if rows in NUMBERS else {}
     return {"offsets": "<i8", "group": "<u2", **label}
 
 

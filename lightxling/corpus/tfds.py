@@ -9,7 +9,7 @@ from typing import Any
 from lightxling.base.errors import UserError
 from lightxling.base.languages import is_variety, language_tag
 from lightxling.base.lines import Problems
-from lightxling.corpus.sources import Rows, Source, label_number
+from lightxling.corpus.sources import NUMBERS, Rows, Source
 
 PREFIX = "tfds:"
 """Of the path of such a source."""
@@ -86,7 +86,7 @@ def read_tfds(
     parts = _parts(source)
     builder = _builder(source)
     features, fields = builder.info.features, parts["fields"]
-    label = _label(source, features, rows) if rows in ("labels", "scores") else None
+    label = _label(source, features, rows) if rows in NUMBERS else None
     if label:
         known = [f"{a},{b}" for a, b in _TEXT_FIELDS if a in features and b in features]
         fields = fields or next(iter(known), None)
@@ -124,7 +124,7 @@ def _label(source: Source, features: Any, rows: Rows) -> Callable[[Any, str], st
         value = example["label"]
         if names:
             value = names[value] if value >= 0 else "-"
-        return label_number(str(value), rows, place)
+        return NUMBERS[rows](str(value).strip(), place)
 
     return number
 
