@@ -9,7 +9,7 @@ import pytest
 from lightxling.base.errors import UserError
 from lightxling.config import identity as identities
 from lightxling.config.files import differences, fingerprint, from_dict, to_dict
-from lightxling.config.identity import identity
+from lightxling.config.identity import identity_of
 from lightxling.config.objectives import InferenceConfig, ObjectivesConfig, only
 from lightxling.config.plan import tasks_of
 from lightxling.config.schema import (
@@ -202,7 +202,7 @@ def test_where_a_setting_of_a_class_stands_does_not_matter():
         dataclasses.make_dataclass("MeshConfig", [(name, int, 0) for name in names])
         for names in (("data", "a", "b"), ("b", "a", "data"))
     )
-    assert list(identity(one(1, 2, 3)).items()) == list(identity(other(3, 2, 1)).items())
+    assert list(identity_of(one(1, 2, 3)).items()) == list(identity_of(other(3, 2, 1)).items())
 
 
 def test_a_new_setting_of_adapters_changes_no_checksum_at_its_default():
@@ -239,9 +239,9 @@ def test_a_new_objective_counts_where_it_differs_from_its_defaults():
     objectives = dataclasses.make_dataclass(
         "ObjectivesConfig", [("hinge", hinge, hinge())], bases=(ObjectivesConfig,), frozen=True
     )
-    before = identity(ObjectivesConfig())
-    assert identity(objectives()) == before
-    assert identity(objectives(hinge=hinge(1.0))) == before | {"hinge": {"weight": 1.0}}
+    before = identity_of(ObjectivesConfig())
+    assert identity_of(objectives()) == before
+    assert identity_of(objectives(hinge=hinge(1.0))) == before | {"hinge": {"weight": 1.0}}
     same, other = (
         dataclasses.replace(CONFIG, objectives=objectives(hinge=hinge(w))) for w in (0, 1)
     )
@@ -282,7 +282,7 @@ def test_a_run_from_before_a_setting_resumes_with_its_first_default_alone(since)
 
 def test_a_setting_that_was_taken_away_counts_with_its_first_default(monkeypatch):
     monkeypatch.setitem(identities.VERSION_1, "MeshConfig", {"data": 0, "model": 1, "gone": (1,)})
-    assert identity(MeshConfig()) == {"data": 0, "model": 1, "gone": [1]}
+    assert identity_of(MeshConfig()) == {"data": 0, "model": 1, "gone": [1]}
     assert from_dict(MeshConfig, {"gone": [1], "model": 2}) == MeshConfig(model=2)
     with pytest.raises(UserError, match=r"unknown setting mesh\.gone"):
         from_dict(MeshConfig, {"gone": [2]}, "mesh.")
@@ -290,7 +290,7 @@ def test_a_setting_that_was_taken_away_counts_with_its_first_default(monkeypatch
 
 def test_a_later_setting_that_was_taken_away_counts_no_more(since):
     since("MeshConfig")
-    assert identity(MeshConfig()) == {"data": 0, "model": 1}
+    assert identity_of(MeshConfig()) == {"data": 0, "model": 1}
     assert from_dict(MeshConfig, {"extra": 3}) == MeshConfig()
     with pytest.raises(UserError, match=r"unknown setting mesh\.extra"):
         from_dict(MeshConfig, {"extra": 4}, "mesh.")

@@ -196,7 +196,7 @@ def parallel(path):
 def test_benchmarks_and_corpora_leave_out_the_same_rows(parallel):
     spec, name = f"en-fr={parallel}", f"{parallel}.en"
     problems = Problems()
-    rows = list(readers.read(Source.parse(spec), problems))
+    rows = list(readers.read_source(Source.parse(spec), problems))
     assert [row[0] for row in rows] == [line for line in SOUND if line is not None]
     assert {f"{n} left out: {what}" for n, what in problems.told()} == told(name, "left out")
     with warns(name, "left out"):

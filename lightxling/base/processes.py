@@ -36,7 +36,7 @@ def is_launched() -> bool:
     return has_tpu and importlib.util.find_spec("libtpu") is not None
 
 
-def start(
+def join_processes(
     coordinator_address: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
     """Joins the other processes; to be called before jax sees its devices.

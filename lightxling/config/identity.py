@@ -155,7 +155,7 @@ def renewed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def identity(settings: Any) -> dict[str, Any]:
+def identity_of(settings: Any) -> dict[str, Any]:
     """What counts of a dataclass of settings and of its parts, as plain values."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return counting(type(settings), values)
@@ -168,5 +168,5 @@ def _written(kind: type, table: str = "") -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return identity(value)
+        return identity_of(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

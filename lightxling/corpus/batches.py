@@ -36,7 +36,9 @@ def gather(
     return out
 
 
-def look_up(split: Split, tokens: np.ndarray, ngrams: int) -> tuple[np.ndarray, np.ndarray | None]:
+def look_up_words(
+    split: Split, tokens: np.ndarray, ngrams: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of the embedding table for a split's tokens [...], and rows [..., G] of the n-grams in a
     table of `ngrams` buckets; the latter is None without buckets."""
     if split.words is None:
@@ -254,7 +256,9 @@ class Batches:
         if self.negatives is not None:
             segments = np.concatenate([segments, self.negatives[local]], axis=1)
         tokens = gather(self.split.tokens, self.split.offsets, segments.reshape(-1), length)
-        tokens, ngrams = look_up(self.split, tokens.reshape(*segments.shape, length), self.ngrams)
+        tokens, ngrams = look_up_words(
+            self.split, tokens.reshape(*segments.shape, length), self.ngrams
+        )
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
         teacher, pivot = self.teacher.pick(local) if self.teacher else (None, None)
         label = self.split.label

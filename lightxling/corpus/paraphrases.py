@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 """Languages of the two sides, or the two sentences."""
 
 
-def paraphrases(
+def find_paraphrases(
     rows: Iterable[tuple[Pair, Pair]],
     known: Iterable[tuple[Pair, Pair]] = (),
     *,
@@ -106,7 +106,7 @@ def read_rows(sources: Sequence[str]) -> Iterable[tuple[Pair, Pair]]:
         source = Source.parse(written)
         if len(source.languages) != 2:
             raise UserError(f"source {written!r} should be of two languages, such as en-de")
-        for row in readers.read(source, problems):
+        for row in readers.read_source(source, problems):
             yield source.languages, (clean(row[0]), clean(row[1]))
     problems.warn("left out")
 
@@ -119,7 +119,7 @@ def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -
     Raises:
       UserError: the sources hold no sentence with two translations.
     """
-    found = paraphrases(read_rows(sources), limit=limit)
+    found = find_paraphrases(read_rows(sources), limit=limit)
     if not found:
         raise UserError(
             f"{', '.join(sources)}: no sentence has several translations, so there are no "

@@ -22,7 +22,7 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock
 from lightxling.base.lines import slabs
-from lightxling.config.identity import identity
+from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
 from lightxling.config.schema import MAX_TOKENS, Config, TokenizerConfig
 from lightxling.config.settings import change
@@ -30,8 +30,8 @@ from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
-from lightxling.corpus.spool import Row, Spool
-from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256
+from lightxling.corpus.spool import Spool, SpooledRow
+from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_sha256
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -161,8 +161,8 @@ def training_texts(
 
 
 def _encode(
-    tokenizer: Tokenizer, lexicon: Any, batch: list[Row], sides: int
-) -> tuple[list[Row], np.ndarray, np.ndarray, np.ndarray]:
+    tokenizer: Tokenizer, lexicon: Any, batch: list[SpooledRow], sides: int
+) -> tuple[list[SpooledRow], np.ndarray, np.ndarray, np.ndarray]:
     """The rows of a batch that have tokens on all sides: only they are in the store.
 
     Returns:
@@ -190,7 +190,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
       others: further tasks whose text the tokenizer is trained on.
     """
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
-    settings = identity(config.corpus) | identity(tokenizer)
+    settings = identity_of(config.corpus) | identity_of(tokenizer)
     del settings["store"]
     if tokenizer.model != "words":
         del settings["hash_buckets"]  # which earlier stores did not have
@@ -199,7 +199,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
         stat = path.stat()
         stats.append((str(path), stat.st_size, stat.st_mtime_ns))
     model = file_sha256(_tokenizer_file(tokenizer)) if tokenizer.file else ""
-    parts = [FORMAT, settings, stats, model]
+    parts = [STORE_FORMAT, settings, stats, model]
     if rows != "pairs":
         parts.append(rows)
     for other in others:
@@ -287,11 +287,11 @@ class _Preparation:
             drawn = sum(rates[language] * n for language, n in sentences.items())
             self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
             texts = itertools.chain.from_iterable(spool.sampled(rates) for spool in spools)
-            tokenizers.train(texts, config, path)
+            tokenizers.train_tokenizer(texts, config, path)
         return tokenizers.load_tokenizer(path)
 
     def _write(
-        self, tokenizer: Tokenizer, lexicon: Any, dev: list[Row]
+        self, tokenizer: Tokenizer, lexicon: Any, dev: list[SpooledRow]
     ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
         """The filled writer, token counts by language, rows [2, groups] of train and dev."""
         spool, groups = self._spool, self._spool.groups

@@ -13,7 +13,7 @@ Rows = Literal["pairs", "sentences", "text", "labels", "scores"]
 """What a row is: sentences of several languages, of one language or more, three sentences of
 running text, or two sentences with a label or a score."""
 
-LABELS = ("entailment", "neutral", "contradiction")
+NLI_LABELS = ("entailment", "neutral", "contradiction")
 """Of natural language inference, in the order of their numbers."""
 
 
@@ -77,12 +77,12 @@ def _class_number(label: str, place: str) -> str | None:
     label = {"contradictory": "contradiction"}.get(label, label)
     if label == "-":
         return None
-    if label not in LABELS:
+    if label not in NLI_LABELS:
         raise UserError(
-            f"{place}: {label!r} is not a label; they are {', '.join(LABELS)}, and the columns are "
-            "label, sentence, sentence, unless the first line names them"
+            f"{place}: {label!r} is not a label; they are {', '.join(NLI_LABELS)}, and the columns "
+            "are label, sentence, sentence, unless the first line names them"
         )
-    return str(LABELS.index(label))
+    return str(NLI_LABELS.index(label))
 
 
 def _score(label: str, place: str) -> str:

@@ -30,7 +30,7 @@ from lightxling.config.files import fingerprint
 from lightxling.corpus.sources import NUMBERS
 from lightxling.corpus.words import WordTable
 
-FORMAT = 1
+STORE_FORMAT = 1
 _MANIFEST_LIMIT = 1 << 26  # bytes
 
 
@@ -152,8 +152,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise _damaged(path, "is missing: the store was not finished") from None
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error.strerror})") from None
-    if manifest["format"] != FORMAT:
-        raise _damaged(path, f"has format {manifest['format']}, this version reads {FORMAT}")
+    if manifest["format"] != STORE_FORMAT:
+        raise _damaged(path, f"has format {manifest['format']}, this version reads {STORE_FORMAT}")
     if manifest.pop("checksum") != _checksum(manifest):
         raise _damaged(path, "was altered")
     return manifest
@@ -316,7 +316,7 @@ class StoreWriter:
                 "sha256": file_sha256(self.folder / name),
             }
         manifest = {
-            "format": FORMAT,
+            "format": STORE_FORMAT,
             "sides": self._sides,
             "dtype": self._dtype.name,
             **({} if self._rows_are == "pairs" else {"rows_are": self._rows_are}),

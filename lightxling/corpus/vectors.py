@@ -30,7 +30,7 @@ from lightxling.config.schema import Config
 from lightxling.corpus.prepare import store_lock, training_texts
 from lightxling.corpus.store import Store, file_sha256
 
-FORMAT = 1
+VECTORS_FORMAT = 1
 _CHUNK = 1024  # sentences between two writes
 _TALK = 10.0  # seconds between progress lines
 
@@ -91,7 +91,7 @@ def folder(store: Store, identity: dict[str, Any], kind: str = "teacher") -> Pat
       kind: part of the name, for what else is kept of a store's rows.
     """
     files = {name: entry["sha256"] for name, entry in store.manifest["files"].items()}
-    name = fingerprint([FORMAT, store.path.name, files, identity])[:12]
+    name = fingerprint([VECTORS_FORMAT, store.path.name, files, identity])[:12]
     return store.path.with_name(f"{store.path.name}-{kind}-{name}")
 
 
@@ -224,7 +224,7 @@ def _compute(
         for name in names
     }
     manifest = {
-        "format": FORMAT,
+        "format": VECTORS_FORMAT,
         "store": store.path.name,
         **identity,
         "rows": len(index),

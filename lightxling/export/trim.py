@@ -159,7 +159,7 @@ def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None
 def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
     """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
     from lightxling.base.lines import Problems
-    from lightxling.corpus.readers import read
+    from lightxling.corpus.readers import read_source
     from lightxling.corpus.sources import Source
 
     wanted, found, problems = set(languages), set(), Problems()
@@ -168,7 +168,7 @@ def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> I
         found |= set(source.languages)
         sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
         if sides:
-            for row in read(source, problems):
+            for row in read_source(source, problems):
                 yield from (row[i] for i in sides)
     problems.warn("left out")
     if wanted - found:
