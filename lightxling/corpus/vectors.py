@@ -12,11 +12,12 @@ A killed computation goes on from there, with the same batches and therefore the
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from jaxtyping import Bool, Float, Int
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, map_array, parse_json, sync, write_json
+from lightxling.base.lines import slabs
+from lightxling.base.vectors import Encode
 from lightxling.config.files import fingerprint
 from lightxling.config.schema import Config
 from lightxling.corpus.prepare import store_lock, training_texts
@@ -33,8 +36,6 @@ from lightxling.corpus.store import Store, file_sha256
 VECTORS_FORMAT = 1
 _CHUNK = 1024  # sentences between two writes
 _TALK = 10.0  # seconds between progress lines
-
-Encode = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +289,7 @@ def _encode_all(
         file.seek(0, os.SEEK_END)
         encode = load() if state["done"] < sentences else None
         pace = Pace(kind, sentences, progress, begun=state["done"])
-        for texts in _chunks(work / "sentences.txt", state["done"]):
+        for texts in slabs(_sentences(work / "sentences.txt", state["done"]), _CHUNK):
             vectors = _checked(encode(texts), texts, state["width"], kind)
             file.write(vectors.tobytes())
             file.flush()
@@ -299,18 +300,10 @@ def _encode_all(
     return state["width"]
 
 
-def _chunks(path: Path, start: int) -> Iterator[list[str]]:
-    """Sentences from number `start` on, `_CHUNK` at a time."""
+def _sentences(path: Path, start: int) -> Iterator[str]:
+    """Sentences from number `start` on."""
     with open(path, encoding="utf-8", newline="\n") as file:
-        chunk: list[str] = []
-        for number, line in enumerate(file):
-            if number >= start:
-                chunk.append(line[:-1])
-            if len(chunk) == _CHUNK:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+        yield from (line[:-1] for line in itertools.islice(file, start, None))
 
 
 def _checked(vectors: np.ndarray, texts: list[str], width: int, kind: str) -> np.ndarray:
