@@ -27,7 +27,7 @@ def is_launched() -> bool:
     """Whether jax finds the other processes by itself.
 
     True in a step of Slurm or under Open MPI with several tasks, and on a Cloud TPU, whatever the
-    number of its hosts. A shell within an allocation of Slurm is no step.
+    number of its hosts. A shell within an allocation of Slurm is not a step.
     """
     tasks = (os.environ.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
     if any(count.isdecimal() and int(count) > 1 for count in tasks):

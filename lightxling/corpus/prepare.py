@@ -31,7 +31,7 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
-from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_sha256
+from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry, file_sha256
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -343,10 +343,7 @@ class _Preparation:
             "sources": [
                 {
                     "source": str(source),
-                    "files": [
-                        {"path": str(f), "bytes": f.stat().st_size, "sha256": file_sha256(f)}
-                        for f in readers.files(source)
-                    ],
+                    "files": [{"path": str(f), **file_entry(f)} for f in readers.files(source)],
                 }
                 for source in spool.groups
             ],

@@ -206,6 +206,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_entry(path: Path) -> dict[str, Any]:
+    """A file as a manifest has it."""
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
 def _checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
@@ -308,13 +313,9 @@ class StoreWriter:
             (self.folder / "words").mkdir()
             np.save(self.folder / "words" / "rows.npy", words.rows)
             np.save(self.folder / "words" / "ngrams.npy", words.ngrams)
-        files = {}
-        for name in _files(self._rows_are, words is not None):
+        names = _files(self._rows_are, words is not None)
+        for name in names:
             sync(self.folder / name)
-            files[name] = {
-                "bytes": (self.folder / name).stat().st_size,
-                "sha256": file_sha256(self.folder / name),
-            }
         manifest = {
             "format": STORE_FORMAT,
             "sides": self._sides,
@@ -323,7 +324,7 @@ class StoreWriter:
             **({"words": True} if words else {}),
             "rows": {"train": self.train.rows, "dev": self.dev.rows},
             **manifest,
-            "files": files,
+            "files": {name: file_entry(self.folder / name) for name in names},
         }
         manifest = json.loads(json.dumps(manifest))  # as it will be read: the checksum covers that
         manifest["checksum"] = _checksum(manifest)

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Int, Integer
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json
 from lightxling.config.schema import TokenizerConfig
-from lightxling.corpus.pieces import SPECIAL, UNK, Tokenizer, is_punctuation
+from lightxling.corpus.pieces import PUNCTUATION, SPECIAL, UNK, Tokenizer
 
 WORDS_FORMAT = "lightxling-words"
 NGRAMS = (3, 4)
@@ -186,6 +186,6 @@ class WordTokenizer(Tokenizer):
 
     def maskable(self) -> np.ndarray:
         """Returns bool [V]: False for special ids, buckets and punctuation."""
-        words = np.array([not is_punctuation(word) for word in self._words])
+        words = np.array([word not in PUNCTUATION for word in self._words])
         words[: len(SPECIAL)] = False
         return np.concatenate([words, np.zeros(self._buckets, bool)])
