@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # fmt: off
+_HEAD = {"head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0}
 VERSION_1: dict[str, dict[str, Any]] = {
     "Config": {
         "name": "", "corpus": ..., "tokenizer": ..., "model": ..., "objectives": ...,
@@ -99,17 +100,9 @@ VERSION_1: dict[str, dict[str, Any]] = {
         "scoring": "cosine", "queries": 2000, "candidates": 200_000, "lowercase": True,
     },
     "evaluate bucc": {"margin": "ratio", "direction": "max", "neighbours": 4},
-    "evaluate classification": {
-        "head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0,
-        "documents": "sentences",
-    },
-    "evaluate mldoc": {
-        "head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0,
-        "documents": "sentences",
-    },
-    "evaluate nli": {
-        "head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0,
-    },
+    "evaluate classification": _HEAD | {"documents": "sentences"},
+    "evaluate mldoc": _HEAD | {"documents": "sentences"},
+    "evaluate nli": _HEAD,
     "evaluate sts": {"similarity": "cosine"},
 }
 """The settings of lightxling 0.1 with their defaults then; ... is a part, which has a table."""

@@ -288,11 +288,8 @@ class ObjectivesConfig:
 
 def only(**terms: Any) -> ObjectivesConfig:
     """These objectives and no other, as in `only(inference=InferenceConfig(weight=1.0))`."""
-    none = {
-        "tokens": TokensConfig(weight=0.0),
-        "align": AlignConfig(weight=0.0),
-        "similarity": SimilarityConfig(weight=0.0),
-    }
+    fields = dataclasses.fields(ObjectivesConfig)
+    none = {field.name: dataclasses.replace(field.default, weight=0.0) for field in fields}
     return ObjectivesConfig(**(none | terms))
 
 

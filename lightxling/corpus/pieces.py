@@ -87,7 +87,7 @@ class Tokenizer:
         )
 
 
-def read_model(tokenizer: bytes):
+def read_model(tokenizer: bytes) -> Any:
     """The sentencepiece model as a protocol buffer.
 
     Raises:

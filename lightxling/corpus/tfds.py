@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightxling.base.errors import UserError
+from lightxling.base.errors import UserError, first_line
 from lightxling.base.languages import is_variety, language_tag
 from lightxling.base.lines import Problems
 from lightxling.corpus.sources import NUMBERS, Rows, Source
@@ -55,7 +55,7 @@ def _errors(source: Source) -> Iterator[None]:
                 f"{name} lies on the disk in a format that only TensorFlow reads; set TFDS_DATA_DIR"
                 " to an empty folder to prepare it again, as array_record"
             ) from None
-        message = str(error).strip().split("\n")[0]
+        message = first_line(error)
         raise UserError(f"source {source}: tensorflow-datasets says: {message}") from error
 
 
