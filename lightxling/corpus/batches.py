@@ -220,6 +220,7 @@ class Batches:
         rows = self._draw(rng)
         unit = self._unit(rows)
         missing = -np.bincount(unit) % self.batch_size
+        # every unit is brought to whole batches, so that the reshape below mixes none of them
         if self.is_padded:
             more = [rng.choice(rows[unit == u], missing[u]) for u in np.flatnonzero(missing)]
             rows = np.concatenate([rows, *more])

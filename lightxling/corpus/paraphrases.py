@@ -60,6 +60,7 @@ def find_paraphrases(
         neighbours[nodes[0]].add(nodes[1])
         neighbours[nodes[1]].add(nodes[0])
 
+    # within a language: pairs of what lies around a hub, by hash, so that a limit favours none
     rank = {node: (content_hash(node[1]), node) for node in text}
     found: dict[Pair, set[tuple[Node, Node]]] = defaultdict(set)
     for around in neighbours.values():
@@ -76,6 +77,7 @@ def find_paraphrases(
             within.add(pair)
             for node, sentence in zip(pair, sentences, strict=True):
                 text.setdefault(node, sentence)
+    # across: from a sentence over its paraphrase to that one's translations, in both directions
     for one, other in itertools.chain(within, (pair[::-1] for pair in within)):
         further = neighbours.get(other, set()) - neighbours.get(one, set())
         further = sorted(further, key=rank.__getitem__)

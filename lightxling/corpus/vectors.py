@@ -255,6 +255,7 @@ class _Computation(NamedTuple):
                     index[start + chosen, side] = numbers
                 start += len(rows)
         sync(work / "sentences.txt")
+        # the index comes last: where it is, the sentences are whole
         self.remove_others(["sentences.txt"])
         with atomic(work / "index.npy") as temporary, open(temporary, "wb") as file:
             np.save(file, index)
