@@ -85,7 +85,7 @@ def train(args: list[str]) -> None:
     from lightxling.train.loop import train as run
 
     keep_compiled()
-    processes.start(launch.coordinator_address, launch.num_processes, launch.process_id)
+    processes.join_processes(launch.coordinator_address, launch.num_processes, launch.process_id)
     run(config, launch.workdir)
 
 

@@ -314,9 +314,11 @@ def _first_sentence(text: str) -> str:
 
 @functools.cache
 def texts(table: type) -> dict[str, str]:
-    """The text under each field of a dataclass, in one line."""
+    """The text under each field of a dataclass, in one line; without one, that of a base."""
+    base = table.__base__
+    inherited = texts(base) if dataclasses.is_dataclass(base) else {}
     (definition,) = ast.parse(inspect.getsource(table)).body
-    return {
+    return inherited | {
         field.target.id: " ".join(text.value.value.split())
         for field, text in itertools.pairwise(definition.body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)

@@ -220,7 +220,7 @@ def test_equal_pairs_at_high_temperature_and_rows_as_often_as_each_other():
     for epoch in range(2):
         by_group = np.bincount(split.group, times[epoch], minlength=4)
         np.testing.assert_allclose(by_group, [512 * 2 / 3, 512 / 3, 512, 0], atol=1)
-    assert (times[0] != times[1]).any()  # the large pair is drawn anew
+    assert (times[0] != times[1]).any()  # the large pair is drawn again
 
 
 def test_temperature_1_is_plain_shuffling():

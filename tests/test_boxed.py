@@ -30,7 +30,7 @@ def test_the_card_has_a_row_for_every_language(encoder):
 
 @pytest.mark.parametrize("language", ["de", "fr", "es", "it"])
 def test_it_finds_translations_of_sentences_that_it_has_never_read(encoder, language):
-    texts = [dict(zip(everyday.LANGUAGES, s.texts, strict=True)) for s in everyday.sentences()]
+    texts = [dict(zip(everyday.LANGUAGES, s.texts, strict=True)) for s in everyday.read_sentences()]
     found = precision_at_1(
         encoder.encode([t["en"] for t in texts]), encoder.encode([t[language] for t in texts])
     )

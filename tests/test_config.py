@@ -122,7 +122,7 @@ def test_bad_values_in_a_file_are_named(values, message):
         ("objectives", {"tokens": configs.TokensConfig(weight=-1.0)}, "objectives.tokens.weight"),
         ("objectives", {"tokens": configs.TokensConfig(vocab_block=-1)}, "tokens.vocab_block=-1"),
         ("objectives", {"soft": configs.SoftConfig(loss="mse", cross=2.0)}, "does not know cross"),
-        ("objectives", {"ranking": configs.RankingConfig(shared_negatives=True)}, "shares hard"),
+        ("objectives", {"ranking": configs.RankingConfig(shared_negatives=True)}, "is for hard"),
         ("train", {"buckets": ()}, "train.buckets"),
         ("train", {"sampling_temperature": 0.0}, "train.sampling_temperature=0.0"),
         ("tokenizer", {"character_coverage": 0.9}, "character_coverage=0.9 should be from 0.98"),

@@ -9,17 +9,24 @@ import templates
 from lexicon import agree, render, words
 
 from lightxling.corpus import everyday
-from lightxling.corpus.everyday import LANGUAGES, Row, composed, pairs, sentences, split
+from lightxling.corpus.everyday import (
+    LANGUAGES,
+    Row,
+    hold_out,
+    read_composed,
+    read_sentences,
+    text_pairs,
+)
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return sentences()
+    return read_sentences()
 
 
 @pytest.fixture(scope="module")
 def made():
-    return composed(3000)
+    return read_composed(3000)
 
 
 def word(name, part="noun"):
@@ -53,19 +60,19 @@ def test_every_row_has_a_clean_text_in_every_language(whole, made):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_text_comes_twice_in_its_language(whole, made, language):
     for rows in (whole, made):
-        texts = collections.Counter(text for text, _ in pairs(rows, language, language))
+        texts = collections.Counter(text for text, _ in text_pairs(rows, language, language))
         assert [text for text, times in texts.items() if times > 1] == []
 
 
 def test_pairs_are_ordered():
     row = Row("home:1", ("house", "Haus", "maison", "casa", "casa (it)"))
-    assert pairs([row], "fr", "de") == [("maison", "Haus")]
+    assert text_pairs([row], "fr", "de") == [("maison", "Haus")]
     with pytest.raises(ValueError, match="choose from en, de, fr, es, it"):
-        pairs([row], "en", "pt")
+        text_pairs([row], "en", "pt")
 
 
 def test_a_larger_count_continues_the_list(made):
-    assert composed(500) == made[:500]
+    assert read_composed(500) == made[:500]
 
 
 def test_composed_rows_come_from_many_frames(made):
@@ -74,11 +81,11 @@ def test_composed_rows_come_from_many_frames(made):
 
 def test_asking_for_too_many_names_the_most_there_are():
     with pytest.raises(ValueError, match=r"count=12001 .* try 12000$"):
-        composed(12_001)
+        read_composed(12_001)
 
 
 def test_the_composed_rows_are_those_that_quickstart_was_measured_with():
-    lines = "".join("\t".join((row.frame, *row.texts)) + "\n" for row in composed(12_000))
+    lines = "".join("\t".join((row.frame, *row.texts)) + "\n" for row in read_composed(12_000))
     assert hashlib.sha256(lines.encode()).hexdigest() == (
         "0b3c7a5d4cea7cee4ef94ff73e010dba0b4dce975006a93aef256efd675cb60a"
     )
@@ -86,7 +93,7 @@ def test_the_composed_rows_are_those_that_quickstart_was_measured_with():
 
 def test_the_templates_still_give_the_composed_rows():
     rows = [Row(*row) for row in itertools.islice(templates.composed(seed=0), 12_000)]
-    assert rows == composed(12_000)
+    assert rows == read_composed(12_000)
 
 
 def test_a_seed_gives_one_list():
@@ -104,7 +111,7 @@ def test_templates_end_when_nothing_is_new(monkeypatch):
 
 
 def test_no_frame_is_on_both_sides(whole, made):
-    training, held_out = split(whole, made)
+    training, held_out = hold_out(whole, made)
     assert not {row.frame for row in training} & {row.frame for row in held_out}
     assert {row.frame for row in held_out} <= {row.frame for row in whole}
     assert 0.15 < len(held_out) / len(whole) < 0.3
@@ -112,7 +119,7 @@ def test_no_frame_is_on_both_sides(whole, made):
 
 
 def test_no_near_copy_is_on_both_sides(whole, made):
-    training, held_out = split(whole, made[:1000])
+    training, held_out = hold_out(whole, made[:1000])
     sets = [word_sets(row) for row in training[::2]]
     for held in held_out[::9]:
         held = word_sets(held)
@@ -121,11 +128,11 @@ def test_no_near_copy_is_on_both_sides(whole, made):
 
 def test_a_near_copy_in_one_language_is_enough(whole):
     few = whole[:200]
-    training, (held, *_) = split(few, [])
+    training, (held, *_) = hold_out(few, [])
     other = ("Nothing alike.", "Ganz anders.", "Rien de tel.", "Nada igual.")
     for i in range(len(LANGUAGES)):
         row = Row("template", (*other[:i], held.texts[i], *other[i:]))
-        assert split(few, [row])[0] == training
+        assert hold_out(few, [row])[0] == training
 
 
 def test_the_threshold_is_three_fifths(monkeypatch):
@@ -133,25 +140,25 @@ def test_the_threshold_is_three_fifths(monkeypatch):
     held = Row("a:1", ("one two three four five",) * 5)
     near = Row("made", ("Five, four - three!", "a", "b", "c", "d"))  # shares 3 words of 5
     far = Row("made", ("five four three six", "a", "b", "c", "d"))  # shares 3 words of 6
-    assert split([held], [near, far]) == ([far], [held])
+    assert hold_out([held], [near, far]) == ([far], [held])
 
 
 def test_near_copies_among_whole_sentences_stay_together(whole):
-    held = split(whole, [])[1][0]
+    held = hold_out(whole, [])[1][0]
     copy = Row("copies:1", tuple(f"{text} Oh!" if len(text) > 20 else text for text in held.texts))
     chained = Row("copies:2", ("Qwerty.", "Qwertz.", "Azerty.", *copy.texts[3:]))
-    held_out = split([*whole, copy, chained], [])[1]
+    held_out = hold_out([*whole, copy, chained], [])[1]
     assert copy in held_out
     assert chained in held_out
 
 
 def test_adding_sentences_moves_none(whole):
-    training, held_out = split(whole, [])
+    training, held_out = hold_out(whole, [])
     added = [
         Row(f"new:{n}", tuple(f"xx{n} yy{n} {language}{n}" for language in LANGUAGES))
         for n in range(200)
     ]
-    training_later, held_out_later = split([*added, *whole], [])
+    training_later, held_out_later = hold_out([*added, *whole], [])
     assert [row for row in training_later if row not in added] == training
     assert [row for row in held_out_later if row not in added] == held_out
     assert 20 < len(held_out_later) - len(held_out) < 60  # about a fifth of the 200

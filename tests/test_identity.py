@@ -2,22 +2,21 @@
 
 import dataclasses
 import os
-import typing
 
 import numpy as np
 import pytest
 
-from lightxling import config as configs
 from lightxling.base.errors import UserError
 from lightxling.config import identity as identities
-from lightxling.config.files import differences, from_dict, to_dict
-from lightxling.config.identity import identity
-from lightxling.config.objectives import InferenceConfig, only
+from lightxling.config.files import differences, fingerprint, from_dict, to_dict
+from lightxling.config.identity import identity_of
+from lightxling.config.objectives import InferenceConfig, ObjectivesConfig, only
 from lightxling.config.plan import tasks_of
 from lightxling.config.schema import (
     AdapterConfig,
     Config,
     CorpusConfig,
+    MeshConfig,
     ModelConfig,
     TaskConfig,
     TokenizerConfig,
@@ -76,12 +75,13 @@ def store(config: Config) -> str:
 
 
 def stage(config: Config) -> str:
-    return configs.fingerprint(modular._mathematics(config))
+    return fingerprint(modular._mathematics(config))
 
 
 def unit_key(task: str, settings: Settings, **more) -> str:
     unit = Unit("d", "aa-bb", ("aa", "bb"), lambda: ["made.aa-bb.tsv"], lambda encode: {})
-    used = {name: getattr(settings, name) for name in TASKS[task].settings}
+    fields = dataclasses.fields(TASKS[task].settings)
+    used = {field.name: getattr(settings, field.name) for field in fields}
     return run.unit_key("f00d", task, unit, used | more)
 
 
@@ -162,81 +162,105 @@ def test_files_of_scores_are_named_after_what_differs_from_the_first_defaults():
 # A setting is added
 
 
+def grown(settings, extra: int, default: int = 3):
+    """The settings with one more, `extra`."""
+    bigger = with_extra(type(settings), default)
+    own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return bigger(**own, extra=extra)
+
+
+def with_extra(kind: type, default: int = 3) -> type:
+    field = ("extra", int, dataclasses.field(default=default))
+    return dataclasses.make_dataclass(kind.__name__, [field], bases=(kind,), frozen=True)
+
+
 @pytest.fixture
 def since(monkeypatch):
-    """Adds a setting `extra` of first default 3 to the tables."""
+    """Writes down that the setting `extra` of a class came with the default 3."""
 
-    def add(kind: str) -> None:
-        monkeypatch.setitem(identities.SINCE, kind, {"extra": 3})
+    def say(table: str) -> None:
+        monkeypatch.setitem(identities.SINCE, table, {"extra": 3})
 
-    return add
-
-
-def grown(settings, extra: int, default: int = 3):
-    """The settings with one more, whose default may be another one by now."""
-    kind, own = type(settings), dataclasses.fields(settings)
-    field = ("extra", int, dataclasses.field(default=default))
-    bigger = dataclasses.make_dataclass(kind.__name__, [field], bases=(kind,), frozen=True)
-    return bigger(**{one.name: getattr(settings, one.name) for one in own}, extra=extra)
+    return say
 
 
-@pytest.mark.parametrize("default", [3, 4])
-def test_a_new_setting_of_the_model_changes_no_checksum_at_its_first_default(since, default):
-    checksum, base = bundle(MODEL).fingerprint(), base_checksum(bundle(MODEL))
+def test_a_new_setting_of_the_model_changes_no_checksum_at_its_default():
+    same, other = (bundle(grown(MODEL, extra)) for extra in (3, 4))
+    assert same.fingerprint() == bundle(MODEL).fingerprint() != other.fingerprint()
+    assert base_checksum(same) == base_checksum(bundle(MODEL)) != base_checksum(other)
+
+
+def test_a_default_that_is_changed_later_changes_no_checksum(since):
     since("ModelConfig")
-    same, other = (bundle(grown(MODEL, extra, default)) for extra in (3, 4))
-    assert same.fingerprint() == checksum != other.fingerprint()
-    assert base_checksum(same) == base != base_checksum(other)
+    same, other = (bundle(grown(MODEL, extra, default=4)) for extra in (3, 4))
+    assert same.fingerprint() == bundle(MODEL).fingerprint() != other.fingerprint()
+    assert base_checksum(same) == base_checksum(bundle(MODEL)) != base_checksum(other)
 
 
-def test_a_new_setting_of_adapters_changes_no_checksum_at_its_first_default(since):
-    checksum = bundle(CONFIG.model).fingerprint()
-    since("AdapterConfig")
+def test_where_a_setting_of_a_class_stands_does_not_matter():
+    one, other = (
+        dataclasses.make_dataclass("MeshConfig", [(name, int, 0) for name in names])
+        for names in (("data", "a", "b"), ("b", "a", "data"))
+    )
+    assert list(identity_of(one(1, 2, 3)).items()) == list(identity_of(other(3, 2, 1)).items())
+
+
+def test_a_new_setting_of_adapters_changes_no_checksum_at_its_default():
     same, other = (
         dataclasses.replace(MODEL, adapters=(grown(ADAPTERS[0], extra), ADAPTERS[1]))
         for extra in (3, 4)
     )
+    checksum = bundle(CONFIG.model).fingerprint()
     assert bundle(same).fingerprint() == checksum != bundle(other).fingerprint()
 
 
 @pytest.mark.parametrize("part", ["corpus", "tokenizer"])
-def test_a_new_setting_makes_no_new_store_at_its_first_default(corpus, since, part):
-    before = store(CONFIG)
-    since(type(getattr(CONFIG, part)).__name__)
+def test_a_new_setting_makes_no_new_store_at_its_default(corpus, part):
     same, other = (
         dataclasses.replace(CONFIG, **{part: grown(getattr(CONFIG, part), extra)})
         for extra in (3, 4)
     )
-    assert store(same) == before != store(other)
+    assert store(same) == store(CONFIG) != store(other)
 
 
 @pytest.mark.parametrize("part", ["train", "model", "objectives", "teacher"])
-def test_a_new_setting_makes_no_new_stage_at_its_first_default(since, part):
-    before = stage(CONFIG)
-    since(type(getattr(CONFIG, part)).__name__)
+def test_a_new_setting_makes_no_new_stage_at_its_default(part):
     same, other = (
         dataclasses.replace(CONFIG, **{part: grown(getattr(CONFIG, part), extra)})
         for extra in (3, 4)
     )
-    assert stage(same) == before != stage(other)
+    assert stage(same) == stage(CONFIG) != stage(other)
 
 
-def test_a_new_part_counts_where_it_differs_from_its_first_defaults(monkeypatch):
-    part = dataclasses.make_dataclass("HingeConfig", [("weight", float, 0.0), ("margin", float, 1)])
-    monkeypatch.setitem(identities.VERSION_1, "HingeConfig", {"weight": 0.0, "margin": 1.0})
-    monkeypatch.setitem(identities.SINCE, "TeacherConfig", {"hinge": {"weight": 0.0, "margin": 1}})
-    kind = dataclasses.make_dataclass("TeacherConfig", [("hinge", part)], bases=())
-    assert "hinge" not in identity(kind(part()))
-    assert identity(kind(part(margin=2.0)))["hinge"] == {"weight": 0.0, "margin": 2.0}
+def test_a_new_objective_counts_where_it_differs_from_its_defaults():
+    hinge = dataclasses.make_dataclass(
+        "HingeConfig", [("weight", float, 0.0), ("margin", float, 0.2)], frozen=True
+    )
+    objectives = dataclasses.make_dataclass(
+        "ObjectivesConfig", [("hinge", hinge, hinge())], bases=(ObjectivesConfig,), frozen=True
+    )
+    before = identity_of(ObjectivesConfig())
+    assert identity_of(objectives()) == before
+    assert identity_of(objectives(hinge=hinge(1.0))) == before | {"hinge": {"weight": 1.0}}
+    same, other = (
+        dataclasses.replace(CONFIG, objectives=objectives(hinge=hinge(w))) for w in (0, 1)
+    )
+    assert stage(same) == stage(CONFIG) != stage(other)
 
 
-def test_a_new_setting_of_a_task_voids_no_kept_score_at_its_first_default(corpus, since):
+def test_a_new_setting_of_a_task_voids_no_kept_score_at_its_default(corpus, monkeypatch):
     before = unit_key("sts", Settings())
-    since("evaluate sts")
-    assert unit_key("sts", Settings(), extra=3) == before != unit_key("sts", Settings(), extra=4)
+    task = TASKS["sts"]
+    monkeypatch.setitem(TASKS, "sts", dataclasses.replace(task, settings=with_extra(task.settings)))
+    same, other = (grown(Settings(), extra) for extra in (3, 4))
+    assert unit_key("sts", same) == before != unit_key("sts", other)
+    used = {"similarity": "cosine", "extra": 3}
+    assert run.results_name("sts", "d", used) == "sts.d.json"
+    assert run.results_name("sts", "d", used | {"extra": 4}) == "sts.d.extra=4.json"
 
 
-def test_files_without_a_new_setting_mean_its_first_default(since):
+def test_files_without_a_setting_mean_its_first_default(since):
+    assert from_dict(with_extra(TrainConfig), to_dict(TrainConfig())).extra == 3
     since("TrainConfig")
     now = grown(TrainConfig(), 4, default=4)
     assert from_dict(type(now), to_dict(TrainConfig())).extra == 3
@@ -248,44 +272,25 @@ def test_a_run_from_before_a_setting_resumes_with_its_first_default_alone(since)
     since("TrainConfig")
     written = to_dict(Config())
     now = dataclasses.make_dataclass(
-        "Config", [("train", type(grown(TrainConfig(), 3)))], bases=(Config,), frozen=True
+        "Config", [("train", with_extra(TrainConfig, 4))], bases=(Config,), frozen=True
     )
     old = from_dict(now, written)
-    same, other = (now(train=grown(TrainConfig(), extra)) for extra in (3, 4))
+    same, other = (now(train=grown(TrainConfig(), extra, 4)) for extra in (3, 4))
     assert differences(old, same) == {}
     assert differences(old, other) == {"train.extra": (3, 4)}
 
 
 def test_a_setting_that_was_taken_away_counts_with_its_first_default(monkeypatch):
     monkeypatch.setitem(identities.VERSION_1, "MeshConfig", {"data": 0, "model": 1, "gone": (1,)})
-    assert identity(configs.MeshConfig()) == {"data": 0, "model": 1, "gone": [1]}
-    assert from_dict(configs.MeshConfig, {"gone": [1], "model": 2}) == configs.MeshConfig(model=2)
+    assert identity_of(MeshConfig()) == {"data": 0, "model": 1, "gone": [1]}
+    assert from_dict(MeshConfig, {"gone": [1], "model": 2}) == MeshConfig(model=2)
     with pytest.raises(UserError, match=r"unknown setting mesh\.gone"):
-        from_dict(configs.MeshConfig, {"gone": [2]}, "mesh.")
+        from_dict(MeshConfig, {"gone": [2]}, "mesh.")
 
 
-# Nobody forgets
-
-
-def kinds(kind: type) -> set[type]:
-    """A class of settings and those of its parts."""
-    found = {kind}
-    for hint in typing.get_type_hints(kind).values():
-        for one in (hint, *typing.get_args(hint)):
-            if dataclasses.is_dataclass(one):
-                found |= kinds(one)
-    return found
-
-
-@pytest.mark.parametrize("kind", sorted(kinds(Config), key=lambda kind: kind.__name__))
-def test_every_setting_stands_in_the_tables(kind):
-    name = kind.__name__
-    known = identities.VERSION_1[name].keys() | identities.SINCE.get(name, {}).keys()
-    missing = {field.name for field in dataclasses.fields(kind)} - known
-    assert not missing, f"write {missing} of {name} into identity.SINCE, with their defaults"
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_setting_of_a_task_stands_in_the_tables(task):
-    known = identities.first_defaults(f"evaluate {task}")
-    assert set(TASKS[task].settings) <= known.keys()
+def test_a_later_setting_that_was_taken_away_counts_no_more(since):
+    since("MeshConfig")
+    assert identity_of(MeshConfig()) == {"data": 0, "model": 1}
+    assert from_dict(MeshConfig, {"extra": 3}) == MeshConfig()
+    with pytest.raises(UserError, match=r"unknown setting mesh\.extra"):
+        from_dict(MeshConfig, {"extra": 4}, "mesh.")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lightxling.base import lines as text_lines
 from lightxling.base.errors import UserError
 from lightxling.base.languages import is_code
-from lightxling.base.lines import Lines, Problems, sound_lines
+from lightxling.base.lines import Lines, Problems, slabs, sound_lines
 from lightxling.config.schema import Config, CorpusConfig, TokenizerConfig
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import read_rows
@@ -109,14 +109,14 @@ def test_what_was_written_as_lines_is_read_as_lines(written):
     data = "".join(f"{line}\n" for line in written).encode("utf-8", "replace")
     expected = data.decode().removeprefix("\ufeff").split("\n")[:-1]
     lines = Lines(io.BufferedReader(io.BytesIO(data)), "", Problems())
-    assert [line for slab in lines.slabs(2) for line in slab] == expected
+    assert [line for slab in slabs(lines, 2) for line in slab] == expected
     assert not lines.problems.counts
 
 
 def test_slabs_are_of_one_size(tmp_path):
     (tmp_path / "in").write_text("the cat\n" * 95)
     with Lines.open(tmp_path / "in") as lines:
-        assert [len(slab) for slab in lines.slabs(10)] == [10] * 9 + [5]
+        assert [len(slab) for slab in slabs(lines, 10)] == [10] * 9 + [5]
 
 
 def test_standard_input_is_read_like_a_file(monkeypatch):
@@ -196,7 +196,7 @@ def parallel(path):
 def test_benchmarks_and_corpora_leave_out_the_same_rows(parallel):
     spec, name = f"en-fr={parallel}", f"{parallel}.en"
     problems = Problems()
-    rows = list(readers.read(Source.parse(spec), problems))
+    rows = list(readers.read_source(Source.parse(spec), problems))
     assert [row[0] for row in rows] == [line for line in SOUND if line is not None]
     assert {f"{n} left out: {what}" for n, what in problems.told()} == told(name, "left out")
     with warns(name, "left out"):

@@ -167,7 +167,7 @@ def world(tmp_path_factory):
                 everything.append(lines[-1].replace("\t", " "))
         (folder / f"made.aa-{code}.tsv").write_text("".join(lines))
     model = folder / "base.model"
-    tokenizers.train(everything, TokenizerConfig(model="unigram", vocab_size=120), model)
+    tokenizers.train_tokenizer(everything, TokenizerConfig(model="unigram", vocab_size=120), model)
     (folder / "base").mkdir()
     write(bundle(model.read_bytes(), **SMALL), folder / "base", "safetensors")
     return folder

@@ -28,7 +28,7 @@ from lightxling.config.schema import Config, MeshConfig, TaskConfig
 from lightxling.config.settings import change
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.prepare import prepare, prepare_tasks
-from lightxling.corpus.sources import LABELS
+from lightxling.corpus.sources import NLI_LABELS
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.encode.encoder import Encoder
@@ -55,7 +55,7 @@ def write_inference(path, rows=60):
     """Sentences whose words repeat the label, so that it can be learnt and recognised."""
     lines = []
     for i in range(rows):
-        label = LABELS[i % 3]
+        label = NLI_LABELS[i % 3]
         words = [chr(97 + (i * 7 + k) % 26) * 3 for k in range(3)]
         lines.append(f"{label}\t{' '.join(words)} {label}\t{' '.join(words[::-1])} {label}\n")
     path.write_text("".join(lines))
@@ -299,12 +299,12 @@ def test_labels_survive_the_store(several, texts):
         tokenizer.decode(split.tokens[split.offsets[2 * row] : split.offsets[2 * row + 1]])
         for row in range(split.rows)
     ]
-    assert [LABELS[int(label)] for label in split.label] == [w.split()[-1] for w in words]
+    assert [NLI_LABELS[int(label)] for label in split.label] == [w.split()[-1] for w in words]
     batches = make_batches(config, store, tokenizer.maskable())
     batch = batches[3]
     assert (batch.teacher, batch.pivot) == (None, None)
     for row, label in zip(batch.tokens, batch.labels, strict=True):
-        assert tokenizer.decode(row[1][row[1] > 0]).split()[-1] == LABELS[int(label)]
+        assert tokenizer.decode(row[1][row[1] > 0]).split()[-1] == NLI_LABELS[int(label)]
 
 
 def test_a_changed_label_is_damage(several, tmp_path):

@@ -24,19 +24,22 @@ from jaxtyping import install_import_hook
 install_import_hook("lightxling", "beartype.beartype")
 name, sentences = sys.argv[1], int(sys.argv[2])
 from lightxling import config as configs
+from lightxling.config.identity import identity_of
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.sources import Source
-from lightxling.corpus.readers import read
+from lightxling.corpus.readers import read_source
 from lightxling.base.lines import Problems
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.train.micro_batch import value_and_grad
 
 settings = configs.ObjectivesConfig.__dataclass_fields__[name].type
+assert getattr(configs, settings.__name__) is settings
+assert name not in identity_of(configs.ObjectivesConfig())
 objectives = configs.only(**{name: settings(weight=1.0)})
 rows = configs.rows_of(objectives)
 source = Source.parse("-".join(["en"] * sentences) + "=" + sys.argv[3], rows)
-assert [len(row) for row in read(source, Problems(), rows)] == [sentences] * 2
+assert [len(row) for row in read_source(source, Problems(), rows)] == [sentences] * 2
 model, heads = configs.ModelConfig(layers=0, width=8, init="scaled"), heads_of(objectives, 2)
 graphdef = models.structure(model, 20, heads)
 params = jax.jit(lambda key: models.initialise(model, 20, key, heads))(jax.random.key(0))

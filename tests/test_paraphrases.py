@@ -8,7 +8,7 @@ import pytest
 from lightxling.base.errors import UserError
 from lightxling.cli import main
 from lightxling.corpus.cleaning import content_hash
-from lightxling.corpus.paraphrases import paraphrases, read_rows, write_paraphrases
+from lightxling.corpus.paraphrases import find_paraphrases, read_rows, write_paraphrases
 
 ROWS = [
     (("en", "de"), pair)
@@ -24,7 +24,7 @@ ROWS = [
 
 
 def test_a_small_text_by_hand():
-    assert paraphrases(ROWS) == {
+    assert find_paraphrases(ROWS) == {
         ("de", "de"): [("Er ist krank.", "Ihm ist schlecht.")]
         if content_hash("Er ist krank.") < content_hash("Ihm ist schlecht.")
         else [("Ihm ist schlecht.", "Er ist krank.")],
@@ -60,7 +60,7 @@ def slow(rows):
 def test_without_a_limit_all_paths_are_found():
     rows = made()
     within, across = slow(rows)
-    found = paraphrases(rows, limit=100)
+    found = find_paraphrases(rows, limit=100)
     both = {p for (a, b), pairs in found.items() if a == b for p in pairs}
     assert both | {p[::-1] for p in both} == within
     assert len(both) == len(within) / 2
@@ -71,18 +71,18 @@ def test_without_a_limit_all_paths_are_found():
 def test_paraphrases_that_are_known_lead_across_like_those_that_were_found():
     """What one language's rows give with the English paraphrases of all is their part of all."""
     rows = made(rows=80)
-    together = paraphrases(rows, limit=100)
+    together = find_paraphrases(rows, limit=100)
     known = [(("en", "en"), pair) for pair in together["en", "en"]]
     for code in ("de", "fr"):
         own = [row for row in rows if row[0] == ("en", code)]
-        alone, found = paraphrases(own, limit=100), paraphrases(own, known, limit=100)
+        alone, found = find_paraphrases(own, limit=100), find_paraphrases(own, known, limit=100)
         assert found["en", code] == together["en", code] != alone["en", code]
         assert found["en", "en"] == alone["en", "en"]
 
 
 def test_a_limit_takes_some_and_invents_none():
     rows = made(sentences=6, rows=80)
-    few, all_of_them = paraphrases(rows, limit=2), paraphrases(rows, limit=100)
+    few, all_of_them = find_paraphrases(rows, limit=2), find_paraphrases(rows, limit=100)
     for languages, pairs in few.items():
         both_orders = {*all_of_them[languages], *(p[::-1] for p in all_of_them[languages])}
         assert set(pairs) <= both_orders
@@ -92,12 +92,12 @@ def test_a_limit_takes_some_and_invents_none():
 def test_the_order_of_the_rows_changes_nothing():
     rows = made()
     mixed = random.Random(1).sample([*rows, *rows[:9]], len(rows) + 9)
-    assert paraphrases(mixed) == paraphrases(rows)
+    assert find_paraphrases(mixed) == find_paraphrases(rows)
 
 
 def test_no_pair_is_a_translation_of_the_rows():
     rows = made()
-    for languages, pairs in paraphrases(rows).items():
+    for languages, pairs in find_paraphrases(rows).items():
         assert not {pair for _, pair in rows} & set(pairs)
         for a, b in pairs:
             assert (a[:2], b[:2]) == languages
@@ -128,6 +128,6 @@ def test_text_without_paraphrases_is_refused(tmp_path):
 
 
 def test_pairs_are_distinct():
-    for pairs in paraphrases(made(rows=200, sentences=8), limit=3).values():
+    for pairs in find_paraphrases(made(rows=200, sentences=8), limit=3).values():
         assert len({frozenset(pair) for pair in pairs}) == len(pairs)
         assert all(a != b for a, b in itertools.chain(pairs))

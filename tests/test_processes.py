@@ -185,7 +185,7 @@ def test_processes_with_different_settings_refuse_each_other(tiny, tmp_path):
 )
 def test_half_an_address_is_refused(place, message):
     with pytest.raises(UserError, match=message):
-        processes.start(*place)
+        processes.join_processes(*place)
 
 
 def test_a_process_alone_starts_nothing(monkeypatch):

@@ -35,7 +35,7 @@ def test_quickstart_trains_evaluates_and_says_what_next(tmp_path, monkeypatch):
     console = Console(record=True, width=200)
     module.quickstart(tmp_path / "quick", console)
     text = console.export_text()
-    _, held_out = everyday.split(everyday.sentences(), everyday.composed(1500))
+    _, held_out = everyday.hold_out(everyday.read_sentences(), everyday.read_composed(1500))
     assert f"{len(held_out)} held-out candidates" in text
     assert "lightxling search" in text
     assert text.count("  it: ") == module.SHOWN

@@ -24,7 +24,7 @@ FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], dea
 def rows_of(spec):
     """Returns the rows of a source and what was wrong with the rest."""
     problems = Problems()
-    return list(readers.read(Source.parse(spec), problems)), problems
+    return list(readers.read_source(Source.parse(spec), problems)), problems
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads its memory in /proc")
@@ -40,7 +40,7 @@ def peak():
 for path in sys.argv[1:]:
     before = peak()
     try:
-        for row in readers.read(Source.parse("en-fr=" + path), Problems()):
+        for row in readers.read_source(Source.parse("en-fr=" + path), Problems()):
             pass
     except UserError as error:
         pass
@@ -319,7 +319,7 @@ def test_a_new_format_is_one_entry(tmp_path, monkeypatch):
         for line in sound_lines(path, problems):
             yield tuple(json.loads(line)[code] for code in languages)
 
-    monkeypatch.setitem(readers.FORMATS, ".jsonl", read_jsonl)
+    monkeypatch.setitem(readers.READERS, ".jsonl", read_jsonl)
     path = tmp_path / "talks.en-fr.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"fr": "Oui", "en": "Yes"}\n'))
     assert rows_of(f"en-fr={path}")[0] == [("Yes", "Oui")]
@@ -590,7 +590,7 @@ class LittleScores(tfds.core.GeneratorBasedBuilder):
 
 def labelled_rows(spec, rows):
     problems = Problems()
-    return list(readers.read(Source.parse(spec, rows), problems, rows)), problems
+    return list(readers.read_source(Source.parse(spec, rows), problems, rows)), problems
 
 
 def test_tfds_inference_has_premise_hypothesis_and_label(tfds_home):

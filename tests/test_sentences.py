@@ -5,7 +5,7 @@ import pytest
 from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems
 from lightxling.corpus import readers
-from lightxling.corpus.sentences import sentences
+from lightxling.corpus.sentences import cut_sentences
 from lightxling.corpus.sources import Source
 
 
@@ -27,16 +27,16 @@ def test_a_text_is_cut_where_its_sentences_end(parts):
     joined = "".join(parts) if "。" in parts[0] else " ".join(parts)
     if parts[-1] == "Yes… Perhaps.":  # an ellipsis before a capital does end a sentence
         parts = [*parts[:-1], "Yes…", "Perhaps."]
-    assert sentences(joined) == parts
+    assert cut_sentences(joined) == parts
 
 
 def test_nothing_has_no_sentences():
-    assert sentences("") == []
-    assert sentences(" \n ") == []
+    assert cut_sentences("") == []
+    assert cut_sentences(" \n ") == []
 
 
 def rows_of(text, rows, problems=None):
-    return list(readers.read(Source.parse(text, rows), problems or Problems(), rows))
+    return list(readers.read_source(Source.parse(text, rows), problems or Problems(), rows))
 
 
 def test_a_blank_line_ends_a_document(tmp_path):
@@ -63,7 +63,7 @@ def test_rows_of_three_may_be_given(tmp_path):
     path = tmp_path / "three.tsv"
     path.write_text("a\tb\tc\n")
     source = Source.parse(f"en-en-en={path}", "text")
-    assert list(readers.read(source, Problems(), "text")) == [("a", "b", "c")]
+    assert list(readers.read_source(source, Problems(), "text")) == [("a", "b", "c")]
     assert str(source) == f"en-en-en={path}"
     running = Source.parse("en@2=x.txt", "text")
     assert (running.languages, running.weight) == (("en",) * 3, 2.0)

@@ -22,7 +22,7 @@ SMALL = TokenizerConfig(vocab_size=100, character_coverage=1.0)
 
 
 def trained(path, sentences=SENTENCES, **changes):
-    tokenizer.train(sentences, dataclasses.replace(SMALL, **changes), path)
+    tokenizer.train_tokenizer(sentences, dataclasses.replace(SMALL, **changes), path)
     return load_tokenizer(path)
 
 
@@ -147,7 +147,7 @@ def test_a_vocabulary_smaller_than_the_alphabet_names_a_way_out(tmp_path):
 @pytest.mark.parametrize("spoil", ["empty", "short", "noise", "letter", "missing"])
 def test_damaged_files_are_refused(tmp_path, spoil, capfd):
     path = tmp_path / "tokenizer.model"
-    tokenizer.train(SENTENCES, SMALL, path)
+    tokenizer.train_tokenizer(SENTENCES, SMALL, path)
     data = path.read_bytes()
     if spoil == "missing":
         path.unlink()

@@ -544,7 +544,7 @@ def test_examples_are_in_the_languages_of_the_encoder(languages, first):
     if first is None:
         assert (query, sentences) == ("", [])
         return
-    rows = web.everyday.sentences()
+    rows = web.everyday.read_sentences()
     column = web.everyday.LANGUAGES.index
     codes = {example["language"] for example in sentences}
     assert codes == set(languages or web.everyday.LANGUAGES) & set(web.everyday.LANGUAGES)

@@ -18,7 +18,7 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.prepare import prepare
 from lightxling.corpus.store import Store
 from lightxling.corpus.tokenizer import load_tokenizer
-from lightxling.corpus.words import MOST, cut, ngram_hashes
+from lightxling.corpus.words import MOST, cut_words, ngram_hashes
 from lightxling.encode.encoder import Encoder
 from lightxling.export import export
 from lightxling.export.settings import ExportSettings
@@ -52,10 +52,10 @@ def bucket(word):
 
 def test_text_is_cut_into_words_and_single_signs():
     words = ["c", "'", "est", "l", "'", "été", ",", "3", ".", "5", "€", "!"]
-    assert cut("C'est l'été, 3.5 €!", True) == words
-    assert cut("नमस्ते दुनिया", True) == ["नमस्ते", "दुनिया"]  # marks stay with their letters
-    assert cut("The CAT", False) == ["The", "CAT"]
-    assert cut(" \u00a0\n", True) == []
+    assert cut_words("C'est l'été, 3.5 €!", True) == words
+    assert cut_words("नमस्ते दुनिया", True) == ["नमस्ते", "दुनिया"]  # marks stay with their letters
+    assert cut_words("The CAT", False) == ["The", "CAT"]
+    assert cut_words(" \u00a0\n", True) == []
 
 
 def test_half_of_a_character_is_a_word_like_others():
@@ -100,7 +100,7 @@ def test_the_vocabulary_is_the_most_frequent_words(tmp_path):
     config = TokenizerConfig(model="words", vocab_size=6, hash_buckets=2)
     texts = ["b b b a a c c", "A d"]
     for name in ("one", "two"):
-        tokenizers.train(iter(texts), config, tmp_path / name)
+        tokenizers.train_tokenizer(iter(texts), config, tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     tokenizer = load_tokenizer(tmp_path / "one")
     assert tokenizer.pieces()[3:6] == ["a", "b", "c"]

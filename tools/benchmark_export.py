@@ -56,13 +56,15 @@ class Row:
 def read_dev(sources: list[str], limit: int) -> dict[str, list[tuple[str, str]]]:
     """Dev pairs by name."""
     from lightxling.base.lines import Problems
-    from lightxling.corpus.readers import read
+    from lightxling.corpus.readers import read_source
     from lightxling.corpus.sources import Source
 
     dev = {}
     for text in sources:
         source = Source.parse(text)
-        dev["-".join(source.languages)] = [row[:2] for row in read(source, Problems())][:limit]
+        dev["-".join(source.languages)] = [row[:2] for row in read_source(source, Problems())][
+            :limit
+        ]
     return dev
 
 

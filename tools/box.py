@@ -19,7 +19,7 @@ import tyro
 from lightxling.base.files import atomic
 from lightxling.base.lines import Problems
 from lightxling.config.files import load
-from lightxling.corpus.readers import read
+from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
 from lightxling.evaluate import compare
@@ -108,7 +108,7 @@ Apache-2.0, as the program. Who redistributes the encoder credits the corpora ab
 def read_dev(text: str) -> tuple[str, list[list[str]]]:
     """Name of the language beside English, and the two sides."""
     source = Source.parse(text)
-    sides = list(zip(*(row[:2] for row in read(source, Problems())), strict=True))
+    sides = list(zip(*(row[:2] for row in read_source(source, Problems())), strict=True))
     return source.languages[1], [list(side) for side in sides]
 
 
@@ -140,7 +140,7 @@ def count_pairs(sources: list[str]) -> tuple[dict[str, int], dict[str, int]]:
         corpus = Path(source.path).name.split(".")[0]
         if corpus not in CORPORA:
             raise SystemExit(f"{text}: the box is made from {', '.join(CORPORA)} only")
-        count = sum(1 for _ in read(source, Problems()))
+        count = sum(1 for _ in read_source(source, Problems()))
         by_corpus[corpus] += count
         by_language[source.languages[1]] = by_language.get(source.languages[1], 0) + count
     return by_corpus, by_language

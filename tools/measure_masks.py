@@ -18,7 +18,7 @@ from lightxling.base.lines import Problems
 from lightxling.base.vectors import normalize
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import MASK
-from lightxling.corpus.readers import read
+from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
 from lightxling.model.forward import Forward
 from lightxling.objectives.contrast import alignment
@@ -55,7 +55,7 @@ def drawn(sources: Sequence[str], rows: int, rng: np.random.Generator) -> list[l
     """Both sides of random rows, as many of every source, in random order."""
     found = []
     for text in sources:
-        all_rows = [row[:2] for row in read(Source.parse(text), Problems())]
+        all_rows = [row[:2] for row in read_source(Source.parse(text), Problems())]
         chosen = rng.permutation(len(all_rows))[: -(-rows // len(sources))]
         found += [all_rows[i] for i in chosen]
     return list(map(list, zip(*(found[i] for i in rng.permutation(len(found))), strict=True)))

@@ -1,7 +1,7 @@
 """How the C library's allocator is set for training on CPUs.
 
-XLA asks for the temporaries of every step anew, hundreds of megabytes at once. As glibc comes, each
-of them is mapped, zeroed page by page and unmapped again, which takes a fifth of a step of `light`.
+XLA asks for the temporaries of every step again, hundreds of megabytes at once. As glibc comes,
+each of them is mapped, zeroed page by page and unmapped, which takes a fifth of a step of `light`.
 Kept in the heap and in huge pages they cost next to nothing.
 """
 

@@ -170,9 +170,6 @@ class Lines:
     def __iter__(self) -> Iterator[str]:
         return self._lines
 
-    def slabs(self, size: int = SLAB) -> Iterator[list[str]]:
-        return slabs(self._lines, size)
-
 
 def slabs(items: Iterable[T], size: int = SLAB) -> Iterator[list[T]]:
     """Lists of `size` items, the last one shorter."""

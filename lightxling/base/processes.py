@@ -27,7 +27,7 @@ def is_launched() -> bool:
     """Whether jax finds the other processes by itself.
 
     True in a step of Slurm or under Open MPI with several tasks, and on a Cloud TPU, whatever the
-    number of its hosts. A shell within an allocation of Slurm is no step.
+    number of its hosts. A shell within an allocation of Slurm is not a step.
     """
     tasks = (os.environ.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
     if any(count.isdecimal() and int(count) > 1 for count in tasks):
@@ -36,7 +36,7 @@ def is_launched() -> bool:
     return has_tpu and importlib.util.find_spec("libtpu") is not None
 
 
-def start(
+def join_processes(
     coordinator_address: str | None, num_processes: int | None, process_id: int | None
 ) -> None:
     """Joins the other processes; to be called before jax sees its devices.

@@ -69,7 +69,9 @@ def nearest(
     return scores, indices
 
 
-def cosine_blocks(queries, candidates, block) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def cosine_blocks(
+    queries: np.ndarray, candidates: np.ndarray, block: int
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Cosines of all queries and candidates in pieces: (rows, columns, [q, n] scratch array)."""
     scratch = np.empty(min(block, len(queries)) * min(block, len(candidates)), np.float32)
     for top in range(0, len(queries), block):
@@ -81,7 +83,7 @@ def cosine_blocks(queries, candidates, block) -> Iterator[tuple[slice, slice, np
             yield slice(top, top + len(x)), slice(left, left + len(y)), cosines
 
 
-def check_vectors(queries, candidates):
+def check_vectors(queries: np.ndarray, candidates: np.ndarray) -> None:
     if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
         raise ValueError(
             f"expected vectors of one width on both sides, got {queries.shape} and "

@@ -14,7 +14,9 @@ from lightxling.base.errors import UserError
 from lightxling.base.tree import flatten
 from lightxling.config.identity import renewed
 from lightxling.config.schema import Config
-from lightxling.config.settings import unknown_setting
+from lightxling.config.settings import Table, unknown_setting
+
+__all__ = ["HARMLESS", "differences", "fingerprint", "from_dict", "load", "recipes", "to_dict"]
 
 
 def recipes() -> dict[str, Path]:
@@ -52,12 +54,12 @@ def load(name: str) -> Config:
     return dataclasses.replace(config, name=path.stem)
 
 
-def to_dict(config) -> dict:
+def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain values, as written to config.json."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(kind, values: Any, path: str = ""):
+def from_dict(kind: type[Table], values: Any, path: str = "") -> Table:
     """A config dataclass from plain values; every key must be known and every value of its type.
 
     Raises:
@@ -76,7 +78,7 @@ def from_dict(kind, values: Any, path: str = ""):
     return kind(**{key: _typed(types[key], value, path + key) for key, value in values.items()})
 
 
-def _typed(kind, value, path: str):
+def _typed(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return from_dict(kind, value, path + ".")
     if typing.get_origin(kind) is tuple:
@@ -144,6 +146,6 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
     }
 
 
-def fingerprint(values) -> str:
+def fingerprint(values: Any) -> str:
     """Hex digest of plain values, the same for equal ones."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,16 +1,15 @@
 """What of some settings counts where they are an identity: of an encoder, a store, a kept score.
 
 Identities outlive the code that made them: adapters name the encoder that they belong to by its
-checksum, stores and kept scores are found by theirs. So they are not made of the settings that
-there are now, but of the frozen tables below, and a file format:
+checksum, stores and kept scores are found by theirs. So they are a file format, not made of the
+settings that there are now:
 
 - what stands in `VERSION_1` counts whatever its value;
-- of what came since, `SINCE`, only what differs from its first default counts, so that a new
-  setting changes no identity. A file that does not have it means its first default, too, whatever
-  the default is now;
-- a setting that is taken away stays in its table, and counts with its first default.
-
-A new setting is written into `SINCE`, a new class with all its fields into `VERSION_1`.
+- of what came since, only what differs from its first default counts, so that a new setting or part
+  changes no identity. That is the default in its class, and nothing is to be written here;
+- a later setting whose default is changed, or that is taken away, gets its first default written
+  into `SINCE`. A file that does not have it means that one, whatever the default is now;
+- a setting that is taken away stays in its table; one of `VERSION_1` goes on counting.
 """
 
 import dataclasses
@@ -18,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # fmt: off
+_HEAD = {"head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0}
 VERSION_1: dict[str, dict[str, Any]] = {
     "Config": {
         "name": "", "corpus": ..., "tokenizer": ..., "model": ..., "objectives": ...,
@@ -100,41 +100,36 @@ VERSION_1: dict[str, dict[str, Any]] = {
         "scoring": "cosine", "queries": 2000, "candidates": 200_000, "lowercase": True,
     },
     "evaluate bucc": {"margin": "ratio", "direction": "max", "neighbours": 4},
-    "evaluate classification": {
-        "head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0,
-        "documents": "sentences",
-    },
-    "evaluate mldoc": {
-        "head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0,
-        "documents": "sentences",
-    },
-    "evaluate nli": {
-        "head": "mlp", "train_language": "en", "seeds": 5, "epochs": 0, "few_shot": 0.0,
-    },
+    "evaluate classification": _HEAD | {"documents": "sentences"},
+    "evaluate mldoc": _HEAD | {"documents": "sentences"},
+    "evaluate nli": _HEAD,
     "evaluate sts": {"similarity": "cosine"},
 }
 """The settings of lightxling 0.1 with their defaults then; ... is a part, which has a table."""
 # fmt: on
 
 SINCE: dict[str, dict[str, Any]] = {}
-"""Later settings with their first defaults; that of a part is its plain values."""
+"""First defaults of later settings that have another one now, or are gone; plain values."""
 
 
-def first_defaults(kind: str) -> dict[str, Any]:
-    """First default of every setting of a class that is in the tables, as plain values."""
-    first = VERSION_1.get(kind, {}) | SINCE.get(kind, {})
+def first_defaults(kind: type, table: str = "") -> dict[str, Any]:
+    """First default of every setting of a class, as a plain value; parts of version 1 have none.
+
+    Args:
+      table: where the class stands in the tables, if not under its name.
+    """
+    now = {field.name: field.default for field in dataclasses.fields(kind)}
+    first = now | _written(kind, table)
     return {name: _plain(value) for name, value in first.items() if value is not ...}
 
 
-def counting(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What counts of the settings of a class, as plain values in the order of the tables."""
-    always, first = VERSION_1.get(kind, {}), first_defaults(kind)
+def counting(kind: type, values: Mapping[str, Any], table: str = "") -> dict[str, Any]:
+    """What counts of the settings of a class, as plain values: first what always does, in the order
+    of its table, then the others by their names."""
+    always, first = VERSION_1.get(table or kind.__name__, {}), first_defaults(kind, table)
     whole = dict.fromkeys(always) | first | {name: _plain(now) for name, now in values.items()}
-    return {
-        name: value
-        for name, value in whole.items()
-        if name in always or name not in first or value != first[name]
-    }
+    later = sorted(name for name in whole.keys() - always if whole[name] != first[name])
+    return {name: whole[name] for name in (*always, *later)}
 
 
 def renewed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +138,8 @@ def renewed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     What the file does not have, as it came later, has its first default; what was taken away since
     is left out if it has that.
     """
-    names, first = {field.name for field in dataclasses.fields(kind)}, first_defaults(kind.__name__)
+    names = {field.name for field in dataclasses.fields(kind)}
+    first = {name: _plain(now) for name, now in _written(kind).items() if now is not ...}
     later = {name: value for name, value in first.items() if name in names}
     return later | {
         name: value
@@ -152,13 +148,18 @@ def renewed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def identity(settings: Any) -> dict[str, Any]:
+def identity_of(settings: Any) -> dict[str, Any]:
     """What counts of a dataclass of settings and of its parts, as plain values."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return counting(type(settings).__name__, values)
+    return counting(type(settings), values)
+
+
+def _written(kind: type, table: str = "") -> dict[str, Any]:
+    table = table or kind.__name__
+    return VERSION_1.get(table, {}) | SINCE.get(table, {})
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return identity(value)
+        return identity_of(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

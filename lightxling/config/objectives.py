@@ -6,13 +6,15 @@ from typing import Any, Literal
 from lightxling.config.settings import Fraction, FromZero, Positive
 
 
+@dataclasses.dataclass(frozen=True)
 class Objective:
     """What the rest of the program asks of an objective; its settings say what is not as here.
 
     Its loss, and the head that it trains, are in `lightxling.objectives`.
     """
 
-    weight: float
+    weight: FromZero[float] = 0.0
+    """Factor of this loss; 0: left out."""
     reads = "pairs"
     """What the rows of its text are (`corpus.sources.Rows`); empty: whatever the objectives beside
     it read, and alone sentences of any one language."""
@@ -35,7 +37,6 @@ class TokensConfig(Objective):
     """Generative task on the pooled vector: UGT, or its parts SMLM and XTR (ACL 2021)."""
 
     weight: FromZero[float] = 1.0
-    """Factor of this loss; 0: left out."""
     kind: Literal["ugt", "xtr", "smlm"] = "ugt"
     """Words of the translation and a masked word, or either alone (xtr, smlm)."""
     duplicates: Literal["fill", "count", "uniform"] = "fill"
@@ -70,8 +71,6 @@ class MlmConfig(Objective):
     reads = ""
     sees_all_sentences = True
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     share: Fraction[float] = 0.15
     """Share of a sentence's pieces that are predicted: rounded, at least one."""
     mask: FromZero[float] = 0.8
@@ -89,7 +88,6 @@ class AlignConfig(Objective):
     takes_any_width = True
 
     weight: FromZero[float] = 2.0
-    """Factor of this loss; 0: left out."""
     directions: Literal["both", "forward"] = "both"
     """Who looks for its translation: both sides, or the first only (half the loss)."""
     similarity: Literal["dot", "cosine"] = "dot"
@@ -111,7 +109,6 @@ class SimilarityConfig(Objective):
     takes_any_width = True
 
     weight: FromZero[float] = 2.0
-    """Factor of this loss; 0: left out."""
     reduction: Literal["sum", "mean"] = "sum"
     """Over the cells of the similarity matrix."""
     eps: Positive[float] = 1e-5
@@ -125,8 +122,6 @@ class SoftConfig(Objective):
 
     takes_any_width = True
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     labels: Literal["priority", "average", "left", "right", "hard"] = "priority"
     """Which sides the teacher reads. It is the one whose language comes first in
     `teacher.priority`, both (average), always the first or always the second; hard: none, a
@@ -160,9 +155,6 @@ class RegressionConfig(Objective):
     first in `teacher.priority` (mean squared error, as in sentence-transformers). A learned linear
     map stands between where the widths differ."""
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
-
     def taught_sides(self, pivot: int) -> set[int]:
         return {pivot}
 
@@ -173,8 +165,6 @@ class PivotConfig(Objective):
     `teacher.source` gives (modular encoders). Only the former is encoded in training; the dev P@1
     is between the two encoders."""
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     loss: Literal["contrastive", "cosine", "cosine-squared"] = "contrastive"
     """What is minimised. contrastive: a sentence finds its pair among the batch, from a side drawn
     at random; cosine: 1 - cos of the pair; cosine-squared: its square."""
@@ -190,8 +180,6 @@ class EseConfig(Objective):
     """Lower layers and leading dimensions should serve as vectors too (ESE): an encoder that is cut
     with `lightxling export --layers N --leading D` after the training."""
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     dimensions: Positive[int] = 128
     """Leading dimensions that are trained to stand alone; fewer than the model's width."""
     compression: FromZero[float] = 1.0
@@ -211,8 +199,6 @@ class RankingConfig(Objective):
 
     sees_all_sentences = True
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     direction: Literal["backward", "forward", "both"] = "backward"
     """Which side looks for the other. backward: the second for the first, P(source | target) as
     published; forward: the first for the second; both: the sum."""
@@ -246,8 +232,6 @@ class QuickThoughtConfig(Objective):
     reads = "text"
     sees_all_sentences = True
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     hidden: Positive[int] = 320
     """Width of the hidden layers of its three heads."""
 
@@ -259,8 +243,6 @@ class InferenceConfig(Objective):
 
     reads = "labels"
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     hidden: Positive[int] = 512
     """Width of the layer before the softmax."""
 
@@ -272,8 +254,6 @@ class StsConfig(Objective):
 
     reads = "scores"
 
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
     highest: Positive[float] = 5.0
     """The score of two sentences that mean the same; 0 is the lowest."""
 
@@ -308,11 +288,8 @@ class ObjectivesConfig:
 
 def only(**terms: Any) -> ObjectivesConfig:
     """These objectives and no other, as in `only(inference=InferenceConfig(weight=1.0))`."""
-    none = {
-        "tokens": TokensConfig(weight=0.0),
-        "align": AlignConfig(weight=0.0),
-        "similarity": SimilarityConfig(weight=0.0),
-    }
+    fields = dataclasses.fields(ObjectivesConfig)
+    none = {field.name: dataclasses.replace(field.default, weight=0.0) for field in fields}
     return ObjectivesConfig(**(none | terms))
 
 

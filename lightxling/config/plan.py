@@ -9,6 +9,8 @@ from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.schema import Config, TaskConfig
 from lightxling.config.settings import change
 
+__all__ = ["MAIN", "naming", "rows_of", "task_alone", "tasks_of"]
+
 MAIN = "main"
 """Name of the task that `corpus` and `objectives` describe."""
 

@@ -140,16 +140,12 @@ def _check_ranking(ranking: RankingConfig) -> None:
             f"objectives.ranking.mined_among={ranking.mined_among} leaves no choice of "
             f"objectives.ranking.negatives={ranking.negatives}; make it much larger, or 0 for all"
         )
-    if ranking.shared_negatives and not ranking.negatives:
-        raise UserError(
-            "objectives.ranking.shared_negatives shares hard negatives, and none are asked for; "
-            "set objectives.ranking.negatives=5, or leave it out"
-        )
-    if ranking.mined_by and not ranking.negatives:
-        raise UserError(
-            f"objectives.ranking.mined_by={ranking.mined_by} finds hard negatives, and none are "
-            "asked for; set objectives.ranking.negatives=5, or leave it out"
-        )
+    for used in ("shared_negatives", "mined_by"):
+        if getattr(ranking, used) and not ranking.negatives:
+            raise UserError(
+                f"objectives.ranking.{used}={getattr(ranking, used)} is for hard negatives, and "
+                "none are asked for; set objectives.ranking.negatives=5, or leave it out"
+            )
 
 
 def _check_modules(config: Config) -> None:

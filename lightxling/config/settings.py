@@ -9,6 +9,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from lightxling.base.errors import UserError
 
+__all__ = ["Bound", "Setting", "change", "settings_of", "unknown_setting"]
+
 
 class Bound(NamedTuple):
     """What a number may be: stands at its field, is checked by `validate` and told by `--help`."""

@@ -36,7 +36,9 @@ def gather(
     return out
 
 
-def look_up(split: Split, tokens: np.ndarray, ngrams: int) -> tuple[np.ndarray, np.ndarray | None]:
+def look_up_words(
+    split: Split, tokens: np.ndarray, ngrams: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of the embedding table for a split's tokens [...], and rows [..., G] of the n-grams in a
     table of `ngrams` buckets; the latter is None without buckets."""
     if split.words is None:
@@ -218,6 +220,7 @@ class Batches:
         rows = self._draw(rng)
         unit = self._unit(rows)
         missing = -np.bincount(unit) % self.batch_size
+        # every unit is brought to whole batches, so that the reshape below mixes none of them
         if self.is_padded:
             more = [rng.choice(rows[unit == u], missing[u]) for u in np.flatnonzero(missing)]
             rows = np.concatenate([rows, *more])
@@ -254,7 +257,9 @@ class Batches:
         if self.negatives is not None:
             segments = np.concatenate([segments, self.negatives[local]], axis=1)
         tokens = gather(self.split.tokens, self.split.offsets, segments.reshape(-1), length)
-        tokens, ngrams = look_up(self.split, tokens.reshape(*segments.shape, length), self.ngrams)
+        tokens, ngrams = look_up_words(
+            self.split, tokens.reshape(*segments.shape, length), self.ngrams
+        )
         masked = draw_masked(tokens, self.maskable, side[self.local], uniform[self.local])
         teacher, pivot = self.teacher.pick(local) if self.teacher else (None, None)
         label = self.split.label

@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 """Languages of the two sides, or the two sentences."""
 
 
-def paraphrases(
+def find_paraphrases(
     rows: Iterable[tuple[Pair, Pair]],
     known: Iterable[tuple[Pair, Pair]] = (),
     *,
@@ -60,6 +60,7 @@ def paraphrases(
         neighbours[nodes[0]].add(nodes[1])
         neighbours[nodes[1]].add(nodes[0])
 
+    # within a language: pairs of what lies around a hub, by hash, so that a limit favours none
     rank = {node: (content_hash(node[1]), node) for node in text}
     found: dict[Pair, set[tuple[Node, Node]]] = defaultdict(set)
     for around in neighbours.values():
@@ -76,6 +77,7 @@ def paraphrases(
             within.add(pair)
             for node, sentence in zip(pair, sentences, strict=True):
                 text.setdefault(node, sentence)
+    # across: from a sentence over its paraphrase to that one's translations, in both directions
     for one, other in itertools.chain(within, (pair[::-1] for pair in within)):
         further = neighbours.get(other, set()) - neighbours.get(one, set())
         further = sorted(further, key=rank.__getitem__)
@@ -106,7 +108,7 @@ def read_rows(sources: Sequence[str]) -> Iterable[tuple[Pair, Pair]]:
         source = Source.parse(written)
         if len(source.languages) != 2:
             raise UserError(f"source {written!r} should be of two languages, such as en-de")
-        for row in readers.read(source, problems):
+        for row in readers.read_source(source, problems):
             yield source.languages, (clean(row[0]), clean(row[1]))
     problems.warn("left out")
 
@@ -119,7 +121,7 @@ def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -
     Raises:
       UserError: the sources hold no sentence with two translations.
     """
-    found = paraphrases(read_rows(sources), limit=limit)
+    found = find_paraphrases(read_rows(sources), limit=limit)
     if not found:
         raise UserError(
             f"{', '.join(sources)}: no sentence has several translations, so there are no "

@@ -13,12 +13,8 @@ from lightxling.base.errors import UserError
 
 PAD, UNK, MASK = 0, 1, 2
 SPECIAL = ("<pad>", "<unk>", "<MASK>")
-_PUNCTUATION = frozenset(".?!,\":;<>-+=_'%&#@*()~`") | {"", " "}
-
-
-def is_punctuation(piece: str) -> bool:
-    """Whether a piece is one that masking leaves alone."""
-    return piece in _PUNCTUATION
+PUNCTUATION = frozenset(".?!,\":;<>-+=_'%&#@*()~`") | {"", " "}
+"""Pieces that masking leaves alone."""
 
 
 class Tokenizer:
@@ -81,7 +77,7 @@ class Tokenizer:
 
     def maskable(self) -> np.ndarray:
         """Returns bool [V]: False for special pieces, bytes, punctuation and the bare space."""
-        words = [not is_punctuation(piece.replace("▁", "")) for piece in self.pieces()]
+        words = [piece.replace("▁", "") not in PUNCTUATION for piece in self.pieces()]
         model = self._model
         return np.array(
             [
@@ -91,7 +87,7 @@ class Tokenizer:
         )
 
 
-def read_model(tokenizer: bytes):
+def read_model(tokenizer: bytes) -> Any:
     """The sentencepiece model as a protocol buffer.
 
     Raises:

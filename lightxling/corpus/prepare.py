@@ -22,16 +22,16 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock
 from lightxling.base.lines import slabs
-from lightxling.config.identity import identity
+from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
 from lightxling.config.schema import MAX_TOKENS, Config, TokenizerConfig
 from lightxling.config.settings import change
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
-from lightxling.corpus.sources import Rows, Source
-from lightxling.corpus.spool import Row, Spool
-from lightxling.corpus.store import FORMAT, Store, StoreWriter, file_sha256, has_labels
+from lightxling.corpus.sources import NUMBERS, Rows, Source
+from lightxling.corpus.spool import Spool, SpooledRow
+from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry, file_sha256
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -58,7 +58,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     sides = {len(source.languages) for source in (*sources, *dev_sources)}
     if len(sides) > 1:
         raise UserError("corpus.sources and corpus.dev must all have the same number of languages")
-    if rows in ("labels", "scores") and sides != {2}:
+    if rows in NUMBERS and sides != {2}:
         raise UserError(f"sources with {rows} have two sentences; write them like en-en=FILE.tsv")
     others = [] if config.tokenizer.file else list(tasks_of(config).values())[1:]
     name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
@@ -161,8 +161,8 @@ def training_texts(
 
 
 def _encode(
-    tokenizer: Tokenizer, lexicon: Any, batch: list[Row], sides: int
-) -> tuple[list[Row], np.ndarray, np.ndarray, np.ndarray]:
+    tokenizer: Tokenizer, lexicon: Any, batch: list[SpooledRow], sides: int
+) -> tuple[list[SpooledRow], np.ndarray, np.ndarray, np.ndarray]:
     """The rows of a batch that have tokens on all sides: only they are in the store.
 
     Returns:
@@ -190,7 +190,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
       others: further tasks whose text the tokenizer is trained on.
     """
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
-    settings = identity(config.corpus) | identity(tokenizer)
+    settings = identity_of(config.corpus) | identity_of(tokenizer)
     del settings["store"]
     if tokenizer.model != "words":
         del settings["hash_buckets"]  # which earlier stores did not have
@@ -199,7 +199,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
         stat = path.stat()
         stats.append((str(path), stat.st_size, stat.st_mtime_ns))
     model = file_sha256(_tokenizer_file(tokenizer)) if tokenizer.file else ""
-    parts = [FORMAT, settings, stats, model]
+    parts = [STORE_FORMAT, settings, stats, model]
     if rows != "pairs":
         parts.append(rows)
     for other in others:
@@ -287,18 +287,18 @@ class _Preparation:
             drawn = sum(rates[language] * n for language, n in sentences.items())
             self._progress(f"training the tokenizer on {drawn:,.0f} sentences")
             texts = itertools.chain.from_iterable(spool.sampled(rates) for spool in spools)
-            tokenizers.train(texts, config, path)
+            tokenizers.train_tokenizer(texts, config, path)
         return tokenizers.load_tokenizer(path)
 
     def _write(
-        self, tokenizer: Tokenizer, lexicon: Any, dev: list[Row]
+        self, tokenizer: Tokenizer, lexicon: Any, dev: list[SpooledRow]
     ) -> tuple[StoreWriter, dict[str, dict[str, int]], np.ndarray]:
         """The filled writer, token counts by language, rows [2, groups] of train and dev."""
         spool, groups = self._spool, self._spool.groups
         sides = len(groups[0].languages)
         languages = sorted({code for source in groups for code in source.languages})
         language_of = np.array([[languages.index(c) for c in s.languages] for s in groups])
-        is_labelled, dtype = has_labels(spool.rows_are), tokenizer.dtype
+        is_labelled, dtype = spool.rows_are in NUMBERS, tokenizer.dtype
         writer = StoreWriter(self._work, sides=sides, dtype=dtype, rows_are=spool.rows_are)
         counts = np.zeros((3, len(languages)), np.int64)  # sentences, tokens, unknown
         rows = np.zeros((2, len(groups)), np.int64)
@@ -343,10 +343,7 @@ class _Preparation:
             "sources": [
                 {
                     "source": str(source),
-                    "files": [
-                        {"path": str(f), "bytes": f.stat().st_size, "sha256": file_sha256(f)}
-                        for f in readers.files(source)
-                    ],
+                    "files": [{"path": str(f), **file_entry(f)} for f in readers.files(source)],
                 }
                 for source in spool.groups
             ],

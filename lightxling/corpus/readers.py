@@ -2,7 +2,7 @@
 
 Files come from strangers: what cannot be a sentence is counted and skipped, a file that cannot be
 read is a UserError, and no file, however odd, is held in memory. How a line is read is said in
-`base.lines`; one file with all languages is one of `FORMATS`.
+`base.lines`; one file with all languages is one of `READERS`.
 """
 
 import glob
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lightxling.base.errors import UserError
 from lightxling.base.lines import LINE_LIMIT, PACKED, Problems, plain_name, sound_lines
-from lightxling.corpus.sentences import sentences
-from lightxling.corpus.sources import Rows, Source, label_number
+from lightxling.corpus.sentences import cut_sentences
+from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.tfds import PREFIX, read_tfds, tfds_files
 from lightxling.corpus.tmx import read_tmx
 
@@ -29,11 +29,13 @@ def files(source: Source) -> list[Path]:
     return [file for group in _resolve(source) for file in group]
 
 
-def read(source: Source, problems: Problems, rows: Rows = "pairs") -> Iterator[tuple[str, ...]]:
+def read_source(
+    source: Source, problems: Problems, rows: Rows = "pairs"
+) -> Iterator[tuple[str, ...]]:
     """The rows of `source`; what does not hold one is counted in `problems`.
 
     Args:
-      rows: with labels or scores, a row ends in one, written as a number.
+      rows: those of `NUMBERS` end in a number.
 
     Raises:
       UserError: a file cannot be read, or something stands for a label that is not one.
@@ -42,7 +44,7 @@ def read(source: Source, problems: Problems, rows: Rows = "pairs") -> Iterator[t
         yield from read_tfds(source, problems, rows)
         return
     for group in _resolve(source):
-        if rows in ("labels", "scores"):
+        if rows in NUMBERS:
             yield from read_labelled(group[0], rows, problems)
         elif source.is_running:
             yield from read_running(group[0], problems)
@@ -134,7 +136,7 @@ def read_labelled(path: Path, rows: Rows, problems: Problems) -> Iterator[tuple[
             problems.add(_too_short(row, max(order) + 1), place)
         else:
             label, first, second = (row[i] for i in order)
-            value = label_number(label, rows, place)
+            value = NUMBERS[rows](label.strip(), place)
             if value is None:
                 problems.add("no agreed label", place)
             else:
@@ -148,7 +150,7 @@ def read_running(path: Path, problems: Problems) -> Iterator[tuple[str, str, str
     document, and the lines in between belong together.
     """
     for document in _documents(path, problems):
-        found = sentences(document)
+        found = cut_sentences(document)
         yield from zip(found, found[1:], found[2:], strict=False)
 
 
@@ -194,7 +196,7 @@ def _read_sides(
     return read_tsv(path, len(languages), problems)
 
 
-FORMATS: dict[str, Callable[[Path, Sequence[str], Problems], Iterator[tuple[str, ...]]]] = {
+READERS: dict[str, Callable[[Path, Sequence[str], Problems], Iterator[tuple[str, ...]]]] = {
     ".tsv": _read_sides,
     ".txt": _read_sides,
     ".tmx": read_tmx,
@@ -204,4 +206,4 @@ another ending is read as TSV."""
 
 
 def _reader_of(path: Path):
-    return FORMATS.get(os.path.splitext(plain_name(path))[1], FORMATS[".tsv"])
+    return READERS.get(os.path.splitext(plain_name(path))[1], READERS[".tsv"])

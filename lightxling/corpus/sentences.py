@@ -14,7 +14,7 @@ prof rev sig sog sr sra srta st sta ste str tel ud uds usf usw vgl vol vs zzgl
 _ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 
 
-def sentences(text: str) -> list[str]:
+def cut_sentences(text: str) -> list[str]:
     """Cuts a text after full stops, question and exclamation marks.
 
     A mark ends a sentence when white space follows it, and then anything but a small letter. A full

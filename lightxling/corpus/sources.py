@@ -1,7 +1,9 @@
 """What the corpus is made of: sources, as a configuration names them, and what a row of one is."""
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from lightxling.base.errors import UserError
@@ -11,7 +13,7 @@ Rows = Literal["pairs", "sentences", "text", "labels", "scores"]
 """What a row is: sentences of several languages, of one language or more, three sentences of
 running text, or two sentences with a label or a score."""
 
-LABELS = ("entailment", "neutral", "contradiction")
+NLI_LABELS = ("entailment", "neutral", "contradiction")
 """Of natural language inference, in the order of their numbers."""
 
 
@@ -71,29 +73,32 @@ class Source:
         return cls(languages, weight, path.strip(), is_running)
 
 
-def label_number(label: str, rows: Rows, place: str) -> str | None:
-    """A label or score as a number, written out; None where annotators agreed on no label.
-
-    Raises:
-      UserError: it is neither.
-    """
-    label = label.strip()
-    if rows == "scores":
-        try:
-            if 0 <= float(label) < math.inf:
-                return str(float(label))
-        except ValueError:
-            pass
-        raise UserError(
-            f"{place}: {label!r} is not a score, a number from 0 upwards; the columns are score, "
-            "sentence, sentence"
-        )
+def _class_number(label: str, place: str) -> str | None:
     label = {"contradictory": "contradiction"}.get(label, label)
     if label == "-":
         return None
-    if label not in LABELS:
+    if label not in NLI_LABELS:
         raise UserError(
-            f"{place}: {label!r} is not a label; they are {', '.join(LABELS)}, and the columns are "
-            "label, sentence, sentence, unless the first line names them"
+            f"{place}: {label!r} is not a label; they are {', '.join(NLI_LABELS)}, and the columns "
+            "are label, sentence, sentence, unless the first line names them"
         )
-    return str(LABELS.index(label))
+    return str(NLI_LABELS.index(label))
+
+
+def _score(label: str, place: str) -> str:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(label) < math.inf:
+            return str(float(label))
+    raise UserError(
+        f"{place}: {label!r} is not a score, a number from 0 upwards; the columns are score, "
+        "sentence, sentence"
+    )
+
+
+NUMBERS: dict[str, Callable[[str, str], str | None]] = {"labels": _class_number, "scores": _score}
+"""Rows that are two sentences and a number: gives the number of a label at some place, written out;
+None where annotators agreed on no label.
+
+Raises:
+  UserError: it is not a label of these rows.
+"""

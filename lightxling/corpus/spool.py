@@ -16,7 +16,7 @@ from lightxling.corpus import readers
 from lightxling.corpus.cleaning import Cleaner, content_hash
 from lightxling.corpus.sources import Rows, Source
 
-Row = tuple[int, tuple[str, ...]]
+SpooledRow = tuple[int, tuple[str, ...]]
 """The group of a row, which is the number of its source; its sentences and its label if it has one.
 """
 
@@ -37,7 +37,7 @@ class _DevSet:
             # Twice the limit, because `rows` will leave out some for their other sides.
             self._rows = dict(sorted(self._rows.items())[: 2 * self._limit])
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SpooledRow]:
         """By rising hash."""
         seen, chosen = set(), []
         for _, (_, group, row) in sorted(self._rows.items()):
@@ -83,7 +83,7 @@ class Spool:
         self.sentences = collections.Counter()
         self._spoken = time.monotonic()
 
-    def fill(self) -> list[Row]:
+    def fill(self) -> list[SpooledRow]:
         """Reads the sources; returns the development rows.
 
         Without development sources, a share of the rows is held out, by the hash of any side in a
@@ -127,12 +127,12 @@ class Spool:
 
     def _clean(self, source: Source, cleaner: Cleaner) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The clean rows of a source, each after the hash of its first side."""
-        for batch in slabs(readers.read(source, self.problems, self.rows_are)):
+        for batch in slabs(readers.read_source(source, self.problems, self.rows_are)):
             rows, firsts = cleaner(batch, source.languages)
             yield from zip(firsts.tolist(), rows, strict=True)
             self.talk(f"read {self.cleaner.read + self.dev_cleaner.read:,} pairs, now {source}")
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[SpooledRow]:
         """The rows in the file."""
         with open(self._file, encoding="utf-8", newline="\n") as file:
             for line in file:

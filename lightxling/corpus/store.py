@@ -27,20 +27,16 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import map_array, sync
 from lightxling.config.files import fingerprint
+from lightxling.corpus.sources import NUMBERS
 from lightxling.corpus.words import WordTable
 
-FORMAT = 1
+STORE_FORMAT = 1
 _MANIFEST_LIMIT = 1 << 26  # bytes
-
-
-def has_labels(rows: str) -> bool:
-    """Whether such rows (`sources.Rows`) carry a number each."""
-    return rows in ("labels", "scores")
 
 
 def _arrays(rows: str) -> dict[str, str]:
     """Type of the arrays of a split beside its tokens, by name."""
-    label = {"label": "<f4"} if has_labels(rows) else {}
+    label = {"label": "<f4"} if rows in NUMBERS else {}
     return {"offsets": "<i8", "group": "<u2", **label}
 
 
@@ -156,8 +152,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise _damaged(path, "is missing: the store was not finished") from None
     except OSError as error:
         raise _damaged(path, f"cannot be read ({error.strerror})") from None
-    if manifest["format"] != FORMAT:
-        raise _damaged(path, f"has format {manifest['format']}, this version reads {FORMAT}")
+    if manifest["format"] != STORE_FORMAT:
+        raise _damaged(path, f"has format {manifest['format']}, this version reads {STORE_FORMAT}")
     if manifest.pop("checksum") != _checksum(manifest):
         raise _damaged(path, "was altered")
     return manifest
@@ -208,6 +204,11 @@ def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None)
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """A file as a manifest has it."""
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
@@ -312,22 +313,18 @@ class StoreWriter:
             (self.folder / "words").mkdir()
             np.save(self.folder / "words" / "rows.npy", words.rows)
             np.save(self.folder / "words" / "ngrams.npy", words.ngrams)
-        files = {}
-        for name in _files(self._rows_are, words is not None):
+        names = _files(self._rows_are, words is not None)
+        for name in names:
             sync(self.folder / name)
-            files[name] = {
-                "bytes": (self.folder / name).stat().st_size,
-                "sha256": file_sha256(self.folder / name),
-            }
         manifest = {
-            "format": FORMAT,
+            "format": STORE_FORMAT,
             "sides": self._sides,
             "dtype": self._dtype.name,
             **({} if self._rows_are == "pairs" else {"rows_are": self._rows_are}),
             **({"words": True} if words else {}),
             "rows": {"train": self.train.rows, "dev": self.dev.rows},
             **manifest,
-            "files": files,
+            "files": {name: file_entry(self.folder / name) for name in names},
         }
         manifest = json.loads(json.dumps(manifest))  # as it will be read: the checksum covers that
         manifest["checksum"] = _checksum(manifest)

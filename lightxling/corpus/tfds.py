@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightxling.base.errors import UserError
+from lightxling.base.errors import UserError, first_line
 from lightxling.base.languages import is_variety, language_tag
 from lightxling.base.lines import Problems
-from lightxling.corpus.sources import Rows, Source, label_number
+from lightxling.corpus.sources import NUMBERS, Rows, Source
 
 PREFIX = "tfds:"
 """Of the path of such a source."""
@@ -55,7 +55,7 @@ def _errors(source: Source) -> Iterator[None]:
                 f"{name} lies on the disk in a format that only TensorFlow reads; set TFDS_DATA_DIR"
                 " to an empty folder to prepare it again, as array_record"
             ) from None
-        message = str(error).strip().split("\n")[0]
+        message = first_line(error)
         raise UserError(f"source {source}: tensorflow-datasets says: {message}") from error
 
 
@@ -86,7 +86,7 @@ def read_tfds(
     parts = _parts(source)
     builder = _builder(source)
     features, fields = builder.info.features, parts["fields"]
-    label = _label(source, features, rows) if rows in ("labels", "scores") else None
+    label = _label(source, features, rows) if rows in NUMBERS else None
     if label:
         known = [f"{a},{b}" for a, b in _TEXT_FIELDS if a in features and b in features]
         fields = fields or next(iter(known), None)
@@ -124,7 +124,7 @@ def _label(source: Source, features: Any, rows: Rows) -> Callable[[Any, str], st
         value = example["label"]
         if names:
             value = names[value] if value >= 0 else "-"
-        return label_number(str(value), rows, place)
+        return NUMBERS[rows](str(value).strip(), place)
 
     return number
 

@@ -92,6 +92,7 @@ def read_tmx(path: Path, languages: Sequence[str], problems: Problems) -> Iterat
                 parser.feed(chunk)
                 yield from handler.rows
                 handler.rows.clear()
+                # expat holds an unfinished tag or comment in memory, without a call to the handler
                 quiet = quiet + len(chunk) if handler.events == events else 0
                 events = handler.events
                 if quiet > _TOKEN_LIMIT:

@@ -36,7 +36,7 @@ def sample_rates(counts: Mapping[str, int], total: int, exponent: float) -> dict
     return rates
 
 
-def train(
+def train_tokenizer(
     sentences: Iterable[str], config: TokenizerConfig, path: Path, *, is_limit: bool = False
 ) -> None:
     """Trains a model and writes it to `path`; the same sentences give the same bytes.
@@ -46,7 +46,7 @@ def train(
       is_limit: where the text does not support `vocab_size` pieces, take as many as it does.
     """
     if config.model == "words":
-        words.train(sentences, config, path)
+        words.write_vocabulary(sentences, config, path)
         return
     model = io.BytesIO()
     try:
@@ -73,7 +73,7 @@ def train(
         largest = _LARGEST.search(str(error))
         if largest and is_limit:
             fewer = dataclasses.replace(config, vocab_size=int(largest[1]))
-            return train(sentences, fewer, path)
+            return train_tokenizer(sentences, fewer, path)
         raise UserError(_training_error(str(error), config)) from None
     Path(path).write_bytes(model.getvalue())
 

@@ -12,29 +12,30 @@ A killed computation goes on from there, with the same batches and therefore the
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, map_array, parse_json, sync, write_json
+from lightxling.base.lines import slabs
+from lightxling.base.vectors import Encode
 from lightxling.config.files import fingerprint
 from lightxling.config.schema import Config
 from lightxling.corpus.prepare import store_lock, training_texts
-from lightxling.corpus.store import Store, file_sha256
+from lightxling.corpus.store import Store, file_entry
 
-FORMAT = 1
+VECTORS_FORMAT = 1
 _CHUNK = 1024  # sentences between two writes
 _TALK = 10.0  # seconds between progress lines
-
-Encode = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ def folder(store: Store, identity: dict[str, Any], kind: str = "teacher") -> Pat
       kind: part of the name, for what else is kept of a store's rows.
     """
     files = {name: entry["sha256"] for name, entry in store.manifest["files"].items()}
-    name = fingerprint([FORMAT, store.path.name, files, identity])[:12]
+    name = fingerprint([VECTORS_FORMAT, store.path.name, files, identity])[:12]
     return store.path.with_name(f"{store.path.name}-{kind}-{name}")
 
 
@@ -137,7 +138,7 @@ def prepare_vectors(
     work = final.with_name(f".{final.name}.computing")
 
     def make() -> None:
-        _compute(config, store, work, identity, wanted, load, kind, progress)
+        _Computation(config, store, work, kind, progress).run(identity, wanted, load)
         os.replace(work, final)
 
     try:
@@ -157,11 +158,7 @@ def prepare_vectors(
 def _open(path: Path, store: Store, pivot: np.ndarray) -> SentenceVectors:
     try:
         manifest = parse_json((path / "manifest.json").read_bytes())
-        whole = all(
-            (path / name).stat().st_size == entry["bytes"]
-            and file_sha256(path / name) == entry["sha256"]
-            for name, entry in manifest["files"].items()
-        )
+        whole = all(file_entry(path / name) == entry for name, entry in manifest["files"].items())
         index = map_array(path / "index.npy")
         shape = (manifest["sentences"], manifest["width"])
         vectors = np.memmap(path / "vectors.bin", "<f2", "r", shape=shape)
@@ -197,120 +194,102 @@ class Pace:
             )
 
 
-def _compute(
-    config: Config,
-    store: Store,
-    work: Path,
-    identity: dict[str, Any],
-    wanted: np.ndarray,
-    load: Callable[[], Encode],
-    kind: str,
-    progress: Callable[[str], None],
-) -> None:
-    """Fills `work`, going on from what is there."""
-    if not (work / "index.npy").exists():
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        _collect(config, store, work, wanted, kind, progress)
-    index = np.load(work / "index.npy")
-    sentences = int(index.max()) + 1
-    width = _encode_all(work, sentences, load, kind, progress)
-    names = ("index.npy", "vectors.bin")
-    for leftover in work.iterdir():
-        if leftover.name not in names:
-            leftover.unlink()
-    files = {
-        name: {"bytes": (work / name).stat().st_size, "sha256": file_sha256(work / name)}
-        for name in names
-    }
-    manifest = {
-        "format": FORMAT,
-        "store": store.path.name,
-        **identity,
-        "rows": len(index),
-        "sentences": sentences,
-        "width": width,
-        "files": files,
-    }
-    write_json(work / "manifest.json", manifest)
+class _Computation(NamedTuple):
+    """The making of a folder `work` of vectors."""
+
+    config: Config
+    store: Store
+    work: Path
+    kind: str
+    progress: Callable[[str], None]
+
+    def run(self, identity: dict[str, Any], wanted: np.ndarray, load: Callable[[], Encode]) -> None:
+        """Fills `work`, going on from what is there."""
+        work = self.work
+        if not (work / "index.npy").exists():
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            self.collect(wanted)
+        index = np.load(work / "index.npy")
+        sentences = int(index.max()) + 1
+        width = self.encode(sentences, load)
+        names = ("index.npy", "vectors.bin")
+        self.remove_others(names)
+        manifest = {
+            "format": VECTORS_FORMAT,
+            "store": self.store.path.name,
+            **identity,
+            "rows": len(index),
+            "sentences": sentences,
+            "width": width,
+            "files": {name: file_entry(work / name) for name in names},
+        }
+        write_json(work / "manifest.json", manifest)
+
+    def remove_others(self, names: Collection[str]) -> None:
+        for leftover in self.work.iterdir():
+            if leftover.name not in names:
+                leftover.unlink()
+
+    def collect(self, wanted: np.ndarray) -> None:
+        """Writes the distinct sentences, in order of their first occurrence, and the index."""
+        work, split = self.work, self.store.train
+        self.progress(f"reading the text for the {self.kind}")
+        index = np.full((split.rows, split.sides), -1, np.int32)
+        known: dict[bytes, int] = {}  # 128 bits of a sentence -> its number
+        start = 0
+        with open(work / "sentences.txt", "w", encoding="utf-8", newline="\n") as file:
+            for group, rows in training_texts(
+                self.config, self.store, work, progress=self.progress
+            ):
+                for side in range(split.sides):
+                    chosen = np.flatnonzero(wanted[group, side])
+                    numbers = np.empty(len(chosen), np.int32)
+                    for i, row in enumerate(chosen):
+                        text = rows[row][side]
+                        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+                        if key not in known:
+                            known[key] = len(known)
+                            file.write(text + "\n")
+                        numbers[i] = known[key]
+                    index[start + chosen, side] = numbers
+                start += len(rows)
+        sync(work / "sentences.txt")
+        # the index comes last: where it is, the sentences are whole
+        self.remove_others(["sentences.txt"])
+        with atomic(work / "index.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, index)
+
+    def encode(self, sentences: int, load: Callable[[], Encode]) -> int:
+        """Appends the vectors that are missing; returns their width."""
+        work, kind, state = self.work, self.kind, {"done": 0, "width": 0}
+        if (work / "done.json").exists():
+            state = json.loads((work / "done.json").read_text())
+            done = state["done"]
+            self.progress(f"going on after {done:,} of {sentences:,} sentences of the {kind}")
+        (work / "vectors.bin").touch()
+        with open(work / "vectors.bin", "r+b") as file:
+            file.truncate(
+                state["done"] * state["width"] * 2
+            )  # what was written after the last note
+            file.seek(0, os.SEEK_END)
+            encode = load() if state["done"] < sentences else None
+            pace = Pace(kind, sentences, self.progress, begun=state["done"])
+            for texts in slabs(_sentences(work / "sentences.txt", state["done"]), _CHUNK):
+                vectors = _checked(encode(texts), texts, state["width"], kind)
+                file.write(vectors.tobytes())
+                file.flush()
+                sync(work / "vectors.bin")
+                state = {"done": state["done"] + len(texts), "width": vectors.shape[1]}
+                write_json(work / "done.json", state)
+                pace.note(state["done"])
+        return state["width"]
 
 
-def _collect(
-    config: Config,
-    store: Store,
-    work: Path,
-    wanted: np.ndarray,
-    kind: str,
-    progress: Callable[[str], None],
-) -> None:
-    """Writes the distinct sentences, in order of their first occurrence, and the index."""
-    progress(f"reading the text for the {kind}")
-    index = np.full((store.train.rows, store.train.sides), -1, np.int32)
-    known: dict[bytes, int] = {}  # 128 bits of a sentence -> its number
-    start = 0
-    with open(work / "sentences.txt", "w", encoding="utf-8", newline="\n") as file:
-        for group, rows in training_texts(config, store, work, progress=progress):
-            for side in range(store.train.sides):
-                chosen = np.flatnonzero(wanted[group, side])
-                numbers = np.empty(len(chosen), np.int32)
-                for i, row in enumerate(chosen):
-                    text = rows[row][side]
-                    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-                    if key not in known:
-                        known[key] = len(known)
-                        file.write(text + "\n")
-                    numbers[i] = known[key]
-                index[start + chosen, side] = numbers
-            start += len(rows)
-    sync(work / "sentences.txt")
-    for leftover in work.iterdir():
-        if leftover.name != "sentences.txt":
-            leftover.unlink()
-    with atomic(work / "index.npy") as temporary, open(temporary, "wb") as file:
-        np.save(file, index)
-
-
-def _encode_all(
-    work: Path,
-    sentences: int,
-    load: Callable[[], Encode],
-    kind: str,
-    progress: Callable[[str], None],
-) -> int:
-    """Appends the vectors that are missing; returns their width."""
-    state = {"done": 0, "width": 0}
-    if (work / "done.json").exists():
-        state = json.loads((work / "done.json").read_text())
-        progress(f"going on after {state['done']:,} of {sentences:,} sentences of the {kind}")
-    (work / "vectors.bin").touch()
-    with open(work / "vectors.bin", "r+b") as file:
-        file.truncate(state["done"] * state["width"] * 2)  # what was written after the last note
-        file.seek(0, os.SEEK_END)
-        encode = load() if state["done"] < sentences else None
-        pace = Pace(kind, sentences, progress, begun=state["done"])
-        for texts in _chunks(work / "sentences.txt", state["done"]):
-            vectors = _checked(encode(texts), texts, state["width"], kind)
-            file.write(vectors.tobytes())
-            file.flush()
-            sync(work / "vectors.bin")
-            state = {"done": state["done"] + len(texts), "width": vectors.shape[1]}
-            write_json(work / "done.json", state)
-            pace.note(state["done"])
-    return state["width"]
-
-
-def _chunks(path: Path, start: int) -> Iterator[list[str]]:
-    """Sentences from number `start` on, `_CHUNK` at a time."""
+def _sentences(path: Path, start: int) -> Iterator[str]:
+    """Sentences from number `start` on."""
     with open(path, encoding="utf-8", newline="\n") as file:
-        chunk: list[str] = []
-        for number, line in enumerate(file):
-            if number >= start:
-                chunk.append(line[:-1])
-            if len(chunk) == _CHUNK:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+        yield from (line[:-1] for line in itertools.islice(file, start, None))
 
 
 def _checked(vectors: np.ndarray, texts: list[str], width: int, kind: str) -> np.ndarray:

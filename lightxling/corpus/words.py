@@ -24,9 +24,9 @@ from jaxtyping import Bool, Int, Integer
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json
 from lightxling.config.schema import TokenizerConfig
-from lightxling.corpus.pieces import SPECIAL, UNK, Tokenizer, is_punctuation
+from lightxling.corpus.pieces import PUNCTUATION, SPECIAL, UNK, Tokenizer
 
-FORMAT = "lightxling-words"
+WORDS_FORMAT = "lightxling-words"
 NGRAMS = (3, 4)
 """Characters of an n-gram; < and > stand around the word."""
 MOST = 32
@@ -62,15 +62,15 @@ class Lexicon:
         return self.new.setdefault(word, self.known + len(self.new))
 
 
-def train(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None:
+def write_vocabulary(sentences: Iterable[str], config: TokenizerConfig, path: Path) -> None:
     """Writes the vocabulary of the most frequent words; of equally frequent ones the first by code
     point."""
     counts = collections.Counter()
     for sentence in sentences:
-        counts.update(cut(sentence, config.lowercase))
+        counts.update(cut_words(sentence, config.lowercase))
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     model = {
-        "format": FORMAT,
+        "format": WORDS_FORMAT,
         "lowercase": config.lowercase,
         "hash_buckets": config.hash_buckets,
         "words": ranked[: config.vocab_size - len(SPECIAL)],
@@ -93,7 +93,7 @@ def _is_other(character: str) -> bool:
     return unicodedata.category(character)[0] in "PSC" and not character.isspace()
 
 
-def cut(sentence: str, lowercase: bool) -> list[str]:
+def cut_words(sentence: str, lowercase: bool) -> list[str]:
     """The words of a sentence, in NFKC."""
     text = unicodedata.normalize("NFKC", sentence)
     return _word_pattern().findall(text.lower() if lowercase else text)
@@ -123,7 +123,9 @@ class WordTokenizer(Tokenizer):
             content = parse_json(model)
             self._words = [*SPECIAL, *content["words"]]
             self.lowercase, self._buckets = content["lowercase"], content["hash_buckets"]
-            if content["format"] != FORMAT or not all(isinstance(w, str) for w in self._words):
+            if content["format"] != WORDS_FORMAT or not all(
+                isinstance(w, str) for w in self._words
+            ):
                 raise ValueError(content["format"])
             if type(self.lowercase) is not bool or type(self._buckets) is not int:
                 raise ValueError("settings")
@@ -147,7 +149,7 @@ class WordTokenizer(Tokenizer):
         rows = [
             [
                 self._numbers[word] if word in self._numbers else other(word)
-                for word in cut(sentence, self.lowercase)[:max_length]
+                for word in cut_words(sentence, self.lowercase)[:max_length]
             ]
             for sentence in sentences
         ]
@@ -184,6 +186,6 @@ class WordTokenizer(Tokenizer):
 
     def maskable(self) -> np.ndarray:
         """Returns bool [V]: False for special ids, buckets and punctuation."""
-        words = np.array([not is_punctuation(word) for word in self._words])
+        words = np.array([word not in PUNCTUATION for word in self._words])
         words[: len(SPECIAL)] = False
         return np.concatenate([words, np.zeros(self._buckets, bool)])

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int, Real
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, cache, check_output
-from lightxling.base.lines import LINE_LIMIT, SLAB, Lines
+from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
 from lightxling.base.tree import nest
 from lightxling.base.vectors import normalize as unit
 from lightxling.corpus.tokenizer import read_tokenizer
@@ -363,7 +363,7 @@ def encode_file(
 
         def batches():
             done = 0
-            for slab in lines.slabs():
+            for slab in slabs(lines):
                 yield slab, encoder.encode(slab, batch_size, normalize)
                 done += len(slab)
                 say(f"{done:,} lines")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json, write_json
-from lightxling.base.lines import SLAB, Lines, Problems
+from lightxling.base.lines import SLAB, Lines, Problems, slabs
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.vector_folders import (
     FORMAT,
@@ -159,10 +159,10 @@ class _Read:
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         line, counted = 1, 0
         with Lines.open(self.paths[row["file"]], Problems()) as lines:
-            slabs = lines.slabs(self.part)
-            texts: list[str] | None = next(slabs, [])
+            parts = slabs(lines, self.part)
+            texts: list[str] | None = next(parts, [])
             while texts is not None:
-                following = next(slabs, None)
+                following = next(parts, None)
                 damaged, counted = lines.damaged - counted, lines.damaged
                 about = {"file": row["file"], "line": line, "last": following is None}
                 yield {**about, "text": texts, "damaged": damaged}

@@ -19,7 +19,7 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, map_array, read_json, write_json
 from lightxling.base.languages import CODE
-from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed
+from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed, slabs
 from lightxling.base.vectors import nearest
 from lightxling.encode.encoder import Encoder, write_npy
 
@@ -160,7 +160,7 @@ def _build(
 
         def batches() -> Iterator[tuple[list[str], np.ndarray]]:
             done = 0
-            for slab in lines.slabs(_SLAB):
+            for slab in slabs(lines, _SLAB):
                 found = encoder.encode([split_language(line)[1] for line in slab])
                 here = slice(done, done + len(slab))
                 done += len(slab)

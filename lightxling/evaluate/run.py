@@ -185,7 +185,7 @@ def settings_of(task: str, settings: Settings) -> dict[str, Any]:
 
 def results_name(task: str, dataset: str, settings: dict[str, Any]) -> str:
     """File name of a benchmark; settings other than their first defaults are part of it."""
-    default = first_defaults(f"evaluate {task}")
+    default = first_defaults(TASKS[task].settings, f"evaluate {task}")
     special = [f"{k}={v}" for k, v in settings.items() if v != default[k]]
     return ".".join([task, dataset, *special, "json"])
 
@@ -193,7 +193,7 @@ def results_name(task: str, dataset: str, settings: dict[str, Any]) -> str:
 def unit_key(fingerprint: str, task: str, unit: Unit, settings: dict[str, Any]) -> str:
     """Hash of the encoder, the contents of the unit's files, and the settings."""
     digest = hashlib.sha256(f"{__version__} {fingerprint} {unit.name}".encode())
-    counts = counting(f"evaluate {task}", settings)
+    counts = counting(TASKS[task].settings, settings, f"evaluate {task}")
     digest.update(json.dumps(counts, sort_keys=True).encode())
     for path in unit.files():
         with open(path, "rb") as file:

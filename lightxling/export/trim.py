@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from lightxling.base.errors import UserError
+from lightxling.base.lines import slabs
 from lightxling.corpus.pieces import Tokenizer, read_model
 from lightxling.encode.encoder import Encoder
 from lightxling.model.params import array
 from lightxling.saved.bundle import Bundle
 
 _NORMAL = 1  # type of a piece; the others are special and always kept
-_SLAB = 1 << 14
 _SAMPLE = 20_000  # sentences that the principal components are fitted on
 
 
@@ -70,13 +70,9 @@ def trim_vocabulary(
 def _count_pieces(tokenizer: bytes, sentences: Iterable[str], size: int) -> np.ndarray:
     """How often each piece occurs in a text, [V]."""
     encode = Tokenizer(tokenizer).encode
-    counts, slab = np.zeros(size, np.int64), []
-    for sentence in sentences:
-        slab.append(sentence)
-        if len(slab) == _SLAB:
-            counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
-            slab = []
-    counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
+    counts = np.zeros(size, np.int64)
+    for slab in slabs(sentences):
+        counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
     if not counts.any():
         raise UserError("the text that the vocabulary is trimmed to is empty")
     return counts
@@ -159,7 +155,7 @@ def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None
 def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
     """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
     from lightxling.base.lines import Problems
-    from lightxling.corpus.readers import read
+    from lightxling.corpus.readers import read_source
     from lightxling.corpus.sources import Source
 
     wanted, found, problems = set(languages), set(), Problems()
@@ -168,7 +164,7 @@ def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> I
         found |= set(source.languages)
         sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
         if sides:
-            for row in read(source, problems):
+            for row in read_source(source, problems):
                 yield from (row[i] for i in sides)
     problems.warn("left out")
     if wanted - found:

@@ -16,7 +16,7 @@ from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
-from lightxling.config.schema import AdapterConfig, Config
+from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.model.params import FREE, merge_lora, shapes
 from lightxling.saved.bundle import Bundle, read_header, read_params, write_params
 
@@ -58,7 +58,7 @@ def select(bundle: Bundle, names: Sequence[str]) -> Bundle:
 def base_checksum(bundle: Bundle) -> str:
     """sha256 of the encoder without adapters: of its sizes, its tokenizer and its parameters."""
     bare = select(bundle, ())
-    first = first_defaults("ModelConfig")
+    first = first_defaults(ModelConfig)
     config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
     return dataclasses.replace(bare, config=config).fingerprint()
 

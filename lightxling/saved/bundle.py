@@ -19,7 +19,7 @@ from lightxling.base.files import read_json
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
-from lightxling.config.identity import identity
+from lightxling.config.identity import identity_of
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
@@ -84,7 +84,7 @@ class Bundle:
 
     def fingerprint(self) -> str:
         """sha256 of everything that a vector depends on."""
-        settings = identity(self.config)
+        settings = identity_of(self.config)
         if not self.config.adapters:
             del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lightxling.base.errors import UserError
-from lightxling.corpus.batches import bucket_lengths, by_length, gather, look_up
+from lightxling.corpus.batches import bucket_lengths, by_length, gather, look_up_words
 from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
@@ -115,7 +115,7 @@ def encode_split(
     for rows, length in by_length(lengths, buckets=buckets, batch_size=batch_size):
         tokens = np.zeros((batch_size, length), np.int32)  # one shape per length
         tokens[: len(rows)] = gather(split.tokens, split.offsets, rows, length)
-        batch = encode(params, *look_up(split, tokens, ngrams))[: len(rows)]
+        batch = encode(params, *look_up_words(split, tokens, ngrams))[: len(rows)]
         if vectors is None:
             vectors = np.empty((len(lengths), batch.shape[1]), np.float32)
         vectors[rows] = batch

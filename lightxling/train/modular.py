@@ -24,12 +24,12 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, write_json
 from lightxling.base.tree import flatten
 from lightxling.config.files import HARMLESS, fingerprint, load
-from lightxling.config.identity import identity
+from lightxling.config.identity import identity_of
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, NewPieces
 from lightxling.config.settings import change
 from lightxling.corpus import readers
-from lightxling.corpus.paraphrases import file_name, paraphrases, read_rows, write_pairs
+from lightxling.corpus.paraphrases import file_name, find_paraphrases, read_rows, write_pairs
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import file_sha256
 from lightxling.encode.modular import ALIGN, DESCRIPTION, FORMAT, read_description
@@ -309,7 +309,7 @@ def _paraphrases(folder: Path, languages: Sequence[str]) -> Text:
 def _mathematics(config: Config) -> dict[str, Any]:
     """The settings that a stage's result depends on; what files hold is looked at elsewhere."""
     files = {"corpus.sources", "sources", "train.init_from", "teacher.source"}
-    values = flatten(identity(config))
+    values = flatten(identity_of(config))
     return {
         name: value
         for name, value in values.items()
@@ -338,7 +338,7 @@ def _write_data(
     known = read_rows([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
     with atomic_folder(folder) as temporary:
         (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
-        for languages, pairs in paraphrases(rows, known).items():
+        for languages, pairs in find_paraphrases(rows, known).items():
             if set(languages) in ({code}, {code, pivot}):
                 write_pairs(pairs, temporary / file_name(languages))
 

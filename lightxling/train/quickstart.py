@@ -27,13 +27,13 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
       The quickstart recipe with these files as its corpus, the held-out rows, and the number of
       training rows.
     """
-    rows, held_out = everyday.split(everyday.sentences(), everyday.composed(COMPOSED))
+    rows, held_out = everyday.hold_out(everyday.read_sentences(), everyday.read_composed(COMPOSED))
     sources: dict[str, list[str]] = {"train": [], "dev": []}
     for a, b in itertools.combinations(everyday.LANGUAGES, 2):
         for split, part in (("train", rows), ("dev", held_out)):
             path = folder / f"{split}.{a}-{b}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = ["\t".join(pair) + "\n" for pair in everyday.pairs(part, a, b)]
+            lines = ["\t".join(pair) + "\n" for pair in everyday.text_pairs(part, a, b)]
             path.write_text("".join(lines), encoding="utf-8")
             sources[split].append(f"{a}-{b}={path}")
     recipe = change(

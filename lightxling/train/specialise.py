@@ -87,7 +87,7 @@ def specialise(
         settings = dataclasses.replace(settings, vocab_size=vocab_size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.model"
-        tokenizers.train(sentences, settings, path, is_limit=True)
+        tokenizers.train_tokenizer(sentences, settings, path, is_limit=True)
         model = path.read_bytes()
     new = Tokenizer(model)
     auxiliary = None

@@ -25,7 +25,7 @@ class Row(NamedTuple):
     texts: tuple[str, ...]  # in the order of LANGUAGES
 
 
-def sentences() -> list[Row]:
+def read_sentences() -> list[Row]:
     """The whole sentences, by topic and line."""
     folder = importlib.resources.files(__package__).joinpath("sentences")
     rows = []
@@ -44,7 +44,7 @@ def sentences() -> list[Row]:
     return rows
 
 
-def composed(count: int) -> list[Row]:
+def read_composed(count: int) -> list[Row]:
     """The first `count` composed sentences; no text comes twice in its language."""
     packed = importlib.resources.files(__package__).joinpath(COMPOSED).read_bytes()
     lines = lzma.decompress(packed).decode().splitlines()
@@ -54,7 +54,7 @@ def composed(count: int) -> list[Row]:
     return [Row(frame, tuple(texts)) for frame, *texts in rows]
 
 
-def split(whole: Sequence[Row], composed: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+def hold_out(whole: Sequence[Row], composed: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """Returns (training, held-out) rows that share no frame and no near-copies.
 
     Two rows are near-copies when in at least one language
@@ -77,7 +77,7 @@ def split(whole: Sequence[Row], composed: Iterable[Row]) -> tuple[list[Row], lis
     return training, held_out
 
 
-def pairs(rows: Iterable[Row], source: str, target: str) -> list[tuple[str, str]]:
+def text_pairs(rows: Iterable[Row], source: str, target: str) -> list[tuple[str, str]]:
     """The rows' (source, target) texts; source and target are of LANGUAGES."""
     for language in (source, target):
         if language not in LANGUAGES:

@@ -65,7 +65,7 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
         for file in files_in(path):
             match = PARALLEL_NAME.fullmatch(plain_name(file.name))
             sides = (f".{match['a']}", f".{match['b']}") if match else ()
-            if not match or match["ending"] not in (*readers.FORMATS, *sides):
+            if not match or match["ending"] not in (*readers.READERS, *sides):
                 continue
             where = str(file)
             if match["ending"] in sides:  # the stem of Moses files
@@ -83,7 +83,7 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
 
 def _dataset(name: str, source: Source) -> str:
     """A short name for a file named by the user: without languages and endings."""
-    endings = "|".join(map(re.escape, (*PACKED, *readers.FORMATS)))
+    endings = "|".join(map(re.escape, (*PACKED, *readers.READERS)))
     name = re.sub(rf"({endings})\b", "", name).replace("*", "")
     name = name.replace("-".join(source.languages), "").split("#")[0]
     return re.sub(r"[^\w]+", ".", name).strip(".") or "parallel"
@@ -94,7 +94,7 @@ def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], lis
     problems = Problems()
     rows = [
         tuple(text.strip() for text in row)
-        for row in readers.read(source, problems)
+        for row in readers.read_source(source, problems)
         if keep_blank or all(text.strip() for text in row)
     ]
     problems.warn("left out")

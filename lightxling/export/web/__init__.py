@@ -92,7 +92,7 @@ def examples(languages: tuple[str, ...]) -> tuple[str, list[dict[str, str]]]:
     if len(known) < 2:
         return "", []
     topics = {}
-    for row in everyday.sentences():
+    for row in everyday.read_sentences():
         texts = dict(zip(everyday.LANGUAGES, row.texts, strict=True))
         if len(texts["en"]) < _SHORT:
             topics.setdefault(row.frame.partition(":")[0], texts)
