@@ -22,17 +22,17 @@ from lightxling.base.errors import UserError
 from lightxling.cli_options import (
     Encoding,
     Evaluation,
-    Inputs,
     Launch,
     Mining,
-    Model,
+    ModelPath,
     Modules,
     Output,
-    Served,
+    Paths,
+    Serving,
     call,
     model_first,
-    parse,
     parse_recipe,
+    parse_tables,
 )
 from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
@@ -96,7 +96,7 @@ def evaluate(args: list[str]) -> None:
     """
     from lightxling.evaluate.tasks import Settings
 
-    asked, settings = parse(evaluate, args, Evaluation, Settings)
+    asked, settings = parse_tables(evaluate, args, Evaluation, Settings)
     from lightxling.encode.encoder import Encoder, keep_compiled
     from lightxling.encode.modular import open_encoder
     from lightxling.evaluate.run import evaluate as run
@@ -123,7 +123,7 @@ def encode(args: list[str]) -> None:
 
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
     """
-    (asked,) = parse(encode, args, Encoding)
+    (asked,) = parse_tables(encode, args, Encoding)
     if asked.batch_size < 1:
         raise UserError(f"--batch-size {asked.batch_size} should be at least 1")
     model, files = model_first(asked.inputs, rest=None)
@@ -137,11 +137,12 @@ def encode(args: list[str]) -> None:
     encoder, output = Encoder.load(model, checkpoint=asked.checkpoint), asked.output
     how = {"batch_size": asked.batch_size, "normalize": asked.normalize, "progress": note}
     if asked.engine == "ray":
-        from lightxling.encode import jobs
+        from lightxling.encode.encode_jobs import encode_files
+        from lightxling.encode.jobs import Workers
 
-        pool = jobs.Workers(asked.workers, asked.worker_cpus, asked.worker_gpus)
+        pool = Workers(asked.workers, asked.worker_cpus, asked.worker_gpus)
         how |= {"workers": pool, "dtype": asked.dtype}
-        count = jobs.encode_files(encoder, files, output, **how)
+        count = encode_files(encoder, files, output, **how)
     else:
         if encoder.backend == "jax":
             keep_compiled()
@@ -150,7 +151,7 @@ def encode(args: list[str]) -> None:
 
 
 def search(
-    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] FILE")],
+    inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] FILE")],
     query: tuple[str, ...] = (),
     k: int = 5,
     index: Path | None = None,
@@ -185,11 +186,11 @@ def mine(args: list[str]) -> None:
 
     Example: lightxling mine runs/mine news.en news.fr -o pairs.tsv --threshold 1.06
     """
-    from lightxling.encode.mine import MineSettings
+    from lightxling.encode.mine_files import MineSettings
 
-    asked, settings = parse(mine, args, Mining, MineSettings)
+    asked, settings = parse_tables(mine, args, Mining, MineSettings)
     from lightxling.encode.encoder import Encoder
-    from lightxling.encode.mine import mine_files
+    from lightxling.encode.mine_files import mine_files
 
     model, texts = model_first(asked.inputs, rest=2)
     encoder, (src, tgt) = Encoder.load(model), map(Path, texts)
@@ -218,7 +219,7 @@ def export(args: list[str]) -> None:
 
 
 def specialise(
-    model: Model,
+    model: ModelPath,
     text: Annotated[tuple[Path, ...], tyro.conf.Positional],
     language: str,
     output: Output,
@@ -243,7 +244,7 @@ def specialise(
 
     if output.exists():
         raise UserError(f"{output} exists; give another --output")
-    encoder = bundle.load(model)
+    encoder = bundle.load_bundle(model)
     specialise_to(encoder, read_sentences(text), language, vocab_size, new_pieces, output, note)
     print(output)
 
@@ -277,7 +278,7 @@ def modular(args: list[str]) -> None:
     """
     from lightxling.train.modular import ModularPlan, Stopped, build
 
-    asked, plan = parse(modular, args, Modules, ModularPlan)
+    asked, plan = parse_tables(modular, args, Modules, ModularPlan)
     from lightxling.encode.encoder import keep_compiled
 
     keep_compiled()
@@ -291,11 +292,11 @@ def serve(args: list[str]) -> None:
     Example: lightxling serve runs/mine --port 8000
     """
     from lightxling.encode.serve import server
-    from lightxling.encode.serve.settings import Settings
+    from lightxling.encode.serve.settings import ServeSettings
 
-    asked, settings = parse(serve, args, Served, Settings)
+    asked, settings = parse_tables(serve, args, Serving, ServeSettings)
     model = asked.model or Path(__file__).parent / "boxed"  # numpy waits for settings.threads
-    server.serve(model, settings, checkpoint=asked.checkpoint, say=note)
+    server.serve_encoder(model, settings, checkpoint=asked.checkpoint, say=note)
 
 
 def compare(

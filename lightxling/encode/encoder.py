@@ -41,7 +41,7 @@ LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Padded lengths of jax batches."""
 
 Backend = Literal["auto", "numpy", "jax"]
-Batch = tuple[np.ndarray, np.ndarray]
+_Found = tuple[np.ndarray, np.ndarray]
 """Rows of the sentences, and their vectors."""
 
 
@@ -98,7 +98,7 @@ class Encoder:
         """
         return cls(
             with_adapters(
-                bundles.load(bundles.BOXED if path is None else path, checkpoint), adapters
+                bundles.load_bundle(bundles.BOXED if path is None else path, checkpoint), adapters
             ),
             backend=backend,
         )
@@ -225,7 +225,7 @@ class _NumpyBackend:
         batch_size: int,
         say: Callable[[str], None],
         words: WordTable | None,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[_Found]:
         lengths = np.diff(offsets)
         order = np.argsort(lengths, kind="stable")
         order = order[np.searchsorted(lengths[order], 1) :]  # empty ones stay zero
@@ -273,7 +273,7 @@ class _JaxBackend:
         batch_size: int,
         say: Callable[[str], None],
         words: WordTable | None,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[_Found]:
         lengths = np.diff(offsets)
         padded = self.lengths[np.searchsorted(self.lengths, lengths)]
         batch_size = min(

@@ -38,7 +38,7 @@ class Mined:
         return Mined(self.src[keep], self.tgt[keep], self.score[keep])
 
 
-def mine(
+def mine_pairs(
     src: Real[np.ndarray, "S D"],
     tgt: Real[np.ndarray, "T D"],
     *,
@@ -73,7 +73,7 @@ def best_pairs(
     margin: str = "ratio",
     retrieval: str = "max",
 ) -> Mined:
-    """What `mine` makes of the neighbours (cosines and rows, best first) of both sides."""
+    """What `mine_pairs` makes of the neighbours (cosines and rows, best first) of both sides."""
     (forward_cos, forward_at), (backward_cos, backward_at) = of_src, of_tgt
     around_src, around_tgt = forward_cos.mean(axis=1), backward_cos.mean(axis=1)
 

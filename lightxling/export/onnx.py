@@ -21,7 +21,7 @@ from lightxling.model.params import NORM_EPS, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
-FILES = {
+ONNX_FILES = {
     "float32": "model.onnx",
     "float16": "model_fp16.onnx",
     "bfloat16": "model_bf16.onnx",
@@ -29,7 +29,7 @@ FILES = {
 }
 """Names under which transformers.js looks for the number formats."""
 
-USAGE = """\
+_USAGE = """\
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
@@ -46,15 +46,15 @@ inputs = {
 """
 
 
-def write(bundle: Bundle, folder: Path) -> None:
+def write_onnx(bundle: Bundle, folder: Path) -> None:
     """Writes the graph, the tokenizer and the configuration."""
     (folder / "onnx").mkdir()
     model = graph(bundle)
-    (folder / "onnx" / FILES[bundle.dtype]).write_bytes(model.SerializeToString())
+    (folder / "onnx" / ONNX_FILES[bundle.dtype]).write_bytes(model.SerializeToString())
     write_tokenizers(bundle, folder)
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
     write_json(folder / DESCRIPTION, config)
-    usage = USAGE.replace("FILE", FILES[bundle.dtype])
+    usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])
     (folder / "README.md").write_text(model_card(bundle, "onnx", usage))
 
 

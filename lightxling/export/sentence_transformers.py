@@ -21,7 +21,7 @@ _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""
 
 
-def write(bundle: Bundle, folder: Path) -> None:
+def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
     """Writes the folder's files.
 
     Raises:
@@ -167,7 +167,7 @@ def write_tokenizers(bundle: Bundle, folder: Path) -> None:
     )
 
 
-USAGE = """\
+_USAGE = """\
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/of/this/folder")
@@ -175,7 +175,7 @@ vectors = model.encode(["Where is the station?", "Où est la gare ?"])
 """
 
 
-def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: str = USAGE) -> str:
+def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: str = _USAGE) -> str:
     """README.md of an export: what it is, what was measured, how to use it.
 
     Args:

@@ -128,7 +128,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
     return dataclasses.replace(bundle, params={**params, "projection": projection}, leading=True)
 
 
-def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
+def shorten(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
     """Keeps the first layers of an encoder and the first numbers of its vectors.
 
     Args:

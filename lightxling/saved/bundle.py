@@ -27,7 +27,7 @@ from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 MODULES = "modular.json"
 """Describes the folder of `lightxling modular`, which holds an encoder for each language."""
-FORMAT = "lightxling"
+BUNDLE_FORMAT = "lightxling"
 BOXED = Path(__file__).parent.parent / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
 _LARGEST = {
@@ -101,7 +101,7 @@ def folder_of(path: Path) -> Path:
     return path.parent if path.name == PARAMETERS else path
 
 
-def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     """Reads a run directory, one of its checkpoints, or a `safetensors` export.
 
     Args:
@@ -114,7 +114,7 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     description = read_json(path / DESCRIPTION)
     if "config" in description:
         return _load_run(path, "best" if checkpoint is None else str(checkpoint))
-    if description.get("format") != FORMAT:
+    if description.get("format") != BUNDLE_FORMAT:
         raise UserError(
             f"{path} is not a run, nor an export that lightxling reads; exports for other programs "
             "open there, and `lightxling export RUN --format safetensors` writes one for here"
@@ -277,10 +277,10 @@ def _check_sizes(adapters: Sequence[AdapterConfig]) -> None:
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Writes the files of an export into a folder that exists."""
-    write_params(folder / PARAMETERS, bundle.params, {"format": FORMAT})
+    write_params(folder / PARAMETERS, bundle.params, {"format": BUNDLE_FORMAT})
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     description = {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "format_version": 1,
         "lightxling": __version__,
         "dtype": bundle.dtype,

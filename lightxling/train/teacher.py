@@ -175,7 +175,7 @@ def _find(config: Config) -> FrozenEncoder:
         return teacher
     if not source.is_dir():
         raise UserError(f"teacher.source={source} is a file of another kind; give {kinds}")
-    bundle = bundles.load(source)
+    bundle = bundles.load_bundle(source)
 
     def load() -> Encode:
         return functools.partial(Encoder(bundle).encode, normalize=False)

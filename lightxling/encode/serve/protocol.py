@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from lightxling.base.files import parse_json
 from lightxling.base.vectors import normalize
-from lightxling.encode.serve.settings import Settings
+from lightxling.encode.serve.settings import ServeSettings
 
 KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
 
@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
+class ServedModel:
     """What there is to ask for.
 
     Attributes:
@@ -80,7 +80,7 @@ class Question:
     dimensions: int
 
 
-def parse(body: bytes, served: Served, settings: Settings) -> Question:
+def parse_request(body: bytes, served: ServedModel, settings: ServeSettings) -> Question:
     """Reads the body of a request.
 
     Raises:
@@ -120,7 +120,7 @@ def _invalid(param: str, rule: str) -> Refusal:
     return Refusal(400, f"{param} {rule}", param=param, code="invalid_value")
 
 
-def _texts(value: Any, settings: Settings) -> list[str]:
+def _texts(value: Any, settings: ServeSettings) -> list[str]:
     """The texts of an `input`."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list):
@@ -149,7 +149,7 @@ def _texts(value: Any, settings: Settings) -> list[str]:
     return texts
 
 
-def _check_dimensions(value: Any, served: Served) -> int:
+def _check_dimensions(value: Any, served: ServedModel) -> int:
     if type(value) is not int or not 1 <= value <= served.dimension:
         raise _invalid("dimensions", f"is {value!r:.80}, not a number from 1 to {served.dimension}")
     if value < served.dimension and not served.leading:
@@ -163,7 +163,7 @@ def _check_dimensions(value: Any, served: Served) -> int:
 
 def answer(
     question: Question,
-    served: Served,
+    served: ServedModel,
     vectors: Float[np.ndarray, "N D"],
     tokens: Int[np.ndarray, " N"],
 ) -> bytes:

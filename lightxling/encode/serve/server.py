@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightxling.base.errors import UserError
-from lightxling.encode.serve.settings import Settings
+from lightxling.encode.serve.settings import ServeSettings
 
 KEY = "LIGHTXLING_API_KEY"
 """Environment variable with the key that requests must bring."""
@@ -19,9 +19,9 @@ KEEP_ALIVE = 30
 close it at the same moment and a request would meet a closed door."""
 
 
-def serve(
+def serve_encoder(
     model: Path,
-    settings: Settings,
+    settings: ServeSettings,
     *,
     checkpoint: str | None = None,
     say: Callable[[str], None],

@@ -7,7 +7,7 @@ from lightxling.base.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ServeSettings:
     """Where the server listens and what a request may ask for."""
 
     host: str = "127.0.0.1"

@@ -55,7 +55,7 @@ def mine_files(
 ) -> dict[str, Any]:
     """Writes `score<TAB>source<TAB>target`, best first, from two files with one sentence per line.
 
-    Blank and repeated lines are left out, and those that are no text, which are counted.
+    Blank and repeated lines are left out, and those that are not text, which a warning counts.
 
     Args:
       progress: receives a line of text now and then.
@@ -70,8 +70,7 @@ def mine_files(
     for path in (src, tgt):
         problems = Problems()
         unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
-        for count, what in problems.told():
-            progress(f"{count:,} left out: {what}")
+        problems.warn("left out")
         tell_side(path, len(unique), progress)
         texts.append(unique)
     name = settings.search
@@ -85,7 +84,7 @@ def mine_files(
         ]
         encoded = time.perf_counter()
         progress(f"encoded in {encoded - start:.0f} s; searching ({name})")
-        mined = mining.mine(
+        mined = mining.mine_pairs(
             *vectors,
             margin=settings.margin,
             retrieval=settings.direction,
