@@ -19,6 +19,7 @@ import tyro
 
 from lightxling.base import allocator
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE
 from lightxling.cli_options import (
     Encoding,
     Evaluation,
@@ -295,7 +296,7 @@ def serve(args: list[str]) -> None:
     from lightxling.encode.serve.settings import ServeSettings
 
     asked, settings = parse_tables(serve, args, Serving, ServeSettings)
-    model = asked.model or Path(__file__).parent / "boxed"  # numpy waits for settings.threads
+    model = asked.model or PACKAGE / "boxed"  # numpy waits for settings.threads
     server.serve_encoder(model, settings, checkpoint=asked.checkpoint, say=note)
 
 

@@ -329,7 +329,7 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ({"output": "model"}, "exists; give another --output"),
-        ({"output": "precious", "overwrite": True}, "is no export; it is not overwritten"),
+        ({"output": "precious", "overwrite": True}, "is not an export; it is not overwritten"),
         ({"output": "no/folder"}, "there is no folder"),
         ({"output": "o", "languages": ["xx"]}, "the encoder knows en, fr, de"),
         ({"output": "o", "trim": True}, "name a text with --text FILE"),

@@ -222,7 +222,7 @@ def test_a_folder_is_trained_in_by_one_process(tiny, tmp_path):
         train(tiny, run)
     assert not run.exists()  # nothing came of it
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"is no folder that can be written to"):
+    with pytest.raises(UserError, match=r"is not a folder that can be written to"):
         train(tiny, tmp_path / "file" / "run")
     with pytest.raises(UserError, match=r"train.epochs=0.001"):
         train(change(tiny, train__pairs=0, train__epochs=0.001), run)

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE
 from lightxling.encode.encoder import Encoder
 from lightxling.export import export, web, write_format
 from lightxling.export.quantize import quantize
@@ -28,7 +29,7 @@ from lightxling.export.web import runtime
 pytestmark = [pytest.mark.web, pytest.mark.filterwarnings("ignore:a sentence is longer")]
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(60)]
-PAGE = web.resources.files(web.__name__) / "page"
+PAGE = PACKAGE / "export" / "web" / "page"
 PAIRS = {"the": "le", "cat": "chat", "dog": "chien", "house": "maison", "station": "gare"} | {
     "is": "est",
     "in": "dans",

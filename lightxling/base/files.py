@@ -9,14 +9,14 @@ import fcntl
 import json
 import os
 import shutil
-import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lightxling.base.errors import UserError
+
+PACKAGE = Path(__file__).parent.parent
+"""The folder of lightxling's code, and of the files that come with it."""
 
 _JSON_LIMIT = 16 << 20  # bytes
 
@@ -147,19 +147,6 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
-
-
-def map_array(path: Path) -> np.ndarray:
-    """The array of an .npy file that anyone may have written, mapped into memory.
-
-    Raises:
-      OSError: there is none.
-      ValueError: it is damaged.
-    """
-    try:
-        return np.load(path, mmap_mode="r")
-    except (EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
-        raise ValueError(f"{path} is not an .npy file: {error}") from None
 
 
 def write_json(path: Path, values: dict | list) -> None:

@@ -174,7 +174,7 @@ def _check_files(files: list[str], output: Path) -> None:
         raise UserError("no files to encode")
     for path in files:
         if not Path(path).is_file():
-            raise UserError(f"cannot read {path}: a job reads files, and this is none")
+            raise UserError(f"cannot read {path}: a job reads files, and this is not one")
     twice = [path for path, count in collections.Counter(files).items() if count > 1]
     if twice:
         raise UserError(f"{twice[0]} is given twice")

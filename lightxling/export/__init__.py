@@ -88,7 +88,7 @@ def export(settings: ExportSettings) -> ExportReport:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     if not output.name:
-        raise UserError(f"--output {output} is no name of its own; give that of a new folder")
+        raise UserError(f"--output {output} is not a name of its own; give that of a new folder")
     if not output.absolute().parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
     if not output.exists():
@@ -98,7 +98,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
             f"{output} exists; give another --output, or --overwrite True to replace it"
         )
     if not (output / bundles.DESCRIPTION).is_file() or (output / "checkpoints").exists():
-        raise UserError(f"{output} is no export; it is not overwritten. Give another --output")
+        raise UserError(f"{output} is not an export; it is not overwritten. Give another --output")
 
 
 def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import read_json
+from lightxling.base.files import PACKAGE, read_json
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
@@ -28,7 +28,7 @@ PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokeni
 MODULES = "modular.json"
 """Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 BUNDLE_FORMAT = "lightxling"
-BOXED = Path(__file__).parent.parent / "boxed"
+BOXED = PACKAGE / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
 _LARGEST = {
     "layers": 1000,

@@ -82,8 +82,8 @@ def alone_in(workdir: Path) -> Iterator[None]:
             held.enter_context(lock(workdir / LOCK, refuse))
         except OSError as error:
             raise UserError(
-                f"--workdir {workdir} is no folder that can be written to ({error.strerror}); give "
-                "another"
+                f"--workdir {workdir} is not a folder that can be written to ({error.strerror}); "
+                "give another"
             ) from None
         try:
             yield

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling.base.errors import UserError, first_line
-from lightxling.base.files import map_array
 from lightxling.base.lines import Lines
+from lightxling.base.vectors import map_array
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.schema import Config
 from lightxling.corpus.cleaning import clean

@@ -89,13 +89,13 @@ def parse_request(body: bytes, served: ServedModel, settings: ServeSettings) -> 
     try:
         asked = parse_json(body)
     except ValueError as error:  # bytes that are not UTF-8 among them
-        raise Refusal(400, f"the body is no JSON: {error}", code="invalid_json") from None
+        raise Refusal(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(asked, dict):
         raise Refusal(400, "the body should be a JSON object", code="invalid_json")
     for key in asked:
         if key not in KNOWN:
             message = f"unknown parameter {key!r:.80}; known are {', '.join(KNOWN)}"
-            shown = key.encode(errors="backslashreplace").decode()  # half characters are no UTF-8
+            shown = key.encode(errors="backslashreplace").decode()  # half characters are not UTF-8
             raise Refusal(400, message, param=shown[:80], code="unknown_parameter")
     for key in ("model", "input"):
         if key not in asked:

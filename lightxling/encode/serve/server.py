@@ -96,7 +96,7 @@ def listen(host: str, port: int) -> socket.socket:
     """An open socket; who connects before the model is read waits.
 
     Raises:
-      UserError: the address is no address of this machine, or taken.
+      UserError: the address is not one of this machine, or taken.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -105,8 +105,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"--host {host}: {error.strerror}") from None
     except UnicodeError:
         raise UserError(
-            f"--host {host} is no name: its parts have 1 to 63 letters; give one of this machine's "
-            "addresses, such as 127.0.0.1"
+            f"--host {host} is not a name: its parts have 1 to 63 letters; give one of this "
+            "machine's addresses, such as 127.0.0.1"
         ) from None
     except OSError as error:
         raise UserError(

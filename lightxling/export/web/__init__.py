@@ -8,10 +8,10 @@ Content-Security-Policy refuses every request but those for the files of the fol
 """
 
 import json
-from importlib import resources
 from pathlib import Path
 
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE
 from lightxling.corpus import everyday
 from lightxling.corpus.pieces import read_model
 from lightxling.export import onnx
@@ -54,9 +54,9 @@ def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     (folder / RUNTIME).mkdir()
     onnxruntime_web.unpack(onnxruntime_web.find_runtime(runtime), folder / RUNTIME)
-    ours = resources.files(__package__)
+    ours = PACKAGE / "export" / "web"
     (folder / RUNTIME / "LICENSE").write_bytes((ours / "runtime-license.txt").read_bytes())
-    palette = resources.files("lightxling") / "palette.css"
+    palette = PACKAGE / "palette.css"
     for file in (palette, *(ours / "page").iterdir()):
         (folder / file.name).write_bytes(file.read_bytes())
     query, sentences = examples(bundle.languages)
