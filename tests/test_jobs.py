@@ -22,7 +22,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
 from lightxling.base.lines import SLAB
 from lightxling.base.vectors import nearest
-from lightxling.encode import mine_jobs
+from lightxling.encode import encode_jobs, mine_jobs
 from lightxling.encode.encode_jobs import JOB, encode_files
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.jobs import Workers
@@ -228,8 +228,12 @@ def vectors(cluster, encoder, texts, tmp_path_factory):
     """A folder of vectors of all texts, made while one worker was killed."""
     output = tmp_path_factory.mktemp("job") / "vectors"
     writing = output.with_name("vectors.writing")
-    with one_worker_killed("_Encode", lambda: 2 < parts_in(writing) < 60) as killed:
-        count = encode_files(encoder, list(texts), output, workers=Workers(3), part=PART)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        one_worker_killed("_Encode", lambda: 2 < parts_in(writing) < 60) as killed,
+    ):
+        patch.setattr(encode_jobs, "SLAB", PART)
+        count = encode_files(encoder, list(texts), output, workers=Workers(3))
     assert killed
     assert count == sum(map(len, texts.values()))
     return output

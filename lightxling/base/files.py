@@ -98,6 +98,15 @@ def check_output(path: Path) -> None:
     """
     if os.path.isdir(path):
         raise UserError(f"--output {path} is a folder; give the name of a file")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Finds out early whether there is a folder for an output.
+
+    Raises:
+      UserError: there is none.
+    """
     if not os.path.isdir(path.absolute().parent):
         raise UserError(f"--output {path}: there is no folder {path.absolute().parent}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import parse_json, write_json
+from lightxling.base.files import check_parent, parse_json, write_json
 from lightxling.base.lines import SLAB, Lines, Problems
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.jobs import Workers, connect, fetched, results
@@ -38,12 +38,11 @@ def encode_files(
     dtype: Literal["float32", "float16"] = "float32",
     normalize: bool = True,
     batch_size: int = 256,
-    part: int = SLAB,
     progress: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Writes the vectors of all lines of text files into a folder of parts; returns their number.
 
-    The vectors are those of `Encoder.encode` on `part` lines of a file at a time: bit for bit with
+    The vectors are those of `Encoder.encode` on `SLAB` lines of a file at a time: bit for bit with
     as many threads on the same processor, else up to float32 rounding (1e-6). Empty lines have
     zeros.
 
@@ -52,7 +51,6 @@ def encode_files(
       output: a new folder. Until the job is done it is called `output.writing`; the same command
         goes on with one that was left.
       dtype: of the vectors.
-      part: sentences in a part.
 
     Raises:
       UserError: a file cannot be read, or the folder belongs to something else.
@@ -65,7 +63,7 @@ def encode_files(
         "dimension": encoder.dimension,
         "dtype": dtype,
         "normalize": normalize,
-        "part": part,
+        "part": SLAB,
         "files": files,
     }
     folder = writing(output)
@@ -74,9 +72,9 @@ def encode_files(
     folder.mkdir(exist_ok=True)
     write_json(folder / JOB, job)
     settings = ray.put((encoder.bundle, job, folder.absolute(), batch_size, workers.gpus))
-    rows = results(_read(files, part), _Encode, settings, workers)
+    rows = results(_read(files, SLAB), _Encode, settings, workers)
     done, total = _follow(rows, len(files), progress)
-    parts = _in_order(done, part)
+    parts = _in_order(done, SLAB)
     names = {part_name(file, line) for file, line in parts}
     for leftover in folder.iterdir():  # half a file of a dead worker; parts of a file since cut
         if leftover.name not in {*names, JOB}:
@@ -180,8 +178,7 @@ def _check_files(files: list[str], output: Path) -> None:
         raise UserError(f"{twice[0]} is given twice")
     if output.suffix in (".npy", ".jsonl") or output.exists():
         raise UserError(f"--output {output}: a job writes a new folder; give another name")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+    check_parent(output)
 
 
 def _check_folder(folder: Path, job: dict[str, Any], output: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, read_json
+from lightxling.base.files import atomic_folder, check_parent, read_json
 from lightxling.base.lines import Problems, sound_lines
 from lightxling.encode.encoder import Encoder
 from lightxling.export.formats import check_format, write_format
@@ -89,8 +89,7 @@ def export(settings: ExportSettings) -> ExportReport:
 def _check_output(output: Path, overwrite: bool) -> None:
     if not output.name:
         raise UserError(f"--output {output} is not a name of its own; give that of a new folder")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+    check_parent(output)
     if not output.exists():
         return
     if not overwrite:

@@ -7,7 +7,7 @@ would be noise, and is refused.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightxling.base.errors import UserError
@@ -18,7 +18,14 @@ from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config
 from lightxling.model.params import FREE, merge_lora, shapes
-from lightxling.saved.bundle import DESCRIPTION, Bundle, read_header, read_params, write_params
+from lightxling.saved.bundle import (
+    DESCRIPTION,
+    Bundle,
+    language_codes,
+    read_header,
+    read_params,
+    write_params,
+)
 
 ADAPTER_FORMAT = "lightxling-adapter"
 SUFFIX = ".safetensors"
@@ -110,8 +117,9 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
             f"{path} is not an adapter; `lightxling export RUN --format adapter` writes one"
         )
     try:
-        adapter = from_dict(AdapterConfig, json.loads(header["adapter"]), "adapter.")
-    except (KeyError, ValueError, RecursionError) as error:
+        adapter = from_dict(AdapterConfig, parse_json(header["adapter"]), "adapter.")
+        languages = language_codes(parse_json(header.get("languages", "[]")), path)
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); export it again") from None
     if adapter.name in [present.name for present in bundle.config.adapters]:
         raise UserError(
@@ -120,7 +128,7 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
     if header.get("base") != base_checksum(bundle):
         raise UserError(
             f"the adapter {adapter.name!r} of {path} was trained on another encoder (of the "
-            f"languages {', '.join(_languages(header, path)) or 'unknown'}); load it on the run "
+            f"languages {', '.join(languages) or 'unknown'}); load it on the run "
             "that it was exported from, or on that run's export without adapters"
         )
     config = dataclasses.replace(bundle.config, adapters=(*bundle.config.adapters, adapter))
@@ -133,19 +141,6 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
     }
     params = {prefix + name: values for name, values in read_params(path, expected).items()}
     return dataclasses.replace(bundle, config=config, params={**bundle.params, **params})
-
-
-def _languages(header: Mapping[str, str], path: Path) -> list[str]:
-    try:
-        codes = parse_json(header.get("languages", "[]"))
-    except ValueError:
-        codes = None
-    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-        raise UserError(
-            f"{path} is damaged (languages={header['languages']!r:.100} should be a list of "
-            "codes); export it again"
-        )
-    return codes
 
 
 def with_adapters(bundle: Bundle, wanted: Sequence[str | Path] | None) -> Bundle:
