@@ -19,7 +19,7 @@ import tyro
 
 from lightxling.base import allocator
 from lightxling.base.errors import UserError
-from lightxling.base.files import PACKAGE
+from lightxling.base.files import PACKAGE, cache
 from lightxling.cli_options import (
     Encoding,
     Evaluation,
@@ -47,10 +47,8 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
     Args:
       workdir: folder that receives the corpus and the run.
     """
-    from lightxling.encode.encoder import keep_compiled
     from lightxling.train.quickstart import quickstart
 
-    keep_compiled()
     quickstart(workdir)
 
 
@@ -82,10 +80,8 @@ def train(args: list[str]) -> None:
     launch, config = parse_recipe(train, args, Launch)
     validate(config)
     from lightxling.base import processes
-    from lightxling.encode.encoder import keep_compiled
     from lightxling.train.loop import train as run
 
-    keep_compiled()
     processes.start(launch.coordinator_address, launch.num_processes, launch.process_id)
     run(config, launch.workdir)
 
@@ -98,11 +94,10 @@ def evaluate(args: list[str]) -> None:
     from lightxling.evaluate.tasks import Settings
 
     asked, settings = parse_tables(evaluate, args, Evaluation, Settings)
-    from lightxling.encode.encoder import Encoder, keep_compiled
+    from lightxling.encode.encoder import Encoder
     from lightxling.encode.modular import open_encoder
     from lightxling.evaluate.run import evaluate as run
 
-    keep_compiled()
     encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
     is_one = isinstance(encoder, Encoder)  # not one for each language
     run(
@@ -133,7 +128,7 @@ def encode(args: list[str]) -> None:
         raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
     if asked.engine == "here" and asked.dtype != "float32":
         raise UserError(f"--dtype {asked.dtype} belongs to --engine ray")
-    from lightxling.encode.encoder import Encoder, encode_file, keep_compiled
+    from lightxling.encode.encoder import Encoder, encode_file
 
     encoder, output = Encoder.load(model, checkpoint=asked.checkpoint), asked.output
     how = {"batch_size": asked.batch_size, "normalize": asked.normalize, "progress": note}
@@ -145,8 +140,6 @@ def encode(args: list[str]) -> None:
         how |= {"workers": pool, "dtype": asked.dtype}
         count = encode_files(encoder, files, output, **how)
     else:
-        if encoder.backend == "jax":
-            keep_compiled()
         count = encode_file(encoder, files[0], output, **how)
     note(f"{output}: {count:,} x {encoder.dimension}")
 
@@ -280,9 +273,6 @@ def modular(args: list[str]) -> None:
     from lightxling.train.modular import ModularPlan, Stopped, build
 
     asked, plan = parse_tables(modular, args, Modules, ModularPlan)
-    from lightxling.encode.encoder import keep_compiled
-
-    keep_compiled()
     with contextlib.suppress(Stopped):
         build(asked.model, asked.workdir, plan)
 
@@ -335,10 +325,8 @@ def report(
       runs: run directories.
       output: a file that any browser opens, without a network.
     """
-    from lightxling.encode.encoder import keep_compiled
     from lightxling.evaluate.report import report as run
 
-    keep_compiled()
     run(runs, output, note)
     note(str(output))
 
@@ -347,9 +335,6 @@ def note(line: str) -> None:
     """A line about the progress, on standard error."""
     print(line, file=sys.stderr)
 
-
-PARSE_THEMSELVES = (prepare, train, evaluate, encode, mine, export, modular, serve)
-"""Their flags are those of dataclasses, some of which are imported when the command is given."""
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
@@ -377,7 +362,7 @@ def _run(argv: list[str]) -> None:
         hint = f"; perhaps you meant {near[0]}" if near else ""
         raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
     command = COMMANDS[name]
-    if command in PARSE_THEMSELVES:
+    if "args" in command.__annotations__:  # its flags are those of dataclasses, imported by then
         command(args)
     else:
         call(command, args, command)
@@ -421,8 +406,11 @@ def warn_in_one_line(message, category, *place, **more) -> None:
 
 
 def script() -> int:
-    """What the command line starts: `main`, in a process whose allocator suits training."""
+    """What the command line starts: `main`, in a process whose allocator suits training, where jax
+    keeps what it compiles in the user's cache folder."""
     warnings.showwarning = warn_in_one_line
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):
         allocator.restart()
     return main()

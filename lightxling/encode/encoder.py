@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, cache, check_output
+from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines
 from lightxling.base.tree import nest
 from lightxling.base.vectors import normalize as unit
@@ -284,14 +284,6 @@ class _JaxBackend:
                     ngrams = words.buckets(padded_ids, self.ngrams) if self.ngrams else None
                     inputs = words.rows[padded_ids], ngrams
                 yield batch, np.asarray(self.encode(self.params, *inputs))[: len(batch)]
-
-
-def keep_compiled() -> None:
-    """Lets jax keep what it compiles in the user's cache folder. For commands, not libraries."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(cache() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @contextlib.contextmanager

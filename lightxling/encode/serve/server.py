@@ -51,13 +51,11 @@ def serve_encoder(
         raise UserError(
             f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
         ) from None
-    from lightxling.encode.encoder import Encoder, keep_compiled
+    from lightxling.encode.encoder import Encoder
     from lightxling.saved.bundle import folder_of
 
     with listen(settings.host, settings.port) as door:
         encoder = Encoder.load(model, checkpoint=checkpoint)
-        if encoder.backend == "jax":
-            keep_compiled()
         # counted in /metrics instead
         warnings.filterwarnings("ignore", message="a sentence is longer than")
         name = folder_of(model.resolve()).name
