@@ -22,6 +22,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import PACKAGE, cache
 from lightxling.cli_options import (
     Encoding,
+    Engine,
     Evaluation,
     Launch,
     Mining,
@@ -119,24 +120,24 @@ def encode(args: list[str]) -> None:
 
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
     """
-    (asked,) = parse_tables(encode, args, Encoding)
+    asked, engine = parse_tables(encode, args, Encoding, Engine)
     if asked.batch_size < 1:
         raise UserError(f"--batch-size {asked.batch_size} should be at least 1")
     model, files = model_first(asked.inputs, rest=None)
     files = files or ["-"]
-    if asked.engine == "here" and len(files) != 1:
+    if engine.engine == "here" and len(files) != 1:
         raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
-    if asked.engine == "here" and asked.dtype != "float32":
+    if engine.engine == "here" and asked.dtype != "float32":
         raise UserError(f"--dtype {asked.dtype} belongs to --engine ray")
     from lightxling.encode.encoder import Encoder, encode_file
 
     encoder, output = Encoder.load(model, checkpoint=asked.checkpoint), asked.output
     how = {"batch_size": asked.batch_size, "normalize": asked.normalize, "progress": note}
-    if asked.engine == "ray":
+    if engine.engine == "ray":
         from lightxling.encode.encode_jobs import encode_files
         from lightxling.encode.jobs import Workers
 
-        pool = Workers(asked.workers, asked.worker_cpus, asked.worker_gpus)
+        pool = Workers(engine.workers, engine.worker_cpus, asked.worker_gpus)
         how |= {"workers": pool, "dtype": asked.dtype}
         count = encode_files(encoder, files, output, **how)
     else:
@@ -182,17 +183,17 @@ def mine(args: list[str]) -> None:
     """
     from lightxling.encode.mine_files import MineSettings
 
-    asked, settings = parse_tables(mine, args, Mining, MineSettings)
+    asked, settings, engine = parse_tables(mine, args, Mining, MineSettings, Engine)
     from lightxling.encode.encoder import Encoder
     from lightxling.encode.mine_files import mine_files
 
     model, texts = model_first(asked.inputs, rest=2)
     encoder, (src, tgt) = Encoder.load(model), map(Path, texts)
-    if asked.engine == "ray":
+    if engine.engine == "ray":
         from lightxling.encode.jobs import Workers
         from lightxling.encode.mine_jobs import mine_folders
 
-        pool = Workers(asked.workers, asked.worker_cpus)
+        pool = Workers(engine.workers, engine.worker_cpus)
         how = {"settings": settings, "workers": pool, "progress": note}
         count = mine_folders(encoder.fingerprint, src, tgt, asked.output, **how)
     else:

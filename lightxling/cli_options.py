@@ -51,91 +51,109 @@ class Launch:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is scored, and where the scores go."""
+    """What is scored, and where the scores go.
+
+    Attributes:
+      model: a run directory, an exported one, or the folder of `lightxling modular`.
+      task: one or several tasks.
+      data: files, folders, or `en-fr=PATH`.
+      languages: languages to score; by default those the encoder was trained on.
+      checkpoint: of a run: best (the default), last or a step.
+      adapters: names and files of the adapters in use; by default all that the encoder has.
+      output: folder for the results; by default MODEL/evaluation.
+      again: compute even what is kept from before.
+      plot: also draw pictures, which any browser opens.
+    """
 
     model: ModelPath
-    """A run directory, an exported one, or the folder of `lightxling modular`."""
     task: tuple[str, ...]
-    """One or several tasks."""
     data: tuple[str, ...]
-    """Files, folders, or `en-fr=PATH`."""
     languages: tuple[str, ...] = ()
-    """Languages to score; by default those the encoder was trained on."""
     checkpoint: str | None = None
-    """Of a run: best (the default), last or a step."""
     adapters: tuple[str, ...] | None = None
-    """Names and files of the adapters in use; by default all that the encoder has."""
     output: Path | None = None
-    """Folder for the results; by default MODEL/evaluation."""
     again: bool = False
-    """Compute even what is kept from before."""
     plot: bool = False
-    """Also draw pictures, which any browser opens."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """Where it is computed.
+
+    Attributes:
+      engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`).
+      workers: processes of a Ray job; 0: as many as the cluster has room for.
+      worker_cpus: cores of each.
+    """
+
+    engine: Literal["here", "ray"] = "here"
+    workers: int = 0
+    worker_cpus: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What is encoded, and how."""
+    """What is encoded, and how.
+
+    Attributes:
+      inputs: a run directory or an exported one, by default the encoder in the box; a text (.gz
+        too), by default standard input, which is also called -. With --engine ray, many files.
+      output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
+        a new folder of Parquet files.
+      checkpoint: of a run: best (the default), last or a step.
+      batch_size: sentences computed together, at most.
+      normalize: scale vectors to length 1.
+      worker_gpus: accelerators of each process of a Ray job; 0: encoding on its cores.
+      dtype: of the vectors in Parquet files.
+    """
 
     inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] [FILE ...]")] = ()
-    """A run directory or an exported one, by default the encoder in the box; a text file (.gz too),
-    by default standard input, which is also called -. With --engine ray, many files."""
     output: Output = Path("vectors.npy")
-    """.npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray a new
-    folder of Parquet files."""
     checkpoint: str | None = None
-    """Of a run: best (the default), last or a step."""
     batch_size: int = 256
-    """Sentences computed together, at most."""
     normalize: bool = True
-    """Scale vectors to length 1."""
-    engine: Literal["here", "ray"] = "here"
-    """here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`)."""
-    workers: int = 0
-    """Processes of a Ray job; 0: as many as the cluster has room for."""
-    worker_cpus: int = 1
-    """Cores of each."""
     worker_gpus: int = 0
-    """Accelerators of each; 0: encoding on its cores."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of the vectors in Parquet files."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Mining:
-    """What is mined, where to, and with which processes."""
+    """What is mined, and where to.
+
+    Attributes:
+      inputs: a run directory or an exported one, by default the encoder in the box; and two texts
+        with one sentence a line, or with --engine ray two folders that encode --engine ray wrote.
+      output: score, source and target, separated by tabs, best first.
+    """
 
     inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")]
-    """A run directory or an exported one, by default the encoder in the box; and two texts with one
-    sentence a line, or with --engine ray two folders that encode --engine ray wrote."""
     output: Output = Path("mined.tsv")
-    """Score, source and target, separated by tabs, best first."""
-    engine: Literal["here", "ray"] = "here"
-    """here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`)."""
-    workers: int = 0
-    """Processes of a Ray job; 0: as many as the cluster has room for."""
-    worker_cpus: int = 1
-    """Cores of each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Modules:
-    """What the modules are made of, and where they go."""
+    """What the modules are made of, and where they go.
+
+    Attributes:
+      model: the multilingual encoder: a run directory or an exported one.
+      workdir: folder that receives the modules; what is there already is not made again.
+    """
 
     model: ModelPath
-    """The multilingual encoder: a run directory or an exported one."""
     workdir: Path
-    """Folder that receives the modules; what is there already is not made again."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """The encoder that answers."""
+    """The encoder that answers.
+
+    Attributes:
+      model: a run directory or an exported one; by default the encoder in the box.
+      checkpoint: of a run: best (the default), last or a step.
+    """
 
     model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
-    """A run directory or an exported one; by default the encoder in the box."""
     checkpoint: str | None = None
-    """Of a run: best (the default), last or a step."""
 
 
 def call(target: Any, args: Sequence[str], command: Callable, name: str = "") -> Any:

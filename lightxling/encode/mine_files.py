@@ -24,22 +24,26 @@ IN_MEMORY = 200_000  # sentences; beyond, unit vectors lie on disk as float16
 
 @dataclasses.dataclass(frozen=True)
 class MineSettings:
-    """How pairs are found in two files of sentences."""
+    """How pairs are found in two files of sentences.
+
+    Attributes:
+      margin: the score of a pair.
+      direction: which pairs are candidates.
+      neighbours: neighbours of a sentence that are scored.
+      threshold: lowest score that is written; 1.06 is a usual choice for ratio. By default all
+        pairs are.
+      search: exact: every sentence with every other; faiss: an approximate index; auto: by size.
+      index: faiss factory string, such as IVF4096,SQ8; by default chosen by size.
+      probes: lists of the index that are searched per sentence.
+    """
 
     margin: mining.Margin = "ratio"
-    """The score of a pair."""
     direction: mining.Direction = "max"
-    """Which pairs are candidates."""
     neighbours: int = 4
-    """Neighbours of a sentence that are scored."""
     threshold: float | None = None
-    """Lowest score that is written; 1.06 is a usual choice for ratio. By default all pairs are."""
     search: SearchName = "auto"
-    """exact: every sentence with every other; faiss: an approximate index; auto: by size."""
     index: str = ""
-    """faiss factory string, such as IVF4096,SQ8; by default chosen by size."""
     probes: int = 32
-    """Lists of the index that are searched per sentence."""
 
     def __post_init__(self):
         at_least(self, "neighbours", 1)
