@@ -214,7 +214,7 @@ def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
         best = b.add("ReduceMax", b.add("Add", b.add("Mul", x, weight), low), axes=[1], keepdims=0)
         some = b.add("Min", count, b.weight(np.float32(1)))
         return b.add("Mul", best, some, output=output)
-    total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0, output=None)
+    total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0)
     if b.bundle.config.pooling == "sum":
         return b.add("Identity", total, output=output)
     return b.add("Div", total, b.add("Max", count, b.weight(np.float32(1))), output=output)

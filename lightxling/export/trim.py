@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from lightxling.base.errors import UserError
+from lightxling.base.lines import Problems
 from lightxling.corpus.pieces import Tokenizer, read_model
+from lightxling.corpus.readers import read
+from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
 from lightxling.model.params import array
 from lightxling.saved.bundle import Bundle
@@ -70,13 +73,9 @@ def trim_vocabulary(
 def _count_pieces(tokenizer: bytes, sentences: Iterable[str], size: int) -> np.ndarray:
     """How often each piece occurs in a text, [V]."""
     encode = Tokenizer(tokenizer).encode
-    counts, slab = np.zeros(size, np.int64), []
-    for sentence in sentences:
-        slab.append(sentence)
-        if len(slab) == _SLAB:
-            counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
-            slab = []
-    counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
+    counts, left = np.zeros(size, np.int64), iter(sentences)
+    while slab := list(itertools.islice(left, _SLAB)):
+        counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
     if not counts.any():
         raise UserError("the text that the vocabulary is trimmed to is empty")
     return counts
@@ -106,11 +105,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
 
     Nothing is subtracted, so an empty sentence stays zero and cosines change least.
     """
-    if not 1 <= dimension < bundle.dimension:
-        raise UserError(
-            f"--dimensions {dimension} should be at least 1 and below {bundle.dimension}, what the "
-            "encoder has"
-        )
+    _check_shorter(bundle, "dimensions", dimension)
     sample = list(dict.fromkeys(sentences))
     if len(sample) > _SAMPLE:
         chosen = np.random.default_rng(0).choice(len(sample), _SAMPLE, replace=False)
@@ -145,23 +140,23 @@ def shorten(bundle: Bundle, *, layers: int | None = None, leading: int | None = 
         adapters = config.adapters if layers else ()
         config = dataclasses.replace(config, layers=layers, adapters=adapters)
     if leading is not None:
-        if not 1 <= leading < bundle.dimension:
-            raise UserError(
-                f"--leading {leading} should be at least 1 and below {bundle.dimension}, what the "
-                "encoder has"
-            )
+        _check_shorter(bundle, "leading", leading)
         projection = array(params, "projection") if "projection" in params else np.eye(config.width)
         params.pop("projection.scales", None)
         params["projection"] = np.ascontiguousarray(projection[:, :leading], np.float32)
     return dataclasses.replace(bundle, config=config, params=params)
 
 
+def _check_shorter(bundle: Bundle, option: str, value: int) -> None:
+    if not 1 <= value < bundle.dimension:
+        raise UserError(
+            f"--{option} {value} should be at least 1 and below {bundle.dimension}, what the "
+            "encoder has"
+        )
+
+
 def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
     """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
-    from lightxling.base.lines import Problems
-    from lightxling.corpus.readers import read
-    from lightxling.corpus.sources import Source
-
     wanted, found, problems = set(languages), set(), Problems()
     for text in sources:
         source = Source.parse(text, "sentences")

@@ -177,10 +177,7 @@ class Service:
 
     async def model(self, request: Request) -> Response:
         self._check_key(request)
-        name = request.path_params["name"]
-        if name != self.name:
-            message = f"model {name!r:.80} is not here; this server has {self.name!r}"
-            raise Refusal(404, message, param="model", code="model_not_found")
+        self.served.check_name(request.path_params["name"])
         return JSONResponse(self._described())
 
     def _described(self) -> dict:

@@ -70,6 +70,12 @@ class ServedModel:
     dimension: int
     leading: bool
 
+    def check_name(self, name: Any) -> None:
+        """Refuses to answer for another model."""
+        if name != self.name:
+            message = f"model {name!r:.80} is not here; this server has {self.name!r}"
+            raise Refusal(404, message, param="model", code="model_not_found")
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -100,13 +106,7 @@ def parse_request(body: bytes, served: ServedModel, settings: ServeSettings) -> 
     for key in ("model", "input"):
         if key not in asked:
             raise Refusal(400, f"{key} is missing", param=key, code="missing_required_parameter")
-    if asked["model"] != served.name:
-        raise Refusal(
-            404,
-            f"model {asked['model']!r:.80} is not here; this server has {served.name!r}",
-            param="model",
-            code="model_not_found",
-        )
+    served.check_name(asked["model"])
     encoding = asked.get("encoding_format", "float")
     if encoding not in ("float", "base64"):
         raise _invalid("encoding_format", f"is {encoding!r:.80}, not 'float' or 'base64'")
