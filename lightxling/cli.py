@@ -398,7 +398,7 @@ def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def warn_in_one_line(message, category, *place, **more) -> None:
+def warn_in_one_line(message: Warning | str, category: type[Warning], *place, **more) -> None:
     """Shows a warning of ours without the line of code, which tells nobody at a shell anything."""
     if category is UserWarning:
         note(f"lightxling: {message}")

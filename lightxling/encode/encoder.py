@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -42,6 +42,8 @@ LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 Backend = Literal["auto", "numpy", "jax"]
 _Found = Iterator[tuple[np.ndarray, np.ndarray]]
 """Rows of some sentences, and their vectors; what has no tokens is left out."""
+Slabs = Iterable[tuple[Sequence[str], np.ndarray]]
+"""Sentences and their vectors, some at a time."""
 
 
 class _Tokens(NamedTuple):
@@ -66,7 +68,7 @@ class Encoder:
       truncated: sentences cut to `max_length` so far.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: Backend = "auto"):
+    def __init__(self, bundle: Bundle, *, backend: Backend = "auto") -> None:
         self.bundle = bundle
         self.languages = bundle.languages
         self.dimension = bundle.dimension
@@ -223,6 +225,7 @@ class _NumpyBackend:
     def __call__(self, tokens: _Tokens, batch_size: int, say: Callable[[str], None]) -> _Found:
         ids, offsets, words = tokens
         lengths = np.diff(offsets)
+        # sorted, so that the sentences of a batch that are equally long lie side by side
         order = np.argsort(lengths, kind="stable")
         order = order[np.searchsorted(lengths[order], 1) :]  # empty ones stay zero
         start = 0
@@ -351,7 +354,7 @@ def encode_file(
     return count
 
 
-def write_npy(file: io.BufferedIOBase, batches, dimension: int, dtype: str = "<f4") -> int:
+def write_npy(file: io.BufferedIOBase, batches: Slabs, dimension: int, dtype: str = "<f4") -> int:
     """Writes batches of (sentences, vectors) as one array; returns the number of its rows."""
 
     def header(rows: int) -> bytes:  # of constant length, as the rows are not known before the end
@@ -372,7 +375,7 @@ def write_npy(file: io.BufferedIOBase, batches, dimension: int, dtype: str = "<f
     return rows
 
 
-def _write_jsonl(file: io.BufferedIOBase, batches, dimension: int) -> int:
+def _write_jsonl(file: io.BufferedIOBase, batches: Slabs, dimension: int) -> int:
     rows = 0
     for sentences, vectors in batches:
         for text, vector in zip(sentences, vectors, strict=True):

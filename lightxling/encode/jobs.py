@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from lightxling.base.errors import UserError
@@ -24,14 +25,14 @@ class Workers:
     gpus: int = 0
     """Accelerators of each, for encoding with jax; 0: encoding with numpy on its cores."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         flags = {"--workers": (self.count, 0), "--worker-cpus": (self.cpus, 1)}
         for flag, (value, least) in {**flags, "--worker-gpus": (self.gpus, 0)}.items():
             if value < least:
                 raise UserError(f"{flag}={value} should be at least {least}")
 
 
-def connect():
+def connect() -> ModuleType:
     """The module, connected to a cluster; without one, to the cores of this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to its makers
     try:
@@ -45,14 +46,16 @@ def connect():
     return ray
 
 
-def fetched(settings):
+def fetched(settings: Any) -> Any:
     """What a worker was given, whether Ray has brought it or only told where it is."""
     import ray
 
     return ray.get(settings) if isinstance(settings, ray.ObjectRef) else settings
 
 
-def results(dataset, mapper: type, settings, workers: Workers) -> Iterator[dict[str, Any]]:
+def results(
+    dataset: Any, mapper: type, settings: Any, workers: Workers
+) -> Iterator[dict[str, Any]]:
     """The rows that a pool of workers makes of a dataset, one row a task.
 
     Raises:

@@ -45,7 +45,7 @@ class MineSettings:
     index: str = ""
     probes: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         at_least(self, "neighbours", 1)
 
 

@@ -84,6 +84,7 @@ def best_pairs(
 
     forward = score(forward_cos, (around_src[:, None] + around_tgt[forward_at]) / 2)
     backward = score(backward_cos, (around_tgt[:, None] + around_src[backward_at]) / 2)
+    # the best of its neighbours for every sentence of either side, as (source rows, target rows)
     rows = np.arange(len(forward)), _pick(forward_at, forward)
     cols = _pick(backward_at, backward), np.arange(len(backward))
     if retrieval == "forward":
@@ -98,6 +99,7 @@ def best_pairs(
         np.concatenate([rows[1], cols[1]]),
         np.concatenate([forward.max(axis=1), backward.max(axis=1)]),
     )
+    # from the best pair down: a sentence has one translation
     keep = _first_use(union, len(forward), len(backward))
     return Mined(union.src[keep], union.tgt[keep], union.score[keep])
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.files import write_json
-from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizers
+from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
 from lightxling.model.params import NORM_EPS, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
@@ -51,7 +51,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     (folder / "onnx").mkdir()
     model = graph(bundle)
     (folder / "onnx" / ONNX_FILES[bundle.dtype]).write_bytes(model.SerializeToString())
-    write_tokenizers(bundle, folder)
+    write_tokenizer_files(bundle, folder)
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
     write_json(folder / DESCRIPTION, config)
     usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])

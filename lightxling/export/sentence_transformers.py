@@ -67,7 +67,7 @@ def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
     if projection is not None:
         write_params(folder / "2_Dense" / PARAMETERS, {"linear.weight": projection.T}, _MADE_FOR)
     write_json(folder / "modules.json", listed)
-    write_tokenizers(bundle, folder)
+    write_tokenizer_files(bundle, folder)
     write_json(
         folder / "sentence_bert_config.json",
         {"max_seq_length": config.max_length, "do_lower_case": False},
@@ -147,7 +147,7 @@ def bert_params(bundle: Bundle) -> Params:
     }
 
 
-def write_tokenizers(bundle: Bundle, folder: Path) -> None:
+def write_tokenizer_files(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json and what transformers and transformers.js want beside it."""
     write_tokenizer(bundle, folder)
     write_json(

@@ -89,7 +89,7 @@ class Service:
         )
         self.metrics.waiting.set_function(lambda: self.batcher.waiting)
 
-    def app(self):
+    def app(self) -> "_Counting":
         """The ASGI application."""
         routes = {
             "/v1/embeddings": (self.embeddings, "POST"),
