@@ -6,6 +6,7 @@ died, is there once; and a job that was stopped goes on with the parts that are 
 """
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,11 +187,9 @@ def _check_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
     if folder.exists() and not (folder / JOB).exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is in the way and not of a job; move it")
     if (folder / JOB).exists():
-        try:
-            before = parse_json((folder / JOB).read_bytes())
-        except ValueError:
-            before = None
-        before = before if isinstance(before, dict) else {}
+        before = {}
+        with contextlib.suppress(ValueError, TypeError):  # half a file, or not one of ours
+            before = dict(parse_json((folder / JOB).read_bytes()))
         changed = sorted(key for key in job if before.get(key) != job[key])
         if changed:
             raise UserError(

@@ -5,6 +5,7 @@ metrics.jsonl has what a run measures: one object a line, in the order of steps.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,7 @@ def forget_after(path: Path, step: int) -> None:
     line."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_bytes().splitlines():
-        try:
-            at = parse_json(line)["step"]
-        except (ValueError, TypeError, KeyError):
-            continue
-        if isinstance(at, int) and at <= step:
-            kept.append(line + b"\n")
+    kept = [line + b"\n" for line, record in _lines(path) if record and record["step"] <= step]
     with atomic(path) as temporary:
         temporary.write_bytes(b"".join(kept))
 
@@ -91,19 +85,23 @@ def read_metrics(path: Path) -> tuple[list[dict[str, int | float]], int]:
     (null) becomes NaN. A missing file has no records.
     """
     records, damaged = [], 0
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
+    for line, record in _lines(path) if path.is_file() else ():
+        damaged += not record and bool(line.strip())
+        numbers = {
+            key: math.nan if value is None else value
+            for key, value in record.items()
+            if value is None or type(value) in (int, float)
+        }
+        records += [numbers] if record else []
+    return sorted(records, key=lambda record: record["step"]), damaged
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Every line of metrics, and its record; {} where it has none."""
+    for line in path.read_bytes().splitlines():
         try:
             record = parse_json(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict) or type(record.get("step")) is not int:
-            damaged += bool(line.strip())
-            continue
-        records.append(
-            {
-                key: math.nan if value is None else value
-                for key, value in record.items()
-                if value is None or type(value) in (int, float)
-            }
-        )
-    return sorted(records, key=lambda record: record["step"]), damaged
+        is_whole = isinstance(record, dict) and type(record.get("step")) is int
+        yield line, record if is_whole else {}
