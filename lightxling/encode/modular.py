@@ -57,6 +57,7 @@ class ModularEncoder:
         """A hash of all that vectors depend on."""
         return fingerprint([[code, one.fingerprint] for code, one in self._encoders.items()])
 
+    @functools.cache  # noqa: B019, as many as languages
     def of(self, language: str, *, is_cross: bool) -> Encoder:
         """The encoder of a language.
 
@@ -69,10 +70,6 @@ class ModularEncoder:
         """
         if language not in self._encoders:
             raise UserError(f"no module of {language!r}; there are {', '.join(self.languages)}")
-        return self._used(language, is_cross)
-
-    @functools.cache  # noqa: B019, as many as languages
-    def _used(self, language: str, is_cross: bool) -> Encoder:
         encoder = self._encoders[language]
         names = [adapter.name for adapter in encoder.bundle.config.adapters]
         if is_cross or ALIGN not in names:

@@ -160,8 +160,8 @@ def language_codes(codes: Any, path: Path) -> tuple[str, ...]:
     """
     if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
         raise UserError(
-            f"{path} is damaged (languages={codes!r:.100} should be a list of codes); export it "
-            "again"
+            f"{path} is damaged (languages={codes!r:.100} should be a list of codes); export "
+            "or copy it again"
         )
     return tuple(codes)
 
