@@ -200,9 +200,9 @@ POST = "POST", "/v1/embeddings"
 @pytest.mark.parametrize(
     ("method", "path", "body", "headers", "status", "words"),
     [
-        (*POST, b"", JSON, 400, "no JSON"),
-        (*POST, b'{"model": "tiny"', JSON, 400, "no JSON"),
-        (*POST, b"\xff\xfe", JSON, 400, "no JSON"),
+        (*POST, b"", JSON, 400, "not JSON"),
+        (*POST, b'{"model": "tiny"', JSON, 400, "not JSON"),
+        (*POST, b"\xff\xfe", JSON, 400, "not JSON"),
         (*POST, b'{"model": "tiny", "input": [1, 2]}', JSON, 400, "token numbers"),
         (*POST, b'{"model": "tiny", "input": "a", "dimensions": 8}', JSON, 400, "stand alone"),
         (*POST, b'{"model": "ada", "input": "a"}', JSON, 404, "this server has 'tiny'"),

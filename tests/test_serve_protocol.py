@@ -46,8 +46,8 @@ def test_a_text_and_a_list_of_texts():
 @pytest.mark.parametrize(
     ("body", "status", "param", "words"),
     [
-        (b"{", 400, None, "no JSON"),
-        (b"\xff\xfe\xff", 400, None, "no JSON"),
+        (b"{", 400, None, "not JSON"),
+        (b"\xff\xfe\xff", 400, None, "not JSON"),
         (b"[" * 100_000, 400, None, "nested too deeply"),
         (b"[]", 400, None, "JSON object"),
         (b"{}", 400, "model", "model is missing"),

@@ -5,10 +5,12 @@ which encoder it was trained on: the sha256 of that encoder without any adapters
 would be noise, and is refused.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json, write_json
@@ -118,7 +120,6 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
         )
     try:
         adapter = from_dict(AdapterConfig, parse_json(header["adapter"]), "adapter.")
-        languages = language_codes(parse_json(header.get("languages", "[]")), path)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); export it again") from None
     if adapter.name in [present.name for present in bundle.config.adapters]:
@@ -126,6 +127,10 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
             f"{path} holds an adapter {adapter.name!r}, and the encoder has one already"
         )
     if header.get("base") != base_checksum(bundle):
+        codes: Any = header.get("languages", "[]")
+        with contextlib.suppress(ValueError):  # a text is not a list of codes either
+            codes = parse_json(codes)
+        languages = language_codes(codes, path)
         raise UserError(
             f"the adapter {adapter.name!r} of {path} was trained on another encoder (of the "
             f"languages {', '.join(languages) or 'unknown'}); load it on the run "
