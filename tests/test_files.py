@@ -141,5 +141,5 @@ def test_a_point_is_no_text_and_no_export(encoder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot read \.: Is a directory"):
         Index.open(encoder, ".")
     write_format(bundle(), tmp_path, "safetensors")
-    with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is no name"):
+    with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is not a name"):
         export(ExportSettings(Path("."), Path("."), overwrite=True))
