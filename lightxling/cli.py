@@ -19,20 +19,22 @@ import tyro
 
 from lightxling.base import allocator
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE, cache
 from lightxling.cli_options import (
     Encoding,
+    Engine,
     Evaluation,
-    Inputs,
     Launch,
     Mining,
-    Model,
+    ModelPath,
     Modules,
     Output,
-    Served,
+    Paths,
+    Serving,
     call,
     model_first,
-    parse,
     parse_recipe,
+    parse_tables,
 )
 from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
@@ -46,10 +48,8 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
     Args:
       workdir: folder that receives the corpus and the run.
     """
-    from lightxling.encode.encoder import keep_compiled
     from lightxling.train.quickstart import quickstart
 
-    keep_compiled()
     quickstart(workdir)
 
 
@@ -81,10 +81,8 @@ def train(args: list[str]) -> None:
     launch, config = parse_recipe(train, args, Launch)
     validate(config)
     from lightxling.base import processes
-    from lightxling.encode.encoder import keep_compiled
     from lightxling.train.loop import train as run
 
-    keep_compiled()
     processes.join_processes(launch.coordinator_address, launch.num_processes, launch.process_id)
     run(config, launch.workdir)
 
@@ -96,12 +94,11 @@ def evaluate(args: list[str]) -> None:
     """
     from lightxling.evaluate.tasks import Settings
 
-    asked, settings = parse(evaluate, args, Evaluation, Settings)
-    from lightxling.encode.encoder import Encoder, keep_compiled
+    asked, settings = parse_tables(evaluate, args, Evaluation, Settings)
+    from lightxling.encode.encoder import Encoder
     from lightxling.encode.modular import open_encoder
     from lightxling.evaluate.run import evaluate as run
 
-    keep_compiled()
     encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
     is_one = isinstance(encoder, Encoder)  # not one for each language
     run(
@@ -123,34 +120,33 @@ def encode(args: list[str]) -> None:
 
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
     """
-    (asked,) = parse(encode, args, Encoding)
+    asked, engine = parse_tables(encode, args, Encoding, Engine)
     if asked.batch_size < 1:
         raise UserError(f"--batch-size {asked.batch_size} should be at least 1")
     model, files = model_first(asked.inputs, rest=None)
     files = files or ["-"]
-    if asked.engine == "here" and len(files) != 1:
+    if engine.engine == "here" and len(files) != 1:
         raise UserError(f"{len(files)} files are given; give one, or --engine ray and a folder")
-    if asked.engine == "here" and asked.dtype != "float32":
+    if engine.engine == "here" and asked.dtype != "float32":
         raise UserError(f"--dtype {asked.dtype} belongs to --engine ray")
-    from lightxling.encode.encoder import Encoder, encode_file, keep_compiled
+    from lightxling.encode.encoder import Encoder, encode_file
 
     encoder, output = Encoder.load(model, checkpoint=asked.checkpoint), asked.output
     how = {"batch_size": asked.batch_size, "normalize": asked.normalize, "progress": note}
-    if asked.engine == "ray":
-        from lightxling.encode import jobs
+    if engine.engine == "ray":
+        from lightxling.encode.encode_jobs import encode_files
+        from lightxling.encode.jobs import Workers
 
-        pool = jobs.Workers(asked.workers, asked.worker_cpus, asked.worker_gpus)
+        pool = Workers(engine.workers, engine.worker_cpus, asked.worker_gpus)
         how |= {"workers": pool, "dtype": asked.dtype}
-        count = jobs.encode_files(encoder, files, output, **how)
+        count = encode_files(encoder, files, output, **how)
     else:
-        if encoder.backend == "jax":
-            keep_compiled()
         count = encode_file(encoder, files[0], output, **how)
     note(f"{output}: {count:,} x {encoder.dimension}")
 
 
 def search(
-    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] FILE")],
+    inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] FILE")],
     query: tuple[str, ...] = (),
     k: int = 5,
     index: Path | None = None,
@@ -185,19 +181,19 @@ def mine(args: list[str]) -> None:
 
     Example: lightxling mine runs/mine news.en news.fr -o pairs.tsv --threshold 1.06
     """
-    from lightxling.encode.mine import MineSettings
+    from lightxling.encode.mine_files import MineSettings
 
-    asked, settings = parse(mine, args, Mining, MineSettings)
+    asked, settings, engine = parse_tables(mine, args, Mining, MineSettings, Engine)
     from lightxling.encode.encoder import Encoder
-    from lightxling.encode.mine import mine_files
+    from lightxling.encode.mine_files import mine_files
 
     model, texts = model_first(asked.inputs, rest=2)
     encoder, (src, tgt) = Encoder.load(model), map(Path, texts)
-    if asked.engine == "ray":
+    if engine.engine == "ray":
         from lightxling.encode.jobs import Workers
         from lightxling.encode.mine_jobs import mine_folders
 
-        pool = Workers(asked.workers, asked.worker_cpus)
+        pool = Workers(engine.workers, engine.worker_cpus)
         how = {"settings": settings, "workers": pool, "progress": note}
         count = mine_folders(encoder.fingerprint, src, tgt, asked.output, **how)
     else:
@@ -218,7 +214,7 @@ def export(args: list[str]) -> None:
 
 
 def specialise(
-    model: Model,
+    model: ModelPath,
     text: Annotated[tuple[Path, ...], tyro.conf.Positional],
     language: str,
     output: Output,
@@ -243,7 +239,7 @@ def specialise(
 
     if output.exists():
         raise UserError(f"{output} exists; give another --output")
-    encoder = bundle.load(model)
+    encoder = bundle.load_bundle(model)
     specialise_to(encoder, read_sentences(text), language, vocab_size, new_pieces, output, note)
     print(output)
 
@@ -277,10 +273,7 @@ def modular(args: list[str]) -> None:
     """
     from lightxling.train.modular import ModularPlan, Stopped, build
 
-    asked, plan = parse(modular, args, Modules, ModularPlan)
-    from lightxling.encode.encoder import keep_compiled
-
-    keep_compiled()
+    asked, plan = parse_tables(modular, args, Modules, ModularPlan)
     with contextlib.suppress(Stopped):
         build(asked.model, asked.workdir, plan)
 
@@ -291,11 +284,11 @@ def serve(args: list[str]) -> None:
     Example: lightxling serve runs/mine --port 8000
     """
     from lightxling.encode.serve import server
-    from lightxling.encode.serve.settings import Settings
+    from lightxling.encode.serve.settings import ServeSettings
 
-    asked, settings = parse(serve, args, Served, Settings)
-    model = asked.model or Path(__file__).parent / "boxed"  # numpy waits for settings.threads
-    server.serve(model, settings, checkpoint=asked.checkpoint, say=note)
+    asked, settings = parse_tables(serve, args, Serving, ServeSettings)
+    model = asked.model or PACKAGE / "boxed"  # numpy waits for settings.threads
+    server.serve_encoder(model, settings, checkpoint=asked.checkpoint, say=note)
 
 
 def compare(
@@ -333,10 +326,8 @@ def report(
       runs: run directories.
       output: a file that any browser opens, without a network.
     """
-    from lightxling.encode.encoder import keep_compiled
     from lightxling.evaluate.report import report as run
 
-    keep_compiled()
     run(runs, output, note)
     note(str(output))
 
@@ -345,9 +336,6 @@ def note(line: str) -> None:
     """A line about the progress, on standard error."""
     print(line, file=sys.stderr)
 
-
-PARSE_THEMSELVES = (prepare, train, evaluate, encode, mine, export, modular, serve)
-"""Their flags are those of dataclasses, some of which are imported when the command is given."""
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
@@ -375,7 +363,7 @@ def _run(argv: list[str]) -> None:
         hint = f"; perhaps you meant {near[0]}" if near else ""
         raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
     command = COMMANDS[name]
-    if command in PARSE_THEMSELVES:
+    if "args" in command.__annotations__:  # its flags are those of dataclasses, imported by then
         command(args)
     else:
         call(command, args, command)
@@ -410,7 +398,7 @@ def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def warn_in_one_line(message, category, *place, **more) -> None:
+def warn_in_one_line(message: Warning | str, category: type[Warning], *place, **more) -> None:
     """Shows a warning of ours without the line of code, which tells nobody at a shell anything."""
     if category is UserWarning:
         note(f"lightxling: {message}")
@@ -419,8 +407,11 @@ def warn_in_one_line(message, category, *place, **more) -> None:
 
 
 def script() -> int:
-    """What the command line starts: `main`, in a process whose allocator suits training."""
+    """What the command line starts: `main`, in a process whose allocator suits training, where jax
+    keeps what it compiles in the user's cache folder."""
     warnings.showwarning = warn_in_one_line
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache() / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):
         allocator.restart()
     return main()

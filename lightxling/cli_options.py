@@ -11,10 +11,8 @@ import inspect
 import itertools
 import os
 import re
-import shutil
-import textwrap
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +23,10 @@ from lightxling.config.files import load
 from lightxling.config.schema import AdapterConfig, Config, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
 
-Model = Annotated[Path, tyro.conf.Positional]
+ModelPath = Annotated[Path, tyro.conf.Positional]
 """A run directory or an exported one."""
 
-Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
+Paths = Annotated[tuple[str, ...], tyro.conf.Positional]
 """An encoder, where one is given, and texts."""
 
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -53,91 +51,109 @@ class Launch:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is scored, and where the scores go."""
+    """What is scored, and where the scores go.
 
-    model: Model
-    """A run directory, an exported one, or the folder of `lightxling modular`."""
+    Attributes:
+      model: a run directory, an exported one, or the folder of `lightxling modular`.
+      task: one or several tasks.
+      data: files, folders, or `en-fr=PATH`.
+      languages: languages to score; by default those the encoder was trained on.
+      checkpoint: of a run: best (the default), last or a step.
+      adapters: names and files of the adapters in use; by default all that the encoder has.
+      output: folder for the results; by default MODEL/evaluation.
+      again: compute even what is kept from before.
+      plot: also draw pictures, which any browser opens.
+    """
+
+    model: ModelPath
     task: tuple[str, ...]
-    """One or several tasks."""
     data: tuple[str, ...]
-    """Files, folders, or `en-fr=PATH`."""
     languages: tuple[str, ...] = ()
-    """Languages to score; by default those the encoder was trained on."""
     checkpoint: str | None = None
-    """Of a run: best (the default), last or a step."""
     adapters: tuple[str, ...] | None = None
-    """Names and files of the adapters in use; by default all that the encoder has."""
     output: Path | None = None
-    """Folder for the results; by default MODEL/evaluation."""
     again: bool = False
-    """Compute even what is kept from before."""
     plot: bool = False
-    """Also draw pictures, which any browser opens."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """Where it is computed.
+
+    Attributes:
+      engine: here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`).
+      workers: processes of a Ray job; 0: as many as the cluster has room for.
+      worker_cpus: cores of each.
+    """
+
+    engine: Literal["here", "ray"] = "here"
+    workers: int = 0
+    worker_cpus: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """What is encoded, and how."""
+    """What is encoded, and how.
 
-    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] [FILE ...]")] = ()
-    """A run directory or an exported one, by default the encoder in the box; a text file (.gz too),
-    by default standard input, which is also called -. With --engine ray, many files."""
+    Attributes:
+      inputs: a run directory or an exported one, by default the encoder in the box; a text (.gz
+        too), by default standard input, which is also called -. With --engine ray, many files.
+      output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
+        a new folder of Parquet files.
+      checkpoint: of a run: best (the default), last or a step.
+      batch_size: sentences computed together, at most.
+      normalize: scale vectors to length 1.
+      worker_gpus: accelerators of each process of a Ray job; 0: encoding on its cores.
+      dtype: of the vectors in Parquet files.
+    """
+
+    inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] [FILE ...]")] = ()
     output: Output = Path("vectors.npy")
-    """.npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray a new
-    folder of Parquet files."""
     checkpoint: str | None = None
-    """Of a run: best (the default), last or a step."""
     batch_size: int = 256
-    """Sentences computed together, at most."""
     normalize: bool = True
-    """Scale vectors to length 1."""
-    engine: Literal["here", "ray"] = "here"
-    """here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`)."""
-    workers: int = 0
-    """Processes of a Ray job; 0: as many as the cluster has room for."""
-    worker_cpus: int = 1
-    """Cores of each."""
     worker_gpus: int = 0
-    """Accelerators of each; 0: encoding on its cores."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of the vectors in Parquet files."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Mining:
-    """What is mined, where to, and with which processes."""
+    """What is mined, and where to.
 
-    inputs: Annotated[Inputs, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")]
-    """A run directory or an exported one, by default the encoder in the box; and two texts with one
-    sentence a line, or with --engine ray two folders that encode --engine ray wrote."""
+    Attributes:
+      inputs: a run directory or an exported one, by default the encoder in the box; and two texts
+        with one sentence a line, or with --engine ray two folders that encode --engine ray wrote.
+      output: score, source and target, separated by tabs, best first.
+    """
+
+    inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] SOURCE TARGET")]
     output: Output = Path("mined.tsv")
-    """Score, source and target, separated by tabs, best first."""
-    engine: Literal["here", "ray"] = "here"
-    """here, in this process; ray, on a Ray cluster or on all cores (needs the extra `ray`)."""
-    workers: int = 0
-    """Processes of a Ray job; 0: as many as the cluster has room for."""
-    worker_cpus: int = 1
-    """Cores of each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Modules:
-    """What the modules are made of, and where they go."""
+    """What the modules are made of, and where they go.
 
-    model: Model
-    """The multilingual encoder: a run directory or an exported one."""
+    Attributes:
+      model: the multilingual encoder: a run directory or an exported one.
+      workdir: folder that receives the modules; what is there already is not made again.
+    """
+
+    model: ModelPath
     workdir: Path
-    """Folder that receives the modules; what is there already is not made again."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
-    """The encoder that answers."""
+class Serving:
+    """The encoder that answers.
+
+    Attributes:
+      model: a run directory or an exported one; by default the encoder in the box.
+      checkpoint: of a run: best (the default), last or a step.
+    """
 
     model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
-    """A run directory or an exported one; by default the encoder in the box."""
     checkpoint: str | None = None
-    """Of a run: best (the default), last or a step."""
 
 
 def call(target: Any, args: Sequence[str], command: Callable, name: str = "") -> Any:
@@ -151,7 +167,7 @@ def call(target: Any, args: Sequence[str], command: Callable, name: str = "") ->
     )
 
 
-def parse(command: Callable, args: Sequence[str], *tables: type) -> tuple:
+def parse_tables(command: Callable, args: Sequence[str], *tables: type) -> tuple:
     """One of each of these dataclasses, whose flags stand side by side."""
     together = tuple[*(Annotated[table, tyro.conf.arg(name="")] for table in tables)]
     return call(together, args, command)
@@ -175,8 +191,7 @@ def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple
         raise UserError(f"a recipe comes first: lightxling {name} light {' '.join(args)}")
     recipe = load(args[0]) if args and not args[0].startswith("-") else Config()
     if asked:
-        width = shutil.get_terminal_size().columns
-        print(recipe_help(command, tables, recipe, "--help-all" in asked, width))
+        show_recipe_help(command, tables, recipe, "--help-all" in asked)
         raise SystemExit(0)
     unprefixed = [Annotated[table, tyro.conf.arg(name="")] for table in tables]
     settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
@@ -228,42 +243,40 @@ USUAL = (
 )
 """What people set; `--help` shows these, and what the recipe sets."""
 
-COLUMN = 38
-"""Where the texts begin."""
 
-
-def recipe_help(
-    command: Callable, tables: Sequence[type], recipe: Config, is_whole: bool, width: int
-) -> str:
-    """The help text of a command that takes a recipe.
+def show_recipe_help(
+    command: Callable, tables: Sequence[type], recipe: Config, is_whole: bool
+) -> None:
+    """Prints the help text of a command that takes a recipe.
 
     Args:
       tables: the dataclasses of the command's own options.
       is_whole: every setting, with all of its text, but for objectives of further tasks that have
         no weight; otherwise the usual ones and those that the recipe sets, a sentence each.
-      width: columns.
     """
-    name = command.__name__
+    from rich.console import Console
+    from rich.table import Table
+
+    name, screen = command.__name__, Console(highlight=False, markup=False, emoji=False)
     own = [setting for table in tables for setting in settings_of(table)]
     settings = list(settings_of(recipe))
     shown = [one for one in settings if (_is_in_use(one, recipe) if is_whole else _is_usual(one))]
-    of = f"the recipe {recipe.name}" if recipe.name else "no recipe"
-    lines = [
-        f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n",
-        *inspect.getdoc(command).splitlines(),
-        f"\nThe values are those of {of}.",
-    ]
-    for (table, place), options in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
+    print(f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
+    print(f"The values are those of {f'the recipe {recipe.name}' if recipe.name else 'no recipe'}.")
+    for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
         text = " ".join(inspect.getdoc(table).split())
-        text = f"{place}: {text}" if place else text
-        lines += ["", *textwrap.wrap(text if is_whole else _first_sentence(text), width)]
-        for option in options:
-            lines += _option(option, width, is_whole)
+        screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")
+        grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+        grid.add_column(max_width=screen.width * 3 // 5, overflow="fold")
+        for one in group:
+            text = describe_setting(one)
+            flag = f"--{one.name.replace('_', '-')} {_example(one)}"
+            grid.add_row(flag, text if is_whole else _first(text))
+        screen.print(grid)
     if more := len(settings) - len(shown):
         every = f"lightxling {name} {recipe.name or 'CONFIG'} --help-all"
         every = "tasks.N.objectives has all that objectives has" if is_whole else every
-        lines.append(f"\n{more} more settings: {every}")
-    return "\n".join(lines)
+        print(f"\n{more} more settings: {every}")
 
 
 def _is_usual(setting: Setting) -> bool:
@@ -285,19 +298,7 @@ def _defaults() -> dict[str, Any]:
     return {setting.name: setting.value for setting in settings_of(whole)}
 
 
-def _option(setting: Setting, width: int, is_whole: bool) -> Iterator[str]:
-    text = describe(setting)
-    left = f"  --{setting.name.replace('_', '-')} {_example(setting)}"
-    right = textwrap.wrap(text if is_whole else _first_sentence(text), max(width - COLUMN, 20))
-    if len(left) > COLUMN - 2:
-        yield left
-        left = ""
-    for line in right:
-        yield f"{left:<{COLUMN}}{line}"
-        left = ""
-
-
-def describe(setting: Setting) -> str:
+def describe_setting(setting: Setting) -> str:
     """The text of a setting; its first sentence ends with what a value may be."""
     first, *rest = texts(setting.table)[setting.name.rpartition(".")[2]].split(". ", 1)
     choices = [one for one in typing.get_args(setting.kind) if isinstance(one, str)]
@@ -308,7 +309,7 @@ def describe(setting: Setting) -> str:
     return ". ".join([first, *rest]).removesuffix(".") + "."
 
 
-def _first_sentence(text: str) -> str:
+def _first(text: str) -> str:
     return text.split(". ", 1)[0].removesuffix(".")
 
 

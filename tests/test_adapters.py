@@ -14,7 +14,8 @@ from lightxling.base.errors import UserError
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.encode.encoder import Encoder
-from lightxling.export import export, write
+from lightxling.export import export
+from lightxling.export.formats import write_format
 from lightxling.export.settings import ExportSettings
 from lightxling.model import build as models
 from lightxling.saved import adapters as modules
@@ -120,11 +121,14 @@ def test_vectors_with_adapters_are_those_of_the_formulas(encoder, backend):
 
 def test_merged_low_rank_adapters_are_the_applied_ones(encoder):
     applied = Encoder(encoder, backend="jax").encode(TEXT)
-    merged = modules.merged(encoder)
+    merged = modules.merge_adapters(encoder)
     assert [adapter.name for adapter in merged.config.adapters] == ["align"]
     assert not any(".de." in name or ".fr." in name for name in merged.params)
     np.testing.assert_allclose(Encoder(merged, backend="jax").encode(TEXT), applied, atol=1e-5)
-    assert np.abs(Encoder(modules.select(encoder, ["align"])).encode(TEXT) - applied).max() > 1e-2
+    assert (
+        np.abs(Encoder(modules.select_adapters(encoder, ["align"])).encode(TEXT) - applied).max()
+        > 1e-2
+    )
 
 
 @pytest.mark.parametrize("backend", ["numpy", "jax"])
@@ -148,9 +152,9 @@ def test_an_adapter_that_is_off_or_added_changes_no_bit_of_the_others(encoder, b
 
 def test_an_adapter_file_brings_the_adapter_to_the_base(encoder, tmp_path):
     for adapter in encoder.config.adapters:
-        modules.write(encoder, adapter.name, tmp_path / f"{adapter.name}.safetensors")
+        modules.write_adapter(encoder, adapter.name, tmp_path / f"{adapter.name}.safetensors")
     (tmp_path / "base").mkdir()
-    write(modules.select(encoder, ()), tmp_path / "base", "safetensors")
+    write_format(modules.select_adapters(encoder, ()), tmp_path / "base", "safetensors")
     files = [tmp_path / f"{name}.safetensors" for name in ("align", "de", "fr")]
     loaded = Encoder.load(tmp_path / "base", adapters=files)
     np.testing.assert_array_equal(loaded.encode(TEXT), Encoder(encoder).encode(TEXT))
@@ -160,50 +164,50 @@ def test_an_adapter_file_brings_the_adapter_to_the_base(encoder, tmp_path):
 
 
 def test_training_settings_are_no_part_of_the_base(encoder, tmp_path):
-    modules.write(encoder, "de", tmp_path / "de.safetensors")
+    modules.write_adapter(encoder, "de", tmp_path / "de.safetensors")
     config = dataclasses.replace(encoder.config, dropout=0.5, init="scaled", adapters=())
-    bare = dataclasses.replace(modules.select(encoder, ()), config=config)
-    assert [a.name for a in modules.read(bare, tmp_path / "de.safetensors").config.adapters]
+    bare = dataclasses.replace(modules.select_adapters(encoder, ()), config=config)
+    assert [a.name for a in modules.read_adapter(bare, tmp_path / "de.safetensors").config.adapters]
 
 
 def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
     file = tmp_path / "de.safetensors"
-    modules.write(encoder, "de", file)
+    modules.write_adapter(encoder, "de", file)
     other = bundle(layers=2, seed=1)
     with pytest.raises(UserError, match=r"trained on another encoder .*en, fr, de"):
-        modules.read(other, file)
+        modules.read_adapter(other, file)
     odd, about = tmp_path / "odd.safetensors", bundles.read_header(file)
     for languages in ("{", "[1]", "[" * 100_000, '"de"'):
         save_file(load_file(file), odd, {**about, "languages": languages})
         with pytest.raises(UserError, match=r"odd.safetensors is damaged \(languages=.* of codes"):
-            modules.read(other, odd)
+            modules.read_adapter(other, odd)
     with pytest.raises(UserError, match="the encoder has one already"):
-        modules.read(encoder, file)
+        modules.read_adapter(encoder, file)
     with pytest.raises(UserError, match="no adapter 'it'; the encoder has align, de, fr"):
         modules.with_adapters(encoder, ["it"])
     with pytest.raises(UserError, match="cannot read"):
         modules.with_adapters(encoder, [tmp_path / "none.safetensors"])
-    base = modules.select(encoder, ())
+    base = modules.select_adapters(encoder, ())
     save_file({"x": np.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"x.safetensors is not an adapter; `lightxling export"):
-        modules.read(base, tmp_path / "x.safetensors")
+        modules.read_adapter(base, tmp_path / "x.safetensors")
     header = bundles.read_header(file)
     arrays = load_file(file)
     save_file({**arrays, "more": np.zeros(2, np.float32)}, file, header)
     with pytest.raises(UserError, match="see more"):
-        modules.read(base, file)
+        modules.read_adapter(base, file)
     for broken in ("{", json.dumps({"name": "de", "kind": "prompt"}), json.dumps({"rank": "x"})):
         save_file(arrays, file, {**header, "adapter": broken})
         with pytest.raises(UserError, match=r"damaged|should be"):
-            modules.read(base, file)
+            modules.read_adapter(base, file)
     file.write_bytes(b"abc")
     with pytest.raises(UserError, match="damaged or not a safetensors file"):
-        modules.read(base, file)
+        modules.read_adapter(base, file)
 
 
 def test_export_writes_adapters_alone(encoder, tmp_path):
     (tmp_path / "model").mkdir()
-    write(encoder, tmp_path / "model", "safetensors")
+    write_format(encoder, tmp_path / "model", "safetensors")
     report = export(
         ExportSettings(
             tmp_path / "model", tmp_path / "out", format="adapter", adapters=["de", "fr"]
@@ -221,12 +225,12 @@ def test_export_writes_adapters_alone(encoder, tmp_path):
     with pytest.raises(UserError, match="leave out --dtype"):
         export(ExportSettings(tmp_path / "model", tmp_path / "o2", format="adapter", dtype="int8"))
     with pytest.raises(UserError, match="is not a run, nor an export"):
-        bundles.load(tmp_path / "out")
+        bundles.load_bundle(tmp_path / "out")
 
 
 def test_exports_have_low_rank_adapters_in_their_matrices(encoder, tmp_path):
     (tmp_path / "model").mkdir()
-    write(encoder, tmp_path / "model", "safetensors")
+    write_format(encoder, tmp_path / "model", "safetensors")
     export(ExportSettings(tmp_path / "model", tmp_path / "merged"))
     small = Encoder.load(tmp_path / "merged")
     assert small.bundle.config.adapters == (ALIGN,)
@@ -244,7 +248,7 @@ def test_onnx_has_parallel_adapters(encoder):
     runtime = pytest.importorskip("onnxruntime")
     from lightxling.export.onnx import graph
 
-    merged = modules.merged(encoder)
+    merged = modules.merge_adapters(encoder)
     session = runtime.InferenceSession(graph(merged).SerializeToString())
     fast = Encoder(encoder)
     for text in TEXT[:4]:

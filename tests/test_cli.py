@@ -16,7 +16,7 @@ from lightxling.cli_options import USUAL, model_first
 from lightxling.config.files import load, recipes
 from lightxling.config.schema import Config
 from lightxling.config.settings import settings_of
-from lightxling.export import write
+from lightxling.export.formats import write_format
 
 
 def run(capsys, *argv) -> tuple[int, str]:
@@ -246,7 +246,7 @@ def test_bad_lines_are_counted_and_placed(capsys, corpus, tmp_path):
 def test_encode_reads_an_export_and_says_what_belongs_to_a_job(capsys, tmp_path):
     model, text = tmp_path / "model", tmp_path / "a.txt"
     model.mkdir()
-    write(bundle(), model, "safetensors")
+    write_format(bundle(), model, "safetensors")
     text.write_text("the cat\n\nle chat\n")
     code, said = run(capsys, "encode", model, text, "-o", tmp_path / "a.npy")
     assert (code, np.load(tmp_path / "a.npy").shape) == (0, (3, 32)), said

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lightxling.base.errors import UserError
 from lightxling.evaluate.compare import as_text, compare, render
-from lightxling.export import write
+from lightxling.export.formats import write_format
 from lightxling.export.quantize import quantize
 
 
@@ -189,7 +189,7 @@ def test_exports_show_their_parameters(tmp_path, dtype):
     count = sum(values.size for values in exported.params.values())
     if dtype == "int8":
         exported = quantize(exported, "int8")  # has scales beside the parameters
-    write(exported, tmp_path, "safetensors")
+    write_format(exported, tmp_path, "safetensors")
     _, (row,) = compare([tmp_path])
     assert row["parameters"] == (count, None, 1)
     file = tmp_path / "model.safetensors"

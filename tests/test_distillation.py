@@ -14,7 +14,7 @@ from lightxling.config.objectives import EseConfig, ObjectivesConfig, SoftConfig
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.corpus.batch import Batch
-from lightxling.export.trim import cut
+from lightxling.export.trim import shorten
 from lightxling.model import build as models
 from lightxling.model.forward import Forward
 from lightxling.model.params import shapes
@@ -309,10 +309,10 @@ def test_a_cut_encoder_gives_the_inner_layer_s_leading_dimensions():
     layers = every_layer(graphdef, params, tokens)
     bundle = Bundle(model, flatten(jax.device_get(params["encoder"])), b"")
     for count in (0, 1, 3):
-        small = cut(bundle, layers=count, leading=3)
+        small = shorten(bundle, layers=count, leading=3)
         assert small.params.keys() == shapes(small.config, 20, 3).keys()
         given = Forward(small.config, small.params)([tokens])
         np.testing.assert_allclose(given, layers[count][:, :3], atol=1e-5)
     for wrong, message in (({"layers": 4}, "--layers 4"), ({"leading": 8}, "--leading 8")):
         with pytest.raises(UserError, match=message):
-            cut(bundle, **wrong)
+            shorten(bundle, **wrong)

@@ -21,7 +21,7 @@ from lightxling.config.files import to_dict
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.encode import encoder as encoders
 from lightxling.encode.encoder import Encoder, encode_file
-from lightxling.export import write
+from lightxling.export.formats import write_format
 from lightxling.model import build
 from lightxling.saved import bundle as bundles
 
@@ -245,7 +245,7 @@ def test_interruption_leaves_the_old_file(tmp_path):
 
 def test_a_killed_command_leaves_the_old_file(tmp_path):
     (tmp_path / "model").mkdir()
-    write(bundle(), tmp_path / "model", "safetensors")
+    write_format(bundle(), tmp_path / "model", "safetensors")
     output = tmp_path / "out.npy"
     output.write_text("old")
     code = (
@@ -295,7 +295,7 @@ def test_load_explains_what_is_no_model(tmp_path):
 
 
 def test_load_of_an_export_refuses_a_checkpoint(tmp_path):
-    write(bundle(), tmp_path, "safetensors")
+    write_format(bundle(), tmp_path, "safetensors")
     with pytest.raises(UserError, match="is an export and has no checkpoints"):
         Encoder.load(tmp_path, checkpoint="last")
 

@@ -24,7 +24,8 @@ from lightxling.base.tree import nest
 from lightxling.cli import main
 from lightxling.config.schema import AdapterConfig, Config
 from lightxling.encode.encoder import Encoder
-from lightxling.export import export, write
+from lightxling.export import export
+from lightxling.export.formats import write_format
 from lightxling.export.quantize import quantize, to_int8
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
@@ -47,14 +48,14 @@ def cosines(a, b):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    write(quantize(bundle(embedding_width=8), "int8"), folder, "safetensors")
+    write_format(quantize(bundle(embedding_width=8), "int8"), folder, "safetensors")
     return folder
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_safetensors_round_trip(changes, tmp_path):
     small = bundle(**changes)
-    write(small, tmp_path, "safetensors")
+    write_format(small, tmp_path, "safetensors")
     loaded = Encoder.load(tmp_path)
     texts = TEXT + HOSTILE
     np.testing.assert_array_equal(loaded.encode(texts), Encoder(small).encode(texts))
@@ -71,7 +72,7 @@ def test_safetensors_round_trip(changes, tmp_path):
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_smaller_numbers_stay_close(changes, dtype, least, tmp_path):
     small = bundle(**changes)
-    write(quantize(small, dtype), tmp_path, "safetensors")
+    write_format(quantize(small, dtype), tmp_path, "safetensors")
     loaded = Encoder.load(tmp_path)
     assert cosines(loaded.encode(TEXT), Encoder(small).encode(TEXT)).min() > least
     assert loaded.bundle.dtype == dtype
@@ -152,7 +153,7 @@ def test_principal_components_keep_cosines_best():
 def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
     pytest.importorskip("flatbuffers")
     small = quantize(reduce_dimensions(bundle(**changes), TEXT, 12), dtype)
-    write(small, tmp_path, "stablehlo")
+    write_format(small, tmp_path, "stablehlo")
     encoder = Encoder(small)
     program = jax.export.deserialize(bytearray((tmp_path / "encoder.stablehlo").read_bytes()))
     for texts in (TEXT, ["", "the cat"], HOSTILE):
@@ -167,7 +168,7 @@ def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
 def test_export_reports_bytes_and_scores(tmp_path):
     model, dev = tmp_path / "model", tmp_path / "dev.tsv"
     model.mkdir()
-    write(bundle(), model, "safetensors")
+    write_format(bundle(), model, "safetensors")
     dev.write_text("".join(f"{a}\t{a}\n" for a in dict.fromkeys(TEXT)))
     (tmp_path / "text").write_text("\n".join(TEXT))
     report = export(
@@ -199,7 +200,7 @@ def test_export_reports_bytes_and_scores(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     (tmp_path / "model").mkdir()
-    write(bundle(), tmp_path / "model", "safetensors")
+    write_format(bundle(), tmp_path / "model", "safetensors")
     return tmp_path / "model"
 
 
@@ -208,7 +209,7 @@ def test_a_score_stays_with_the_encoder_that_it_was_measured_on(model, tmp_path)
     (tmp_path / "text").write_text("\n".join(TEXT))
     export(ExportSettings(model, tmp_path / "measured", dev=[f"en-fr={tmp_path / 'dev.tsv'}"]))
     expected = {"dev en-fr (60 candidates), P@1 in %, both directions": 100.0}
-    assert bundles.load(tmp_path / "measured").scores == expected
+    assert bundles.load_bundle(tmp_path / "measured").scores == expected
     text = [tmp_path / "text"]
     changes = {
         "same": {},
@@ -221,12 +222,14 @@ def test_a_score_stays_with_the_encoder_that_it_was_measured_on(model, tmp_path)
     }
     for name, options in changes.items():
         export(ExportSettings(tmp_path / "measured", tmp_path / name, **options))
-        assert bundles.load(tmp_path / name).scores == (expected if name == "same" else {}), name
+        assert bundles.load_bundle(tmp_path / name).scores == (
+            expected if name == "same" else {}
+        ), name
     adapted = bundle(layers=1, adapters=(AdapterConfig(name="a", reduction=4),))
     (tmp_path / "adapted").mkdir()
-    write(dataclasses.replace(adapted, scores=expected), tmp_path / "adapted", "safetensors")
+    write_format(dataclasses.replace(adapted, scores=expected), tmp_path / "adapted", "safetensors")
     export(ExportSettings(tmp_path / "adapted", tmp_path / "bare", adapters=[]))
-    assert bundles.load(tmp_path / "bare").scores == {}
+    assert bundles.load_bundle(tmp_path / "bare").scores == {}
 
 
 def test_dev_pairs_are_those_that_evaluate_counts(model, tmp_path):
@@ -283,9 +286,9 @@ def test_an_encoder_with_nan_is_refused(dtype, number, tmp_path):
     name = "words.scales" if dtype == "int8" else "blocks.0.up.kernel"
     small.params[name] = small.params[name].copy()
     small.params[name][3] = number
-    write(small, tmp_path, "safetensors")
+    write_format(small, tmp_path, "safetensors")
     with pytest.raises(UserError, match=f"has NaN or infinity in {name}"):
-        bundles.load(tmp_path)
+        bundles.load_bundle(tmp_path)
 
 
 def test_a_run_with_nan_is_refused(tmp_path, monkeypatch):
@@ -298,15 +301,15 @@ def test_a_run_with_nan_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(bundles, "read_run", lambda path: run)
     monkeypatch.setattr(bundles, "read_run_params", lambda run, checkpoint: tree)
     with pytest.raises(UserError, match=r"checkpoint last of .* has NaN or infinity in positions"):
-        bundles.load(tmp_path, "last")
+        bundles.load_bundle(tmp_path, "last")
     small.params["positions"][2, 1] = 0
-    assert bundles.load(tmp_path).dimension == 32
+    assert bundles.load_bundle(tmp_path).dimension == 32
 
 
 def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
     model = tmp_path / "model"
     model.mkdir()
-    write(bundle(), model, "safetensors")
+    write_format(bundle(), model, "safetensors")
     export(ExportSettings(model, tmp_path / "out"))
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
 
@@ -314,7 +317,7 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
         (folder / "half").write_text("x")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exports, "write", fail)
+    monkeypatch.setattr(exports, "write_format", fail)
     with pytest.raises(KeyboardInterrupt):
         export(ExportSettings(model, tmp_path / "out", dtype="int8", overwrite=True))
     with pytest.raises(KeyboardInterrupt):
@@ -327,7 +330,7 @@ def test_interrupted_export_leaves_what_was_there(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ({"output": "model"}, "exists; give another --output"),
-        ({"output": "precious", "overwrite": True}, "is no export; it is not overwritten"),
+        ({"output": "precious", "overwrite": True}, "is not an export; it is not overwritten"),
         ({"output": "no/folder"}, "there is no folder"),
         ({"output": "o", "languages": ["xx"]}, "the encoder knows en, fr, de"),
         ({"output": "o", "trim": True}, "name a text with --text FILE"),
@@ -342,7 +345,7 @@ def test_mistakes_are_explained(tmp_path, arguments, message):
     (tmp_path / "model").mkdir()
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").touch()
-    write(bundle(), tmp_path / "model", "safetensors")
+    write_format(bundle(), tmp_path / "model", "safetensors")
     with pytest.raises(UserError, match=message):
         export(ExportSettings(tmp_path / "model", tmp_path / arguments.pop("output"), **arguments))
     assert sorted(f.name for f in tmp_path.iterdir()) == ["model", "precious"]
@@ -379,13 +382,13 @@ def test_what_cannot_be_written_is_told_before_the_text_is_read(
     with pytest.raises(UserError, match=message):
         export(ExportSettings(model, tmp_path / "out", **settings))
     with pytest.raises(UserError, match=message):
-        write(quantize(bundle(), "int8"), tmp_path / "out", format)
+        write_format(quantize(bundle(), "int8"), tmp_path / "out", format)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_an_export_is_read_and_run_without_jax(dtype, tmp_path):
     small = quantize(bundle(), dtype)
-    write(small, tmp_path, "safetensors")
+    write_format(small, tmp_path, "safetensors")
     code = (
         "import sys, lightxling; "
         f"vector = lightxling.Encoder.load({str(tmp_path)!r}).encode('the cat'); "
@@ -488,7 +491,7 @@ def test_scales_must_fit(exported, tmp_path):
     for wrong in (params["words.scales"][:5], params["words.scales"].astype(np.float16)):
         save_file(params | {"words.scales": wrong}, tmp_path / "model.safetensors")
         with pytest.raises(UserError, match="the scales of words do not fit"):
-            bundles.load(tmp_path)
+            bundles.load_bundle(tmp_path)
 
 
 def test_a_tokenizer_of_another_model_is_refused():

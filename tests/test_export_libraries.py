@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.encode.encoder import Encoder
-from lightxling.export import write
+from lightxling.export.formats import write_format
 from lightxling.export.quantize import quantize
 from lightxling.export.trim import reduce_dimensions
 
@@ -73,7 +73,7 @@ def test_onnx_gives_the_same_vectors(changes, dtype, tmp_path):
     if dtype != "float32":
         small = reduce_dimensions(small, TEXT, 12)
     small = quantize(small, dtype)
-    write(small, tmp_path, "onnx")
+    write_format(small, tmp_path, "onnx")
     (graph,) = (tmp_path / "onnx").iterdir()
     session = runtime.InferenceSession(graph)
     tokens = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -96,7 +96,7 @@ def test_the_card_of_an_onnx_export_says_how_to_use_it(dtype, tmp_path, monkeypa
     for library in ("onnx", "onnxruntime", "tokenizers"):
         pytest.importorskip(library)
     small = quantize(bundle(), dtype)
-    write(small, tmp_path, "onnx")
+    write_format(small, tmp_path, "onnx")
     card = (tmp_path / "README.md").read_text()
     assert "library_name: onnx\n" in card
     assert "SentenceTransformer" not in card
@@ -116,7 +116,7 @@ def test_sentence_transformers_opens_the_folder(changes, dtype, tmp_path):
     if dtype != "float32":
         small = reduce_dimensions(small, TEXT, 12)
     small = quantize(small, dtype)
-    write(small, tmp_path, "sentence-transformers")
+    write_format(small, tmp_path, "sentence-transformers")
     model = library.SentenceTransformer(str(tmp_path), device="cpu")
     texts = [text for text in TEXT + HOSTILE if text.strip(" \t\n\u3000")]
     merged = "embedding_width" in changes and dtype != "float32"  # the product is rounded again

@@ -13,11 +13,12 @@ from export_samples import bundle
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, atomic_folder
 from lightxling.encode.encoder import Encoder, encode_file
-from lightxling.encode.mine import mine_files
+from lightxling.encode.mine_files import mine_files
 from lightxling.encode.mine_jobs import mine_folders
 from lightxling.encode.search import Index
 from lightxling.evaluate.report import report
-from lightxling.export import export, write
+from lightxling.export import export
+from lightxling.export.formats import write_format
 from lightxling.export.settings import ExportSettings
 
 
@@ -140,6 +141,6 @@ def test_a_point_is_no_text_and_no_export(encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"cannot read \.: Is a directory"):
         Index.open(encoder, ".")
-    write(bundle(), tmp_path, "safetensors")
-    with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is no name"):
+    write_format(bundle(), tmp_path, "safetensors")
+    with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is not a name"):
         export(ExportSettings(Path("."), Path("."), overwrite=True))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import map_array
+from lightxling.base.vectors import map_array
 from lightxling.config.files import from_dict, load, to_dict
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config

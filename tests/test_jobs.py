@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.base.lines import SLAB
 from lightxling.base.vectors import nearest
-from lightxling.encode import jobs, mine_jobs
+from lightxling.encode import encode_jobs, mine_jobs
+from lightxling.encode.encode_jobs import JOB, encode_files
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.jobs import Workers
-from lightxling.encode.mine import MineSettings, mine_files
+from lightxling.encode.mine_files import MineSettings, mine_files
 from lightxling.encode.mine_jobs import merge_nearest, mine_folders
-from lightxling.encode.vector_folders import FORMAT, Vectors
-from lightxling.export import write
+from lightxling.encode.vector_folders import VECTORS_FORMAT, Vectors
+from lightxling.export.formats import write_format
 
 PART = 16
 """Lines of a part here."""
@@ -65,7 +67,7 @@ def test_ray_is_asked_for_by_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "a.txt").write_text("the cat\n")
     with pytest.raises(UserError, match=r"pip install 'lightxling\[ray\]'"):
-        jobs.encode_files(Encoder(bundle()), [str(tmp_path / "a.txt")], tmp_path / "vectors")
+        encode_files(Encoder(bundle()), [str(tmp_path / "a.txt")], tmp_path / "vectors")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
@@ -94,14 +96,14 @@ def test_mistakes_are_explained_before_a_cluster_starts(
     encoder = Encoder(bundle())
     Path("other.writing").mkdir()
     job = {
-        "format": FORMAT,
+        "format": VECTORS_FORMAT,
         "encoder": encoder.fingerprint,
         "dimension": encoder.dimension,
     }
-    job |= {"dtype": "float32", "normalize": True, "part": jobs.SLAB, "files": ["a.txt"]}
-    write_json(Path("other.writing") / jobs.JOB, job)
+    job |= {"dtype": "float32", "normalize": True, "part": SLAB, "files": ["a.txt"]}
+    write_json(Path("other.writing") / JOB, job)
     with pytest.raises(UserError, match=message):
-        jobs.encode_files(encoder, files, Path(output), dtype="float16")
+        encode_files(encoder, files, Path(output), dtype="float16")
     assert Path("taken.writing/thesis.txt").read_text() == "mine"
 
 
@@ -226,8 +228,12 @@ def vectors(cluster, encoder, texts, tmp_path_factory):
     """A folder of vectors of all texts, made while one worker was killed."""
     output = tmp_path_factory.mktemp("job") / "vectors"
     writing = output.with_name("vectors.writing")
-    with one_worker_killed("_Encode", lambda: 2 < parts_in(writing) < 60) as killed:
-        count = jobs.encode_files(encoder, list(texts), output, workers=Workers(3), part=PART)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        one_worker_killed("_Encode", lambda: 2 < parts_in(writing) < 60) as killed,
+    ):
+        patch.setattr(encode_jobs, "SLAB", PART)
+        count = encode_files(encoder, list(texts), output, workers=Workers(3))
     assert killed
     assert count == sum(map(len, texts.values()))
     return output
@@ -320,8 +326,8 @@ def test_mining_with_a_killed_worker_finds_the_pairs_of_one_process(
 @pytest.mark.ray
 def test_a_killed_command_goes_on_with_the_parts_that_lack(cluster, encoder, tmp_path):
     (tmp_path / "model").mkdir()
-    write(bundle(), tmp_path / "model", "safetensors")
-    text = (lines(3001, 2) * 120)[: 20 * jobs.SLAB]
+    write_format(bundle(), tmp_path / "model", "safetensors")
+    text = (lines(3001, 2) * 120)[: 20 * SLAB]
     (tmp_path / "a.txt").write_text("".join(line + "\n" for line in text))
     command = [
         sys.executable,
@@ -359,8 +365,8 @@ def test_a_killed_command_goes_on_with_the_parts_that_lack(cluster, encoder, tmp
     }.items() >= before.items()
     assert len(list((tmp_path / "vectors").iterdir())) == 21
     for number in (0, 19):
-        expected = encoder.encode(text[number * jobs.SLAB :][: jobs.SLAB]).astype(np.float16)
-        matrix = found.matrix(number, np.arange(jobs.SLAB))
+        expected = encoder.encode(text[number * SLAB :][:SLAB]).astype(np.float16)
+        matrix = found.matrix(number, np.arange(SLAB))
         assert matrix.dtype == np.float16
         np.testing.assert_allclose(matrix, expected, atol=2**-11)
 
@@ -370,6 +376,6 @@ def test_what_a_worker_cannot_read_is_one_message(cluster, encoder, tmp_path):
     damaged = tmp_path / "a.txt.gz"
     damaged.write_bytes(gzip.compress(b"the cat\n" * 1000)[:-20])
     with pytest.raises(UserError, match=r"a\.txt\.gz is a damaged gzip file"):
-        jobs.encode_files(encoder, [str(damaged)], tmp_path / "vectors")
+        encode_files(encoder, [str(damaged)], tmp_path / "vectors")
     with pytest.raises(UserError, match="no worker with 4 cores"):
-        jobs.encode_files(encoder, [__file__], tmp_path / "more", workers=Workers(cpus=4))
+        encode_files(encoder, [__file__], tmp_path / "more", workers=Workers(cpus=4))

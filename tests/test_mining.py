@@ -8,7 +8,7 @@ from lightxling.encode.mining import (
     bucc_split,
     f1_score,
     faiss_search,
-    mine,
+    mine_pairs,
     unique_texts,
 )
 
@@ -55,7 +55,7 @@ def collections(seed=0):
 @pytest.mark.parametrize("margin", ["ratio", "distance", "absolute"])
 def test_mining_equals_the_definition(margin, retrieval, k):
     src, tgt = collections()
-    found = mine(src, tgt, margin=margin, retrieval=retrieval, k=k)
+    found = mine_pairs(src, tgt, margin=margin, retrieval=retrieval, k=k)
     expected = slow_mine(src, tgt, margin, retrieval, k)
     assert sorted(zip(found.src.tolist(), found.tgt.tolist(), strict=True)) == sorted(
         (i, j) for _, i, j in expected
@@ -67,29 +67,29 @@ def test_worked_example_of_the_margins():
     src, tgt = np.array([[1.0, 0.0]]), np.array([[0.8, 0.6], [0.6, 0.8]])
     # Neighbourhoods: src (.8 + .6) / 2 = .7; tgt .8 and .6. a = (.7 + .8) / 2 = .75 for the first.
     for margin, score in [("ratio", 0.8 / 0.75), ("distance", 0.05), ("absolute", 0.8)]:
-        found = mine(src, tgt, margin=margin)
+        found = mine_pairs(src, tgt, margin=margin)
         assert (found.src.tolist(), found.tgt.tolist()) == ([0], [0])
         np.testing.assert_allclose(found.score, [score], rtol=1e-6)
-    assert len(mine(src, tgt, retrieval="backward")) == 2
-    assert len(mine(src[:1], tgt[:1])) == 1
+    assert len(mine_pairs(src, tgt, retrieval="backward")) == 2
+    assert len(mine_pairs(src[:1], tgt[:1])) == 1
 
 
 def test_max_uses_every_sentence_once():
     src, tgt = collections(3)
-    found = mine(src, tgt)
+    found = mine_pairs(src, tgt)
     assert len(set(found.src.tolist())) == len(set(found.tgt.tolist())) == len(found)
     assert np.all(np.diff(found.score) <= 0)
 
 
 @pytest.mark.filterwarnings("ignore:some sentences have a negative mean cosine")
 def test_zero_vectors_score_zero_and_give_no_nan():
-    found = mine(np.zeros((3, 4)), np.zeros((2, 4)))
+    found = mine_pairs(np.zeros((3, 4)), np.zeros((2, 4)))
     np.testing.assert_array_equal(found.score, 0)
 
 
 def test_negative_neighbourhoods_are_reported():
     with pytest.warns(UserWarning, match=r"negative mean cosine .*--margin distance or absolute"):
-        mine(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.0]]))
+        mine_pairs(np.array([[1.0, 0.0]]), np.array([[-1.0, 0.0]]))
 
 
 def ranked(*score):
@@ -173,16 +173,16 @@ def test_bucc_files_that_do_not_belong_together_are_named():
 
 def test_unknown_names_are_refused():
     with pytest.raises(UserError, match=r"margin='ration' is not one of ratio, distance, absolute"):
-        mine(*collections(), margin="ration")
+        mine_pairs(*collections(), margin="ration")
     with pytest.raises(UserError, match="retrieval='both'"):
-        mine(*collections(), retrieval="both")
+        mine_pairs(*collections(), retrieval="both")
 
 
 def test_faiss_finds_the_same_pairs():
     pytest.importorskip("faiss")
     src, tgt = collections()
-    exact = mine(src, tgt)
-    flat = mine(src, tgt, search=faiss_search())
+    exact = mine_pairs(src, tgt)
+    flat = mine_pairs(src, tgt, search=faiss_search())
     np.testing.assert_array_equal(flat.src, exact.src)
     np.testing.assert_array_equal(flat.tgt, exact.tgt)
     np.testing.assert_allclose(flat.score, exact.score, rtol=1e-5)

@@ -30,8 +30,8 @@ from lightxling.evaluate.tasks import Settings
 from lightxling.evaluate.tasks.parallel import find_retrieval
 from lightxling.evaluate.tasks.sts import find_sts
 from lightxling.evaluate.tasks.units import of_sides
-from lightxling.export import write
-from lightxling.export.trim import cut
+from lightxling.export.formats import write_format
+from lightxling.export.trim import shorten
 from lightxling.model import build as models
 from lightxling.objectives import combine, contrast
 from lightxling.objectives.term import ORDER
@@ -169,7 +169,7 @@ def world(tmp_path_factory):
     model = folder / "base.model"
     tokenizers.train_tokenizer(everything, TokenizerConfig(model="unigram", vocab_size=120), model)
     (folder / "base").mkdir()
-    write(bundle(model.read_bytes(), **SMALL), folder / "base", "safetensors")
+    write_format(bundle(model.read_bytes(), **SMALL), folder / "base", "safetensors")
     return folder
 
 
@@ -203,8 +203,8 @@ TEXT = ["fgka lmnb", "prsb tttb", "klma", ""]
 
 def test_stages_are_runs_that_change_what_they_should(built):
     workdir, _ = built
-    runs = {name: bundles.load(workdir / "bb" / name) for name in ("start", "language")}
-    runs |= {name: bundles.load(workdir / "bb" / name) for name in ("sentence", "align")}
+    runs = {name: bundles.load_bundle(workdir / "bb" / name) for name in ("start", "language")}
+    runs |= {name: bundles.load_bundle(workdir / "bb" / name) for name in ("sentence", "align")}
     names = list(runs)
     adapters = [[a.name for a in run.config.adapters] for run in runs.values()]
     assert adapters == [
@@ -399,9 +399,9 @@ def test_adapters_left_behind_or_changed_are_named(built):
 
 
 def test_a_shortened_export_is_nothing_to_start_from(world, tmp_path):
-    base = bundles.load(world / "base")
+    base = bundles.load_bundle(world / "base")
     (tmp_path / "short").mkdir()
-    write(cut(base, leading=4), tmp_path / "short", "safetensors")
+    write_format(shorten(base, leading=4), tmp_path / "short", "safetensors")
     config = Config(model=base.config)
     with pytest.raises(UserError, match="were shortened to 4"):
         read_origin(change(config, train__init_from=str(tmp_path / "short")))
@@ -423,6 +423,6 @@ def test_the_teacher_must_be_as_wide(built, world, tmp_path):
     (tmp_path / "wide").mkdir()
     model = (world / "base.model").read_bytes()
     wide = dataclasses.replace(bundle(model, **{**SMALL, "width": 32}), languages=("aa",))
-    write(wide, tmp_path / "wide", "safetensors")
+    write_format(wide, tmp_path / "wide", "safetensors")
     with pytest.raises(UserError, match=r"width model.width=16 with .* which have 32"):
         train(change(config, teacher__source=str(tmp_path / "wide")), tmp_path / "run")

@@ -27,7 +27,7 @@ from lightxling.evaluate.report.markup import h
 from lightxling.evaluate.report.pieces import table
 from lightxling.evaluate.report.repeat import command
 from lightxling.evaluate.report.runs import read
-from lightxling.saved.metrics import read_metrics
+from lightxling.saved.run import read_metrics
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(2)> \'"'
 

@@ -23,8 +23,8 @@ from export_samples import HOSTILE, WORDS, bundle
 
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.serve.server import KEY
-from lightxling.encode.serve.settings import Settings
-from lightxling.export import write
+from lightxling.encode.serve.settings import ServeSettings
+from lightxling.export.formats import write_format
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("starlette")
@@ -93,7 +93,7 @@ def serving(model, *flags, **variables: str) -> Iterator[Server]:
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
-    write(bundle(), folder, "safetensors")
+    write_format(bundle(), folder, "safetensors")
     return folder
 
 
@@ -200,9 +200,9 @@ POST = "POST", "/v1/embeddings"
 @pytest.mark.parametrize(
     ("method", "path", "body", "headers", "status", "words"),
     [
-        (*POST, b"", JSON, 400, "no JSON"),
-        (*POST, b'{"model": "tiny"', JSON, 400, "no JSON"),
-        (*POST, b"\xff\xfe", JSON, 400, "no JSON"),
+        (*POST, b"", JSON, 400, "not JSON"),
+        (*POST, b'{"model": "tiny"', JSON, 400, "not JSON"),
+        (*POST, b"\xff\xfe", JSON, 400, "not JSON"),
         (*POST, b'{"model": "tiny", "input": [1, 2]}', JSON, 400, "token numbers"),
         (*POST, b'{"model": "tiny", "input": "a", "dimensions": 8}', JSON, 400, "stand alone"),
         (*POST, b'{"model": "ada", "input": "a"}', JSON, 404, "this server has 'tiny'"),
@@ -391,7 +391,7 @@ def asgi(app, texts: list[str]) -> tuple[int, dict, dict]:
 def test_what_takes_too_long_and_what_fails():
     from lightxling.encode.serve.app import Service
 
-    service = Service(Slow(bundle()), Settings(timeout=0.3), "slow", None)
+    service = Service(Slow(bundle()), ServeSettings(timeout=0.3), "slow", None)
     app = service.app()
     try:
         status, headers, body = asgi(app, ["wait"])

@@ -21,20 +21,20 @@ from lightxling.config.schema import Config
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.serve import protocol, server
 from lightxling.encode.serve.batching import SHARE, Batcher
-from lightxling.encode.serve.protocol import Refusal, Served
-from lightxling.encode.serve.settings import Settings
-from lightxling.export import write
+from lightxling.encode.serve.protocol import Refusal, ServedModel
+from lightxling.encode.serve.settings import ServeSettings
+from lightxling.export.formats import write_format
 from lightxling.export.trim import reduce_dimensions
 from lightxling.saved import bundle as bundles
 
-SERVED = Served("five", 8, leading=False)
-LIMITS = Settings(max_inputs=3, max_characters=5)
+SERVED = ServedModel("five", 8, leading=False)
+LIMITS = ServeSettings(max_inputs=3, max_characters=5)
 
 
-def ask(body, served: Served = SERVED) -> protocol.Question:
+def ask(body, served: ServedModel = SERVED) -> protocol.Question:
     if not isinstance(body, bytes):
         body = json.dumps({"model": "five", **body}).encode()
-    return protocol.parse(body, served, LIMITS)
+    return protocol.parse_request(body, served, LIMITS)
 
 
 def test_a_text_and_a_list_of_texts():
@@ -46,8 +46,8 @@ def test_a_text_and_a_list_of_texts():
 @pytest.mark.parametrize(
     ("body", "status", "param", "words"),
     [
-        (b"{", 400, None, "no JSON"),
-        (b"\xff\xfe\xff", 400, None, "no JSON"),
+        (b"{", 400, None, "not JSON"),
+        (b"\xff\xfe\xff", 400, None, "not JSON"),
         (b"[" * 100_000, 400, None, "nested too deeply"),
         (b"[]", 400, None, "JSON object"),
         (b"{}", 400, "model", "model is missing"),
@@ -106,7 +106,7 @@ def test_an_answer_holds_the_same_numbers_in_both_encodings():
 
 
 def test_fewer_dimensions_are_the_leading_ones_at_length_one():
-    served = Served("five", 8, leading=True)
+    served = ServedModel("five", 8, leading=True)
     vectors = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
     vectors[1] = 0
     question = ask({"input": ["a", "b"], "dimensions": 3}, served)
@@ -121,8 +121,8 @@ def test_an_export_knows_whether_leading_dimensions_stand_alone(tmp_path):
     small = reduce_dimensions(whole, [f"the {i}" for i in range(40)], 8)
     for name, model in {"whole": whole, "small": small}.items():
         (tmp_path / name).mkdir()
-        write(model, tmp_path / name, "safetensors")
-        assert bundles.load(tmp_path / name).leading is (name == "small")
+        write_format(model, tmp_path / name, "safetensors")
+        assert bundles.load_bundle(tmp_path / name).leading is (name == "small")
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
@@ -136,7 +136,7 @@ def test_a_run_knows_it_by_its_objectives(tmp_path, monkeypatch, weight):
     (tmp_path / "tokenizer.model").write_bytes(whole.tokenizer)
     params = {"encoder": nest(whole.params)}
     monkeypatch.setattr(bundles, "read_run_params", lambda run, checkpoint: params)
-    assert bundles.load(tmp_path).leading is (weight > 0)
+    assert bundles.load_bundle(tmp_path).leading is (weight > 0)
 
 
 # The thread that makes batches
@@ -260,7 +260,7 @@ def test_a_batch_that_fails_does_not_stop_the_next():
 )
 def test_settings_that_cannot_work_are_named(changes, message):
     with pytest.raises(UserError, match=message):
-        Settings(**changes).validate()
+        ServeSettings(**changes).validate()
 
 
 @pytest.mark.parametrize("host", ["my..host", "n" * 64 + ".org", "."])
@@ -272,10 +272,10 @@ def test_a_host_that_is_no_name_is_refused(host):
 def test_the_extra_is_named_where_it_lacks(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match=r"needs uvicorn: pip install 'lightxling\[serve\]'"):
-        server.serve(tmp_path, Settings(), say=print)
+        server.serve_encoder(tmp_path, ServeSettings(), say=print)
     monkeypatch.setenv(server.KEY, " ")
     with pytest.raises(UserError, match="LIGHTXLING_API_KEY should hold a key"):
-        server.serve(tmp_path, Settings(), say=print)
+        server.serve_encoder(tmp_path, ServeSettings(), say=print)
 
 
 def test_tokens_are_counted_as_read():

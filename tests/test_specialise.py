@@ -150,16 +150,16 @@ def test_the_new_tokenizer_is_trained_like_the_old_one(text):
 
 
 def test_the_command_writes_an_encoder_to_start_from(text, tmp_path, capsys):
-    from lightxling.export import write
+    from lightxling.export.formats import write_format
 
     (tmp_path / "base").mkdir()
-    write(bundle(), tmp_path / "base", "safetensors")
+    write_format(bundle(), tmp_path / "base", "safetensors")
     (tmp_path / "de.txt").write_text("\n".join([*text, "", text[0]]))
     arguments = ["specialise", str(tmp_path / "base"), str(tmp_path / "de.txt"), "--language", "de"]
     arguments += ["-o", str(tmp_path / "de" / "start"), "--vocab-size", "100"]
     assert main(arguments) == 0
     assert "100 pieces: " in capsys.readouterr().err
-    assert bundles.load(tmp_path / "de" / "start").vocab_size == 100
+    assert bundles.load_bundle(tmp_path / "de" / "start").vocab_size == 100
     assert main(arguments) == 2
     assert "exists; give another --output" in capsys.readouterr().err
     assert len(read_sentences([tmp_path / "de.txt"])) == len(set(text))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic
-from lightxling.encode import mine
+from lightxling.encode import mine_files
 from lightxling.evaluate import run, tables, tasks
 from lightxling.evaluate.tasks import TASKS, Settings, labelled, parallel
 from lightxling.evaluate.tasks.units import Task, TaskSettings, Unit
@@ -508,7 +508,7 @@ def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
     ],
 )
 def test_numbers_too_small_are_refused(name, value, least):
-    for kind in (Settings, mine.MineSettings):
+    for kind in (Settings, mine_files.MineSettings):
         if hasattr(kind, name):
             with pytest.raises(UserError, match=f"--{name} {value} is too few; use {least} or"):
                 kind(**{name: value})
@@ -538,13 +538,13 @@ def test_units_without_scores_are_none(tmp_path):
 def test_mining_two_files(data, search, monkeypatch):
     if search == "faiss":
         pytest.importorskip("faiss")
-        monkeypatch.setattr(mine, "IN_MEMORY", 10)  # vectors go through a float16 file
+        monkeypatch.setattr(mine_files, "IN_MEMORY", 10)  # vectors go through a float16 file
     english = words(40)
     (data / "en").write_text("\n".join([*english, "", english[0], "tab\tinside"]) + "\n")
     (data / "fr").write_text("\n".join(translate(text) for text in reversed(english[:30])) + "\n")
     output = data / "pairs.tsv"
-    settings = mine.MineSettings(search=search, threshold=1.05)
-    done = mine.mine_files(encode, data / "en", data / "fr", output, settings)
+    settings = mine_files.MineSettings(search=search, threshold=1.05)
+    done = mine_files.mine_files(encode, data / "en", data / "fr", output, settings)
     rows = [line.split("\t") for line in output.read_text().splitlines()]
     assert done["sentences"] == [41, 30]
     assert done["pairs"] == len(rows)
@@ -560,18 +560,21 @@ def test_mining_tells_what_it_left_out(data):
     for name in ("en", "fr"):
         (data / name).write_text("\n".join(lines) + "\n", errors="surrogateescape")
     told = []
-    mine.mine_files(encode, data / "en", data / "fr", data / "pairs.tsv", progress=told.append)
-    assert f"1 left out: invalid UTF-8 ({data}/en:2)" in told
-    assert f"1 left out: NUL byte (UTF-16?) ({data}/fr:4)" in told
+    files = data / "en", data / "fr", data / "pairs.tsv"
+    with pytest.warns(UserWarning, match="1 left out") as caught:
+        mine_files.mine_files(encode, *files, progress=told.append)
+    warned = [str(one.message) for one in caught]
+    assert f"1 left out: invalid UTF-8 ({data}/en:2)" in warned
+    assert f"1 left out: NUL byte (UTF-16?) ({data}/fr:4)" in warned
     assert f"{data}/en: 2 different sentences" in told
 
 
 def test_mining_nothing_is_an_error(data):
     (data / "en").write_text("\n \n")
     with pytest.raises(UserError, match="holds no sentences"):
-        mine.mine_files(encode, data / "en", data / "en", data / "out")
+        mine_files.mine_files(encode, data / "en", data / "en", data / "out")
     with pytest.raises(UserError, match="there is no folder"):
-        mine.mine_files(encode, data / "en", data / "en", data / "x" / "out")
+        mine_files.mine_files(encode, data / "en", data / "en", data / "x" / "out")
 
 
 def test_pictures_are_drawn(data, out):

@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE
 from lightxling.encode.encoder import Encoder
-from lightxling.export import export, web, write
+from lightxling.export import export, web
+from lightxling.export.formats import write_format
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings
 from lightxling.export.web import runtime
@@ -28,7 +30,7 @@ from lightxling.export.web import runtime
 pytestmark = [pytest.mark.web, pytest.mark.filterwarnings("ignore:a sentence is longer")]
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(60)]
-PAGE = web.resources.files(web.__name__) / "page"
+PAGE = PACKAGE / "export" / "web" / "page"
 PAIRS = {"the": "le", "cat": "chat", "dog": "chien", "house": "maison", "station": "gare"} | {
     "is": "est",
     "in": "dans",
@@ -49,7 +51,7 @@ def browser(tmp_path_factory):
 def archive():
     pytest.importorskip("onnx")
     try:
-        return runtime.find()
+        return runtime.find_runtime()
     except UserError as error:
         pytest.skip(str(error))
 
@@ -77,7 +79,7 @@ def encoder():
 def site(encoder, archive, tmp_path_factory):
     """An exported folder and its address."""
     folder = tmp_path_factory.mktemp("site")
-    write(encoder.bundle, folder, "web", runtime=archive)
+    write_format(encoder.bundle, folder, "web", runtime=archive)
     with served(folder) as address:
         yield folder, address
 
@@ -195,7 +197,7 @@ def test_any_text_has_the_same_ids(ids_there, name, text):
 )
 def test_vectors_are_those_of_python(browser, archive, tmp_path, dtype, changes):
     small = quantize(bundle(tokenizer("unigram"), **changes), dtype)
-    write(small, tmp_path, "web", runtime=archive)
+    write_format(small, tmp_path, "web", runtime=archive)
     texts = TEXT + HOSTILE
     with served(tmp_path) as address:
         browser.open(address)
@@ -448,7 +450,7 @@ def fake(tmp_path, monkeypatch):
     """A small archive in place of onnxruntime-web, on a server that counts its visitors."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as members:
-        for name in (*runtime.FILES, "package/dist/other.wasm"):
+        for name in (*runtime.RUNTIME_FILES, "package/dist/other.wasm"):
             info = tarfile.TarInfo(name)
             info.size = len(name)
             members.addfile(info, io.BytesIO(name.encode()))
@@ -465,13 +467,13 @@ def fake(tmp_path, monkeypatch):
 
 
 def test_the_runtime_is_fetched_once_and_checked(fake, tmp_path, capsys):
-    kept = runtime.find()
+    kept = runtime.find_runtime()
     assert kept == tmp_path / "cache" / "lightxling" / runtime.ARCHIVE
     assert runtime.URL in capsys.readouterr().err
-    assert runtime.find() == kept
+    assert runtime.find_runtime() == kept
     assert capsys.readouterr().err == ""
     kept.write_bytes(b"half")
-    assert runtime.find().read_bytes() == fake.read_bytes()
+    assert runtime.find_runtime().read_bytes() == fake.read_bytes()
     runtime.unpack(kept, tmp_path)
     assert (tmp_path / "ort.wasm").read_text() == "package/dist/ort-wasm-simd-threaded.wasm"
     assert not (tmp_path / "other.wasm").exists()
@@ -480,19 +482,19 @@ def test_the_runtime_is_fetched_once_and_checked(fake, tmp_path, capsys):
 def test_a_runtime_that_cannot_be_had_is_explained(fake, tmp_path, monkeypatch):
     given = tmp_path / "given.tgz"
     shutil.copy(fake, given)
-    assert runtime.find(given) == given
+    assert runtime.find_runtime(given) == given
     for wrong in (tmp_path / "nowhere.tgz", tmp_path, PAGE / "icon.svg"):
         with pytest.raises(UserError, match=r"is not the archive of .*npm pack onnxruntime-web@"):
-            runtime.find(wrong)
+            runtime.find_runtime(wrong)
     fake.write_bytes(b"something else")
     with pytest.raises(UserError, match="what came is not onnxruntime-web"):
-        runtime.find()
+        runtime.find_runtime()
     fake.unlink()
     with pytest.raises(UserError, match=r"cannot fetch .*Error 404.* --runtime onnxruntime-web-"):
-        runtime.find()
+        runtime.find_runtime()
     monkeypatch.setattr(runtime, "URL", "http://127.0.0.1:9/x")
     with pytest.raises(UserError, match=r"cannot fetch .*refused"):
-        runtime.find()
+        runtime.find_runtime()
     assert not list((tmp_path / "cache" / "lightxling").iterdir())
 
 
@@ -500,7 +502,7 @@ def test_export_writes_the_folder_and_says_its_sizes(fake, tmp_path):
     pytest.importorskip("onnx")
     model = tmp_path / "model"
     model.mkdir()
-    write(bundle(), model, "safetensors")
+    write_format(bundle(), model, "safetensors")
     report = export(ExportSettings(model, format="web", runtime=fake))
     assert report.folder == tmp_path / "model-web-int8"
     files = {
@@ -522,7 +524,7 @@ def test_export_writes_the_folder_and_says_its_sizes(fake, tmp_path):
 def test_what_does_not_go_is_said_before_anything_is_written(fake, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
-    write(bundle(), model, "safetensors")
+    write_format(bundle(), model, "safetensors")
     with pytest.raises(UserError, match="--runtime belongs to --format web, not to onnx"):
         export(ExportSettings(model, tmp_path / "out", format="onnx", runtime=fake))
     pytest.importorskip("onnx")
@@ -532,7 +534,7 @@ def test_what_does_not_go_is_said_before_anything_is_written(fake, tmp_path):
     proto.pieces[10].type = 4
     special = bundle(proto.SerializeToString())
     with pytest.raises(UserError, match="user-defined"):
-        web.check(special)
+        web.check_web(special)
     assert not (tmp_path / "out").exists()
 
 

@@ -178,10 +178,10 @@ def test_numpy_jax_and_an_export_agree(tmp_path):
     theirs = Encoder(bundle, backend="jax").encode(TEXTS, normalize=False)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert not ours[3].any()
-    from lightxling.export import write
+    from lightxling.export.formats import write_format
 
     (tmp_path / "out").mkdir()
-    write(bundle, tmp_path / "out", "safetensors")
+    write_format(bundle, tmp_path / "out", "safetensors")
     np.testing.assert_array_equal(
         Encoder.load(tmp_path / "out").encode(TEXTS, normalize=False), ours
     )

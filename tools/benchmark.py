@@ -33,7 +33,7 @@ from lightxling.base import allocator
 from lightxling.config.files import load
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, MeshConfig, ModelConfig, TrainConfig
-from lightxling.saved.metrics import number
+from lightxling.saved.run import number
 from lightxling.train.progress import peak_memory
 
 

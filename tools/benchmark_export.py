@@ -221,7 +221,7 @@ def measure(
     elif kind == "run":
         from lightxling.saved import bundle
 
-        loaded = bundle.load(Path(path))
+        loaded = bundle.load_bundle(Path(path))
         size = loaded.nbytes + len(loaded.tokenizer)
     else:
         size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
@@ -288,7 +288,7 @@ def compare_tokenizers(jobs: list[tuple[str, str, str]], sentences: list[str]) -
     fast = tokenizers.Tokenizer.from_file(str(Path(export) / "tokenizer.json"))
     fast.no_truncation()
     texts = [*sentences, *HOSTILE]
-    ids, lengths = Tokenizer(bundle.load(Path(run)).tokenizer).encode(texts, 1 << 20)
+    ids, lengths = Tokenizer(bundle.load_bundle(Path(run)).tokenizer).encode(texts, 1 << 20)
     ours = np.split(ids, np.cumsum(lengths)[:-1])
     found = [encoded.ids for encoded in fast.encode_batch(texts)]
     equal = sum(a.tolist() == b for a, b in zip(ours, found, strict=True))

@@ -85,7 +85,7 @@ def mine(sentences: int, width: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         src, tgt = translations(sentences, width, Path(folder))
         start = time.perf_counter()
-        found = mining.mine(src, tgt, search=mining.faiss_search())
+        found = mining.mine_pairs(src, tgt, search=mining.faiss_search())
         seconds = time.perf_counter() - start
     right = np.count_nonzero(found.src == found.tgt)
     print(

@@ -57,10 +57,10 @@ def samples():
 
 def untrained(folder: Path) -> Path:
     """Writes an encoder with random parameters."""
-    from lightxling.export import write
+    from lightxling.export.formats import write_format
 
     shape = {"width": 256, "heads": 4, "feedforward": 512, "max_length": 128}
-    write(samples().bundle(**shape), folder, "safetensors")
+    write_format(samples().bundle(**shape), folder, "safetensors")
     return folder
 
 

@@ -63,7 +63,7 @@ def drawn(sources: Sequence[str], rows: int, rng: np.random.Generator) -> list[l
 
 def vectors(run: str, texts: list[str], rng: np.random.Generator | None) -> np.ndarray:
     """Vectors of length 1, with a random piece of each sentence masked where there is an `rng`."""
-    bundle = bundles.load(run)
+    bundle = bundles.load_bundle(run)
     encode = Forward(bundle.config, bundle.params)
     tokenizer = tokenizers.read_tokenizer(bundle.tokenizer)
     ids, lengths = tokenizer.encode(texts, bundle.config.max_length)

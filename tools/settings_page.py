@@ -7,7 +7,7 @@ import inspect
 import itertools
 from pathlib import Path
 
-from lightxling.cli_options import describe
+from lightxling.cli_options import describe_setting
 from lightxling.config.schema import AdapterConfig, Config, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
 
@@ -45,7 +45,7 @@ def row(setting: Setting) -> str:
     """A row of a table: name, default, text."""
     value = setting.value
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    cells = (f"`{setting.name.replace('.0.', '.N.')}`", shown, describe(setting))
+    cells = (f"`{setting.name.replace('.0.', '.N.')}`", shown, describe_setting(setting))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

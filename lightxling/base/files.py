@@ -9,14 +9,14 @@ import fcntl
 import json
 import os
 import shutil
-import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lightxling.base.errors import UserError
+
+PACKAGE = Path(__file__).parent.parent
+"""The folder of lightxling's code, and of the files that come with it."""
 
 _JSON_LIMIT = 16 << 20  # bytes
 
@@ -98,6 +98,15 @@ def check_output(path: Path) -> None:
     """
     if os.path.isdir(path):
         raise UserError(f"--output {path} is a folder; give the name of a file")
+    check_parent(path)
+
+
+def check_parent(path: Path) -> None:
+    """Finds out early whether there is a folder for an output.
+
+    Raises:
+      UserError: there is none.
+    """
     if not os.path.isdir(path.absolute().parent):
         raise UserError(f"--output {path}: there is no folder {path.absolute().parent}")
 
@@ -147,19 +156,6 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
-
-
-def map_array(path: Path) -> np.ndarray:
-    """The array of an .npy file that anyone may have written, mapped into memory.
-
-    Raises:
-      OSError: there is none.
-      ValueError: it is damaged.
-    """
-    try:
-        return np.load(path, mmap_mode="r")
-    except (EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
-        raise ValueError(f"{path} is not an .npy file: {error}") from None
 
 
 def write_json(path: Path, values: dict | list) -> None:

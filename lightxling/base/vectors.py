@@ -5,8 +5,10 @@ Scores are computed block by block in float32, so 2,000 queries in 200,000 candi
 megabytes beside the vectors.
 """
 
+import tokenize
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -16,6 +18,19 @@ Encode = Callable[[list[str]], np.ndarray]
 
 BLOCK = 2048
 """Rows of queries and of candidates in one matrix product: 16 MB of scores."""
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of an .npy file that anyone may have written, mapped into memory.
+
+    Raises:
+      OSError: there is none.
+      ValueError: it is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except (EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
+        raise ValueError(f"{path} is not an .npy file: {error}") from None
 
 
 def normalize(vectors: Real[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE
 from lightxling.base.tree import flatten
 from lightxling.config.identity import renewed
 from lightxling.config.schema import Config
@@ -21,8 +22,7 @@ __all__ = ["HARMLESS", "differences", "fingerprint", "from_dict", "load", "recip
 
 def recipes() -> dict[str, Path]:
     """Shipped recipes by name."""
-    package = Path(__file__).parent.parent
-    folders = [package / "configs", package.parent / "configs"]  # wheel, checkout
+    folders = [PACKAGE / "configs", PACKAGE.parent / "configs"]  # wheel, checkout
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py"))}
 
 

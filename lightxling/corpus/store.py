@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import map_array, sync
+from lightxling.base.files import sync
+from lightxling.base.vectors import map_array
 from lightxling.config.files import fingerprint
 from lightxling.corpus.sources import NUMBERS
 from lightxling.corpus.words import WordTable

@@ -25,9 +25,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, map_array, parse_json, sync, write_json
+from lightxling.base.files import atomic, parse_json, sync, write_json
 from lightxling.base.lines import slabs
-from lightxling.base.vectors import Encode
+from lightxling.base.vectors import Encode, map_array
 from lightxling.config.files import fingerprint
 from lightxling.config.schema import Config
 from lightxling.corpus.prepare import store_lock, training_texts

@@ -16,24 +16,23 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, cache, check_output
+from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
 from lightxling.base.tree import nest
 from lightxling.base.vectors import normalize as unit
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import dequantize
-from lightxling.saved import bundle as bundles
 from lightxling.saved.adapters import with_adapters
-from lightxling.saved.bundle import Bundle
+from lightxling.saved.bundle import BOXED, Bundle, load_bundle
 
 TOKENS = 2048
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
@@ -41,8 +40,22 @@ LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Padded lengths of jax batches."""
 
 Backend = Literal["auto", "numpy", "jax"]
-Batch = tuple[np.ndarray, np.ndarray]
-"""Rows of the sentences, and their vectors."""
+_Found = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Rows of some sentences, and their vectors; what has no tokens is left out."""
+Slabs = Iterable[tuple[Sequence[str], np.ndarray]]
+"""Sentences and their vectors, some at a time."""
+
+
+class _Tokens(NamedTuple):
+    """Ids of all sentences one after another, cut to `max_length`, and their offsets [N + 1].
+
+    Where tokens are words, the ids number those of the sentences, after 0 for padding, and the
+    table says what they stand for.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    words: WordTable | None
 
 
 class Encoder:
@@ -55,7 +68,7 @@ class Encoder:
       truncated: sentences cut to `max_length` so far.
     """
 
-    def __init__(self, bundle: Bundle, *, backend: Backend = "auto"):
+    def __init__(self, bundle: Bundle, *, backend: Backend = "auto") -> None:
         self.bundle = bundle
         self.languages = bundle.languages
         self.dimension = bundle.dimension
@@ -96,12 +109,8 @@ class Encoder:
         Raises:
           UserError: nothing is there, or it is damaged.
         """
-        return cls(
-            with_adapters(
-                bundles.load(bundles.BOXED if path is None else path, checkpoint), adapters
-            ),
-            backend=backend,
-        )
+        bundle = load_bundle(BOXED if path is None else path, checkpoint)
+        return cls(with_adapters(bundle, adapters), backend=backend)
 
     def using(self, *adapters: str | os.PathLike[str]) -> "Encoder":
         """An encoder of the same parameters with these adapters only, by name or file; may be none.
@@ -161,10 +170,10 @@ class Encoder:
         counts = np.zeros(len(sentences), np.int64)
         with _progress(len(sentences) if show_progress else 0) as (advance, say):
             for start in range(0, len(sentences), SLAB):
-                ids, offsets, words = self._tokenize(sentences[start : start + SLAB])
+                tokens = self._tokenize(sentences[start : start + SLAB])
                 part = vectors[start : start + SLAB]
-                counts[start : start + SLAB] = np.diff(offsets)
-                for rows, found in self._run(ids, offsets, batch_size, say, words):
+                counts[start : start + SLAB] = np.diff(tokens.offsets)
+                for rows, found in self._run(tokens, batch_size, say):
                     part[rows] = found
                     advance(len(rows))
         return unit(vectors) if normalize else vectors, counts
@@ -175,12 +184,7 @@ class Encoder:
         """Cosines of all rows of `a` with all of `b`; a zero vector has cosine 0 to all."""
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
-    def _tokenize(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray, WordTable | None]:
-        """Ids of all sentences one after another, cut to `max_length`, and the offsets [N + 1].
-
-        Where tokens are words, the ids number those of `sentences`, after 0 for padding, and the
-        table says what they stand for.
-        """
+    def _tokenize(self, sentences: list[str]) -> _Tokens:
         sentences = [text[:LINE_LIMIT] for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
@@ -201,7 +205,7 @@ class Encoder:
         if lexicon is not None:
             distinct, ids = np.unique(np.append(0, ids.astype(np.int64)), return_inverse=True)
             ids, words = ids[1:], self.tokenizer.table(distinct, lexicon)
-        return ids, np.concatenate([[0], np.cumsum(lengths)]), words
+        return _Tokens(ids, np.concatenate([[0], np.cumsum(lengths)]), words)
 
 
 def _accelerated() -> bool:
@@ -218,15 +222,10 @@ class _NumpyBackend:
 
         self.forward = Forward(bundle.config, bundle.params)
 
-    def __call__(
-        self,
-        ids: np.ndarray,
-        offsets: np.ndarray,
-        batch_size: int,
-        say: Callable[[str], None],
-        words: WordTable | None,
-    ) -> Iterator[Batch]:
+    def __call__(self, tokens: _Tokens, batch_size: int, say: Callable[[str], None]) -> _Found:
+        ids, offsets, words = tokens
         lengths = np.diff(offsets)
+        # sorted, so that the sentences of a batch that are equally long lie side by side
         order = np.argsort(lengths, kind="stable")
         order = order[np.searchsorted(lengths[order], 1) :]  # empty ones stay zero
         start = 0
@@ -266,42 +265,28 @@ class _JaxBackend:
         self.lengths = np.array([n for n in LENGTHS if n < longest] + [longest])
         self.compiled: set[tuple[int, int]] = set()
 
-    def __call__(
-        self,
-        ids: np.ndarray,
-        offsets: np.ndarray,
-        batch_size: int,
-        say: Callable[[str], None],
-        words: WordTable | None,
-    ) -> Iterator[Batch]:
+    def __call__(self, tokens: _Tokens, batch_size: int, say: Callable[[str], None]) -> _Found:
+        ids, offsets, words = tokens
         lengths = np.diff(offsets)
         padded = self.lengths[np.searchsorted(self.lengths, lengths)]
-        batch_size = min(
-            batch_size, 1 << (len(lengths) - 1).bit_length()
-        )  # few sentences: 1, 2, 4, ...
+        # few sentences come as 1, 2, 4, ...
+        batch_size = min(batch_size, 1 << (len(lengths) - 1).bit_length())
         for length in self.lengths:
             rows = np.flatnonzero((padded == length) & (lengths > 0))
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
-                tokens = np.zeros((batch_size, length), np.int32)
+                padded_ids = np.zeros((batch_size, length), np.int32)
                 real = np.arange(length) < lengths[batch, None]
-                tokens[: len(batch)][real] = ids[(offsets[batch, None] + np.arange(length))[real]]
-                if tokens.shape not in self.compiled:
+                places = offsets[batch, None] + np.arange(length)
+                padded_ids[: len(batch)][real] = ids[places[real]]
+                if padded_ids.shape not in self.compiled:
                     say(f"compiling for batches of {batch_size} x {length} tokens")
-                    self.compiled.add(tokens.shape)
-                inputs = tokens, None
+                    self.compiled.add(padded_ids.shape)
+                inputs = padded_ids, None
                 if words is not None:
-                    ngrams = words.buckets(tokens, self.ngrams) if self.ngrams else None
-                    inputs = words.rows[tokens], ngrams
+                    ngrams = words.buckets(padded_ids, self.ngrams) if self.ngrams else None
+                    inputs = words.rows[padded_ids], ngrams
                 yield batch, np.asarray(self.encode(self.params, *inputs))[: len(batch)]
-
-
-def keep_compiled() -> None:
-    """Lets jax keep what it compiles in the user's cache folder. For commands, not libraries."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(cache() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @contextlib.contextmanager
@@ -310,17 +295,12 @@ def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str
     if not total:
         yield lambda n: None, lambda text: None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    counts = progress.MofNCompleteColumn(), progress.TimeRemainingColumn()
+    columns = progress.TextColumn("encoding"), progress.BarColumn(), *counts
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("encoding", total=total)
         yield lambda n: bar.advance(task, n), bar.console.print
 
@@ -374,7 +354,7 @@ def encode_file(
     return count
 
 
-def write_npy(file: io.BufferedIOBase, batches, dimension: int, dtype: str = "<f4") -> int:
+def write_npy(file: io.BufferedIOBase, batches: Slabs, dimension: int, dtype: str = "<f4") -> int:
     """Writes batches of (sentences, vectors) as one array; returns the number of its rows."""
 
     def header(rows: int) -> bytes:  # of constant length, as the rows are not known before the end
@@ -395,7 +375,7 @@ def write_npy(file: io.BufferedIOBase, batches, dimension: int, dtype: str = "<f
     return rows
 
 
-def _write_jsonl(file: io.BufferedIOBase, batches, dimension: int) -> int:
+def _write_jsonl(file: io.BufferedIOBase, batches: Slabs, dimension: int) -> int:
     rows = 0
     for sentences, vectors in batches:
         for text, vector in zip(sentences, vectors, strict=True):

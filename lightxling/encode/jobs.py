@@ -1,37 +1,17 @@
-"""Encoding on many machines, as a job of Ray Data (the extra `ray`), and what all jobs share.
+"""What the jobs of Ray Data share (the extra `ray`): workers, the cluster, and their results.
 
 A job runs on the Ray cluster that the command finds (`RAY_ADDRESS`, or one started by `ray start`),
 and otherwise on the cores of this machine. All machines must see the same folders.
-
-A worker writes a part of a folder of vectors under a temporary name and renames it, and what it
-returns is only how many sentences that were. So a part that was computed twice, because a worker
-died, is there once; and a job that was stopped goes on with the parts that are missing.
 """
 
-import collections
 import dataclasses
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import parse_json, write_json
-from lightxling.base.lines import SLAB, Lines, Problems, slabs
-from lightxling.encode.encoder import Encoder
-from lightxling.encode.vector_folders import (
-    FORMAT,
-    MANIFEST,
-    digest_of_part,
-    part_name,
-    text_digest,
-    write_part,
-    writing,
-)
-
-JOB = "job.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,205 +25,14 @@ class Workers:
     gpus: int = 0
     """Accelerators of each, for encoding with jax; 0: encoding with numpy on its cores."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         flags = {"--workers": (self.count, 0), "--worker-cpus": (self.cpus, 1)}
         for flag, (value, least) in {**flags, "--worker-gpus": (self.gpus, 0)}.items():
             if value < least:
                 raise UserError(f"{flag}={value} should be at least {least}")
 
 
-def encode_files(
-    encoder: Encoder,
-    files: list[str],
-    output: Path,
-    *,
-    workers: Workers | None = None,
-    dtype: Literal["float32", "float16"] = "float32",
-    normalize: bool = True,
-    batch_size: int = 256,
-    part: int = SLAB,
-    progress: Callable[[str], None] = lambda text: None,
-) -> int:
-    """Writes the vectors of all lines of text files into a folder of parts; returns their number.
-
-    The vectors are those of `Encoder.encode` on `part` lines of a file at a time: bit for bit with
-    as many threads on the same processor, else up to float32 rounding (1e-6). Empty lines have
-    zeros.
-
-    Args:
-      files: text files (.gz too), one sentence a line.
-      output: a new folder. Until the job is done it is called `output.writing`; the same command
-        goes on with one that was left.
-      dtype: of the vectors.
-      part: sentences in a part.
-
-    Raises:
-      UserError: a file cannot be read, or the folder belongs to something else.
-    """
-    workers = workers or Workers()
-    _check_files(files, output)
-    job = {
-        "format": FORMAT,
-        "encoder": encoder.fingerprint,
-        "dimension": encoder.dimension,
-        "dtype": dtype,
-        "normalize": normalize,
-        "part": part,
-        "files": files,
-    }
-    folder = writing(output)
-    _check_folder(folder, job, output)
-    ray = connect()
-    folder.mkdir(exist_ok=True)
-    write_json(folder / JOB, job)
-    settings = ray.put((encoder.bundle, job, folder.absolute(), batch_size, workers.gpus))
-    rows = results(_read(files, part), _Encode, settings, workers)
-    done, total = _follow(rows, len(files), progress)
-    parts = _in_order(done, part)
-    names = {part_name(file, line) for file, line in parts}
-    for leftover in folder.iterdir():  # half a file of a dead worker; parts of a file since cut
-        if leftover.name not in {*names, JOB}:
-            leftover.unlink()
-    listed = [{"name": part_name(*place), "rows": done[place]} for place in parts]
-    write_json(folder / MANIFEST, {**job, "parts": listed})
-    (folder / JOB).unlink()
-    folder.rename(output)
-    if total["kept"]:
-        progress(f"{total['kept']:,} parts had been written before")
-    if total["damaged"]:
-        progress(f"{total['damaged']:,} lines repaired: they hold what is not text")
-    if total["truncated"]:
-        progress(f"{total['truncated']:,} lines were cut to {encoder.max_length} tokens")
-    return sum(done.values())
-
-
-def _follow(
-    rows: Iterator[dict[str, Any]], files: int, progress: Callable[[str], None]
-) -> tuple[dict[tuple[int, int], int], collections.Counter]:
-    """Lines of every part, by file and first line, and what else was counted over all of them."""
-    done: dict[tuple[int, int], int] = {}
-    ended = set()
-    total: collections.Counter[str] = collections.Counter()
-    start = said = time.monotonic()
-    for row in rows:
-        done[row["file"], row["line"]] = row["rows"]
-        ended |= {row["file"]} if row["last"] else set()
-        total.update({key: row[key] for key in ("kept", "truncated", "damaged")})
-        if time.monotonic() - said > 5:
-            said = time.monotonic()
-            rate = sum(done.values()) / (said - start)
-            progress(f"{sum(done.values()):,} lines, {rate:,.0f} lines/s")
-    if len(ended) < files:
-        raise RuntimeError(f"{files - len(ended)} files have no end")
-    return done, total
-
-
-def _read(files: list[str], part: int):
-    """A dataset of the lines of all files."""
-    import ray
-
-    rows = [{"file": i} for i in range(len(files))]
-    return ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
-        _Read([str(Path(path).absolute()) for path in files], part),
-        num_cpus=0,  # or the workers leave no core to read with
-        compute=ray.data.TaskPoolStrategy(size=min(len(files), 4)),
-    )
-
-
-class _Read:
-    """A file's number -> its lines, a part at a time."""
-
-    def __init__(self, paths: list[str], part: int):
-        self.paths, self.part = paths, part
-
-    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        line, counted = 1, 0
-        with Lines.open(self.paths[row["file"]], Problems()) as lines:
-            parts = slabs(lines, self.part)
-            texts: list[str] | None = next(parts, [])
-            while texts is not None:
-                following = next(parts, None)
-                damaged, counted = lines.damaged - counted, lines.damaged
-                about = {"file": row["file"], "line": line, "last": following is None}
-                yield {**about, "text": texts, "damaged": damaged}
-                line, texts = line + len(texts), following
-
-
-class _Encode:
-    """Lines -> a part on disk; holds the encoder."""
-
-    def __init__(self, settings):
-        bundle, self.job, self.folder, self.batch_size, gpus = fetched(settings)
-        self.encoder = Encoder(bundle, backend="jax" if gpus else "numpy")
-
-    def __call__(self, batch):
-        (row,) = batch.to_pylist()
-        texts = row["text"]
-        path = self.folder / part_name(row["file"], row["line"])
-        kept = digest_of_part(path) == text_digest(texts)
-        before = self.encoder.truncated
-        if texts and not kept:
-            vectors = self.encoder.encode(texts, self.batch_size, self.job["normalize"])
-            vectors = vectors.astype(self.job["dtype"], copy=False)
-            write_part(path, self.job["files"][row["file"]], row["line"], texts, vectors)
-        cut = self.encoder.truncated - before
-        counts = {"rows": len(texts), "kept": int(kept), "truncated": cut}
-        result = {**counts, **{key: row[key] for key in ("file", "line", "last", "damaged")}}
-        return {key: [value] for key, value in result.items()}
-
-
-def _check_files(files: list[str], output: Path) -> None:
-    if not files:
-        raise UserError("no files to encode")
-    for path in files:
-        if not Path(path).is_file():
-            raise UserError(f"cannot read {path}: a job reads files, and this is none")
-    twice = [path for path, count in collections.Counter(files).items() if count > 1]
-    if twice:
-        raise UserError(f"{twice[0]} is given twice")
-    if output.suffix in (".npy", ".jsonl") or output.exists():
-        raise UserError(f"--output {output}: a job writes a new folder; give another name")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
-
-
-def _check_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
-    """Refuses a folder in the place of a job's that is not what the same job has left."""
-    if folder.exists() and not (folder / JOB).exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is in the way and not of a job; move it")
-    if (folder / JOB).exists():
-        try:
-            before = parse_json((folder / JOB).read_bytes())
-        except ValueError:
-            before = None
-        before = before if isinstance(before, dict) else {}
-        changed = sorted(key for key in job if before.get(key) != job[key])
-        if changed:
-            raise UserError(
-                f"{folder} is of a job with other {', '.join(changed)}: remove it, or give "
-                f"another --output than {output}"
-            )
-
-
-def _in_order(done: dict[tuple[int, int], int], part: int) -> list[tuple[int, int]]:
-    """Places of the parts in the order of the text.
-
-    Raises:
-      UserError: lines are missing or there twice, which happens if a file changes while it is read.
-    """
-    places = sorted(done)
-    following: dict[int, int] = {}
-    for file, line in places:
-        if line != following.get(file, 1):
-            raise UserError("a file has changed while it was read; type the same command again")
-        following[file] = line + done[file, line] if done[file, line] == part else -1
-    return [place for place in places if done[place]]
-
-
-# What all jobs share
-
-
-def connect():
+def connect() -> ModuleType:
     """The module, connected to a cluster; without one, to the cores of this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to its makers
     try:
@@ -257,14 +46,16 @@ def connect():
     return ray
 
 
-def fetched(settings):
+def fetched(settings: Any) -> Any:
     """What a worker was given, whether Ray has brought it or only told where it is."""
     import ray
 
     return ray.get(settings) if isinstance(settings, ray.ObjectRef) else settings
 
 
-def results(dataset, mapper: type, settings, workers: Workers) -> Iterator[dict[str, Any]]:
+def results(
+    dataset: Any, mapper: type, settings: Any, workers: Workers
+) -> Iterator[dict[str, Any]]:
     """The rows that a pool of workers makes of a dataset, one row a task.
 
     Raises:

@@ -14,7 +14,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import check_output
 from lightxling.base.vectors import nearest
 from lightxling.encode import jobs, mining
-from lightxling.encode.mine import MineSettings, tell_side, write_mined
+from lightxling.encode.mine_files import MineSettings, tell_side, write_mined
 from lightxling.encode.vector_folders import Vectors
 
 PARTS_AT_ONCE = 64

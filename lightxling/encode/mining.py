@@ -38,7 +38,7 @@ class Mined:
         return Mined(self.src[keep], self.tgt[keep], self.score[keep])
 
 
-def mine(
+def mine_pairs(
     src: Real[np.ndarray, "S D"],
     tgt: Real[np.ndarray, "T D"],
     *,
@@ -73,7 +73,7 @@ def best_pairs(
     margin: str = "ratio",
     retrieval: str = "max",
 ) -> Mined:
-    """What `mine` makes of the neighbours (cosines and rows, best first) of both sides."""
+    """What `mine_pairs` makes of the neighbours (cosines and rows, best first) of both sides."""
     (forward_cos, forward_at), (backward_cos, backward_at) = of_src, of_tgt
     around_src, around_tgt = forward_cos.mean(axis=1), backward_cos.mean(axis=1)
 
@@ -84,6 +84,7 @@ def best_pairs(
 
     forward = score(forward_cos, (around_src[:, None] + around_tgt[forward_at]) / 2)
     backward = score(backward_cos, (around_tgt[:, None] + around_src[backward_at]) / 2)
+    # the best of its neighbours for every sentence of either side, as (source rows, target rows)
     rows = np.arange(len(forward)), _pick(forward_at, forward)
     cols = _pick(backward_at, backward), np.arange(len(backward))
     if retrieval == "forward":
@@ -98,6 +99,7 @@ def best_pairs(
         np.concatenate([rows[1], cols[1]]),
         np.concatenate([forward.max(axis=1), backward.max(axis=1)]),
     )
+    # from the best pair down: a sentence has one translation
     keep = _first_use(union, len(forward), len(backward))
     return Mined(union.src[keep], union.tgt[keep], union.score[keep])
 

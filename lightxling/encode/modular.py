@@ -15,10 +15,9 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import read_json
 from lightxling.config.files import fingerprint
 from lightxling.encode.encoder import Encoder
-from lightxling.saved import bundle as bundles
+from lightxling.saved.bundle import MODULES
 
-DESCRIPTION = bundles.MODULES
-FORMAT = "lightxling-modular"
+MODULES_FORMAT = "lightxling-modular"
 ALIGN = "align"
 """The adapter that is off where everything is in one language."""
 
@@ -58,6 +57,7 @@ class ModularEncoder:
         """A hash of all that vectors depend on."""
         return fingerprint([[code, one.fingerprint] for code, one in self._encoders.items()])
 
+    @functools.cache  # noqa: B019, as many as languages
     def of(self, language: str, *, is_cross: bool) -> Encoder:
         """The encoder of a language.
 
@@ -70,10 +70,6 @@ class ModularEncoder:
         """
         if language not in self._encoders:
             raise UserError(f"no module of {language!r}; there are {', '.join(self.languages)}")
-        return self._used(language, is_cross)
-
-    @functools.cache  # noqa: B019, as many as languages
-    def _used(self, language: str, is_cross: bool) -> Encoder:
         encoder = self._encoders[language]
         names = [adapter.name for adapter in encoder.bundle.config.adapters]
         if is_cross or ALIGN not in names:
@@ -103,16 +99,16 @@ def read_description(workdir: Path) -> dict[str, Any]:
     Raises:
       UserError: it is damaged.
     """
-    description = read_json(workdir / DESCRIPTION)
+    description = read_json(workdir / MODULES)
     is_whole = (
-        description.get("format") == FORMAT
+        description.get("format") == MODULES_FORMAT
         and isinstance(description.get("done"), dict)
         and all(isinstance(description.get(key), list) for key in ("languages", "pivot_text"))
         and isinstance(description.get("base"), str)
         and description["languages"]
     )
     if not is_whole:
-        raise UserError(f"{workdir / DESCRIPTION} is damaged; run `lightxling modular` again")
+        raise UserError(f"{workdir / MODULES} is damaged; run `lightxling modular` again")
     return description
 
 
@@ -127,7 +123,7 @@ def open_encoder(
     Raises:
       UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
     """
-    if not (path / DESCRIPTION).is_file():
+    if not (path / MODULES).is_file():
         return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)
     if checkpoint or adapters is not None:
         raise UserError("--checkpoint and --adapters are for single runs; leave them out")

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, map_array, read_json, write_json
+from lightxling.base.files import atomic_folder, read_json, write_json
 from lightxling.base.languages import CODE
 from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed, slabs
-from lightxling.base.vectors import nearest
+from lightxling.base.vectors import map_array, nearest
 from lightxling.encode.encoder import Encoder, write_npy
 
 _LANGUAGE = re.compile(rf"({CODE})\t(.*)", re.DOTALL)

@@ -15,7 +15,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json
 from lightxling.config.files import from_dict
 
-FORMAT, MANIFEST = "lightxling vectors 1", "manifest.json"
+VECTORS_FORMAT, MANIFEST = "lightxling vectors 1", "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True)

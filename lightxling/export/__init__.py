@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, read_json
+from lightxling.base.files import atomic_folder, check_parent, read_json
 from lightxling.base.lines import Problems, sound_lines
 from lightxling.encode.encoder import Encoder
-from lightxling.export.formats import check, write
+from lightxling.export.formats import check_format, write_format
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings
-from lightxling.export.trim import corpus_sentences, cut, reduce_dimensions, trim_vocabulary
+from lightxling.export.trim import corpus_sentences, reduce_dimensions, shorten, trim_vocabulary
 from lightxling.saved import bundle as bundles
-from lightxling.saved.adapters import merged, with_adapters
+from lightxling.saved.adapters import merge_adapters, with_adapters
 from lightxling.saved.bundle import Bundle
 
 Sides = tuple[list[str], list[str]]
@@ -26,7 +26,7 @@ Sides = tuple[list[str], list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class ExportReport:
     """What an export did.
 
     Attributes:
@@ -52,7 +52,7 @@ class Report:
         return "\n".join(lines)
 
 
-def export(settings: ExportSettings) -> Report:
+def export(settings: ExportSettings) -> ExportReport:
     """Writes an encoder in a format that other programs open.
 
     Example: lightxling export runs/en-fr --format onnx --dtype int8 --trim True --dev en-fr=dev.tsv
@@ -64,7 +64,7 @@ def export(settings: ExportSettings) -> Report:
     _check_output(output, settings.overwrite)
     settings.check()
     pairs = _dev_pairs(settings.dev)
-    loaded = bundles.load(model, settings.checkpoint)
+    loaded = bundles.load_bundle(model, settings.checkpoint)
     original = with_adapters(loaded, settings.adapters)
     _check_encoder(original, model, settings)
     small = original if entry.whole else _smaller(original, model, settings)
@@ -76,8 +76,8 @@ def export(settings: ExportSettings) -> Report:
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
     with atomic_folder(output) as folder:
-        write(small, folder, settings.format, **settings.options)
-    return Report(
+        write_format(small, folder, settings.format, **settings.options)
+    return ExportReport(
         output,
         before=original.nbytes + len(original.tokenizer),
         after=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
@@ -88,9 +88,8 @@ def export(settings: ExportSettings) -> Report:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     if not output.name:
-        raise UserError(f"--output {output} is no name of its own; give that of a new folder")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"--output {output}: there is no folder {output.absolute().parent}")
+        raise UserError(f"--output {output} is not a name of its own; give that of a new folder")
+    check_parent(output)
     if not output.exists():
         return
     if not overwrite:
@@ -98,7 +97,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
             f"{output} exists; give another --output, or --overwrite True to replace it"
         )
     if not (output / bundles.DESCRIPTION).is_file() or (output / "checkpoints").exists():
-        raise UserError(f"{output} is no export; it is not overwritten. Give another --output")
+        raise UserError(f"{output} is not an export; it is not overwritten. Give another --output")
 
 
 def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> None:
@@ -113,14 +112,14 @@ def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> Non
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
             "safetensors, without --trim, --languages and --pieces"
         )
-    check(bundle, settings.format, settings.weights, **settings.options)
+    check_format(bundle, settings.format, settings.weights, **settings.options)
 
 
 def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:
     """The encoder with less of all that the settings name, in their number format."""
-    languages, small = settings.languages, merged(bundle)
+    languages, small = settings.languages, merge_adapters(bundle)
     if settings.layers is not None or settings.leading is not None:
-        small = cut(small, layers=settings.layers, leading=settings.leading)
+        small = shorten(small, layers=settings.layers, leading=settings.leading)
     if settings.fewer:
         small = trim_vocabulary(
             small,

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lightxling.base.errors import UserError
-from lightxling.export import adapter, onnx, sentence_transformers, stablehlo, web
+from lightxling.export import web
+from lightxling.export.onnx import write_onnx
 from lightxling.export.quantize import DTYPES, Dtype
+from lightxling.export.sentence_transformers import write_sentence_transformers
+from lightxling.export.stablehlo import write_stablehlo
+from lightxling.saved.adapters import check_adapters, write_adapters
 from lightxling.saved.bundle import Bundle, write_bundle
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """What an export may ask of a format, and who writes it.
 
     Attributes:
@@ -43,33 +47,33 @@ class Format:
 
 
 _ALL = (
-    Format("safetensors", write_bundle, "for lightxling", words=True),
-    Format("sentence-transformers", sentence_transformers.write, dtypes=DTYPES[:3]),
-    Format("onnx", onnx.write, package="onnx"),
-    Format("stablehlo", stablehlo.write, package="flatbuffers"),
-    Format(
+    ExportFormat("safetensors", write_bundle, "for lightxling", words=True),
+    ExportFormat("sentence-transformers", write_sentence_transformers, dtypes=DTYPES[:3]),
+    ExportFormat("onnx", write_onnx, package="onnx"),
+    ExportFormat("stablehlo", write_stablehlo, package="flatbuffers"),
+    ExportFormat(
         "web",
-        web.write,
+        web.write_web,
         "a page that searches in the browser",
         package="onnx",
         dtype="int8",
         options=("runtime",),
-        check=web.check,
-        describe=web.describe,
+        check=web.check_web,
+        describe=web.describe_web,
     ),
-    Format(
+    ExportFormat(
         "adapter",
-        adapter.write,
+        write_adapters,
         "the encoder's adapters alone, a file each, for `Encoder.load`",
-        check=adapter.check,
+        check=check_adapters,
         whole=True,
         words=True,
     ),
 )
-FORMATS: Mapping[str, Format] = {format.name: format for format in _ALL}
+EXPORT_FORMATS: Mapping[str, ExportFormat] = {format.name: format for format in _ALL}
 
 
-def check(bundle: Bundle, format: str, dtype: str, **options) -> None:
+def check_format(bundle: Bundle, format: str, dtype: str, **options) -> None:
     """Finds out early whether a format can be written here, of an encoder with such weights.
 
     Args:
@@ -78,7 +82,7 @@ def check(bundle: Bundle, format: str, dtype: str, **options) -> None:
     Raises:
       UserError: says what to use instead, or to install.
     """
-    entry = FORMATS[format]
+    entry = EXPORT_FORMATS[format]
     if dtype not in entry.dtypes:
         raise UserError(
             f"{format} has no {dtype} weights; use float16, or --format onnx for {dtype}"
@@ -92,11 +96,11 @@ def check(bundle: Bundle, format: str, dtype: str, **options) -> None:
     entry.check(bundle, **options)
 
 
-def write(bundle: Bundle, folder: Path, format: str, **options) -> None:
+def write_format(bundle: Bundle, folder: Path, format: str, **options) -> None:
     """Writes the files of one format into an empty folder.
 
     Args:
       options: those of the format's entry.
     """
-    check(bundle, format, bundle.dtype, **options)
-    FORMATS[format].write(bundle, folder, **options)
+    check_format(bundle, format, bundle.dtype, **options)
+    EXPORT_FORMATS[format].write(bundle, folder, **options)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.files import write_json
-from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizers
+from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
 from lightxling.model.params import NORM_EPS, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
-FILES = {
+ONNX_FILES = {
     "float32": "model.onnx",
     "float16": "model_fp16.onnx",
     "bfloat16": "model_bf16.onnx",
@@ -29,7 +29,7 @@ FILES = {
 }
 """Names under which transformers.js looks for the number formats."""
 
-USAGE = """\
+_USAGE = """\
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
@@ -46,15 +46,15 @@ inputs = {
 """
 
 
-def write(bundle: Bundle, folder: Path) -> None:
+def write_onnx(bundle: Bundle, folder: Path) -> None:
     """Writes the graph, the tokenizer and the configuration."""
     (folder / "onnx").mkdir()
     model = graph(bundle)
-    (folder / "onnx" / FILES[bundle.dtype]).write_bytes(model.SerializeToString())
-    write_tokenizers(bundle, folder)
+    (folder / "onnx" / ONNX_FILES[bundle.dtype]).write_bytes(model.SerializeToString())
+    write_tokenizer_files(bundle, folder)
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
     write_json(folder / DESCRIPTION, config)
-    usage = USAGE.replace("FILE", FILES[bundle.dtype])
+    usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])
     (folder / "README.md").write_text(model_card(bundle, "onnx", usage))
 
 
@@ -214,7 +214,7 @@ def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
         best = b.add("ReduceMax", b.add("Add", b.add("Mul", x, weight), low), axes=[1], keepdims=0)
         some = b.add("Min", count, b.weight(np.float32(1)))
         return b.add("Mul", best, some, output=output)
-    total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0, output=None)
+    total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0)
     if b.bundle.config.pooling == "sum":
         return b.add("Identity", total, output=output)
     return b.add("Div", total, b.add("Max", count, b.weight(np.float32(1))), output=output)

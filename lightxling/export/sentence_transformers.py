@@ -21,7 +21,7 @@ _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""
 
 
-def write(bundle: Bundle, folder: Path) -> None:
+def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
     """Writes the folder's files.
 
     Raises:
@@ -67,7 +67,7 @@ def write(bundle: Bundle, folder: Path) -> None:
     if projection is not None:
         write_params(folder / "2_Dense" / PARAMETERS, {"linear.weight": projection.T}, _MADE_FOR)
     write_json(folder / "modules.json", listed)
-    write_tokenizers(bundle, folder)
+    write_tokenizer_files(bundle, folder)
     write_json(
         folder / "sentence_bert_config.json",
         {"max_seq_length": config.max_length, "do_lower_case": False},
@@ -147,7 +147,7 @@ def bert_params(bundle: Bundle) -> Params:
     }
 
 
-def write_tokenizers(bundle: Bundle, folder: Path) -> None:
+def write_tokenizer_files(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json and what transformers and transformers.js want beside it."""
     write_tokenizer(bundle, folder)
     write_json(
@@ -167,7 +167,7 @@ def write_tokenizers(bundle: Bundle, folder: Path) -> None:
     )
 
 
-USAGE = """\
+_USAGE = """\
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/of/this/folder")
@@ -175,7 +175,7 @@ vectors = model.encode(["Where is the station?", "Où est la gare ?"])
 """
 
 
-def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: str = USAGE) -> str:
+def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: str = _USAGE) -> str:
     """README.md of an export: what it is, what was measured, how to use it.
 
     Args:

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 import tyro
 
 from lightxling.base.errors import UserError
-from lightxling.export.formats import FORMATS, Format
+from lightxling.export.formats import EXPORT_FORMATS, ExportFormat
 from lightxling.export.quantize import Dtype
 from lightxling.saved.bundle import BOXED, folder_of
 
-_ABOUT = "; ".join(f"{f.name}: {f.about}" if f.about else f.name for f in FORMATS.values()) + "."
+_ABOUT = "; ".join(": ".join(filter(None, (f.name, f.about))) for f in EXPORT_FORMATS.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ExportSettings:
     model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     _: dataclasses.KW_ONLY
-    format: Annotated[Literal[*FORMATS], tyro.conf.arg(help=_ABOUT)] = "safetensors"
+    format: Annotated[Literal[*EXPORT_FORMATS], tyro.conf.arg(help=f"{_ABOUT}.")] = "safetensors"
     dtype: Dtype | None = None
     checkpoint: str | None = None
     adapters: Sequence[str] | None = None
@@ -62,8 +62,8 @@ class ExportSettings:
     overwrite: bool = False
 
     @property
-    def entry(self) -> Format:
-        return FORMATS[self.format]
+    def entry(self) -> ExportFormat:
+        return EXPORT_FORMATS[self.format]
 
     @property
     def weights(self) -> Dtype:
@@ -98,7 +98,7 @@ class ExportSettings:
                 f"--text {self.text[0]} would not be read; say what it is for: --trim True, "
                 "--languages, --pieces, --min-count or --dimensions"
             )
-        for other in FORMATS.values():
+        for other in EXPORT_FORMATS.values():
             for option in set(other.options) - set(self.entry.options):
                 if getattr(self, option) is not None:
                     raise UserError(

@@ -19,7 +19,7 @@ from lightxling.saved.bundle import DESCRIPTION, TOKENIZER, Bundle
 FILE = "encoder.stablehlo"
 
 
-def write(bundle: Bundle, folder: Path) -> None:
+def write_stablehlo(bundle: Bundle, folder: Path) -> None:
     """Writes the program with its parameters inside, and the tokenizer."""
     (folder / FILE).write_bytes(serialize(bundle))
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.lines import slabs
+from lightxling.base.lines import Problems, slabs
 from lightxling.corpus.pieces import Tokenizer, read_model
+from lightxling.corpus.readers import read_source
+from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
 from lightxling.model.params import array
 from lightxling.saved.bundle import Bundle
@@ -102,11 +104,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
 
     Nothing is subtracted, so an empty sentence stays zero and cosines change least.
     """
-    if not 1 <= dimension < bundle.dimension:
-        raise UserError(
-            f"--dimensions {dimension} should be at least 1 and below {bundle.dimension}, what the "
-            "encoder has"
-        )
+    _check_shorter(bundle, "dimensions", dimension)
     sample = list(dict.fromkeys(sentences))
     if len(sample) > _SAMPLE:
         chosen = np.random.default_rng(0).choice(len(sample), _SAMPLE, replace=False)
@@ -124,7 +122,7 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
     return dataclasses.replace(bundle, params={**params, "projection": projection}, leading=True)
 
 
-def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
+def shorten(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:
     """Keeps the first layers of an encoder and the first numbers of its vectors.
 
     Args:
@@ -141,23 +139,23 @@ def cut(bundle: Bundle, *, layers: int | None = None, leading: int | None = None
         adapters = config.adapters if layers else ()
         config = dataclasses.replace(config, layers=layers, adapters=adapters)
     if leading is not None:
-        if not 1 <= leading < bundle.dimension:
-            raise UserError(
-                f"--leading {leading} should be at least 1 and below {bundle.dimension}, what the "
-                "encoder has"
-            )
+        _check_shorter(bundle, "leading", leading)
         projection = array(params, "projection") if "projection" in params else np.eye(config.width)
         params.pop("projection.scales", None)
         params["projection"] = np.ascontiguousarray(projection[:, :leading], np.float32)
     return dataclasses.replace(bundle, config=config, params=params)
 
 
+def _check_shorter(bundle: Bundle, option: str, value: int) -> None:
+    if not 1 <= value < bundle.dimension:
+        raise UserError(
+            f"--{option} {value} should be at least 1 and below {bundle.dimension}, what the "
+            "encoder has"
+        )
+
+
 def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
     """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
-    from lightxling.base.lines import Problems
-    from lightxling.corpus.readers import read_source
-    from lightxling.corpus.sources import Source
-
     wanted, found, problems = set(languages), set(), Problems()
     for text in sources:
         source = Source.parse(text, "sentences")

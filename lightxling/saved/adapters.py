@@ -5,32 +5,41 @@ which encoder it was trained on: the sha256 of that encoder without any adapters
 would be noise, and is refused.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, parse_json
+from lightxling.base.files import atomic, parse_json, write_json
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.model.params import FREE, merge_lora, shapes
-from lightxling.saved.bundle import Bundle, read_header, read_params, write_params
+from lightxling.saved.bundle import (
+    DESCRIPTION,
+    Bundle,
+    language_codes,
+    read_header,
+    read_params,
+    write_params,
+)
 
-FORMAT = "lightxling-adapter"
+ADAPTER_FORMAT = "lightxling-adapter"
 SUFFIX = ".safetensors"
 
 
-def merged(bundle: Bundle) -> Bundle:
+def merge_adapters(bundle: Bundle) -> Bundle:
     """`merge_lora` of a bundle."""
     config, params = merge_lora(bundle.config, bundle.params)
     return dataclasses.replace(bundle, config=config, params=params)
 
 
-def select(bundle: Bundle, names: Sequence[str]) -> Bundle:
+def select_adapters(bundle: Bundle, names: Sequence[str]) -> Bundle:
     """The encoder with these adapters only; () is the encoder without any. Nothing is copied.
 
     Raises:
@@ -57,23 +66,23 @@ def select(bundle: Bundle, names: Sequence[str]) -> Bundle:
 
 def base_checksum(bundle: Bundle) -> str:
     """sha256 of the encoder without adapters: of its sizes, its tokenizer and its parameters."""
-    bare = select(bundle, ())
+    bare = select_adapters(bundle, ())
     first = first_defaults(ModelConfig)
     config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
     return dataclasses.replace(bare, config=config).fingerprint()
 
 
-def write(bundle: Bundle, name: str, path: Path) -> None:
+def write_adapter(bundle: Bundle, name: str, path: Path) -> None:
     """Writes one adapter of an encoder as a file.
 
     Raises:
       UserError: there is no such adapter.
     """
-    adapter = select(bundle, [name]).config.adapters[0]
+    adapter = select_adapters(bundle, [name]).config.adapters[0]
     prefix = f"adapters.{name}."
     params = {n.removeprefix(prefix): v for n, v in bundle.params.items() if n.startswith(prefix)}
     about = {
-        "format": FORMAT,
+        "format": ADAPTER_FORMAT,
         "lightxling": __version__,
         "adapter": json.dumps(dataclasses.asdict(adapter)),
         "base": base_checksum(bundle),
@@ -83,7 +92,21 @@ def write(bundle: Bundle, name: str, path: Path) -> None:
         write_params(temporary, params, about)
 
 
-def read(bundle: Bundle, path: Path) -> Bundle:
+def check_adapters(bundle: Bundle) -> None:
+    """Finds out early whether there is something to export."""
+    if not bundle.config.adapters:
+        raise UserError("the encoder has no adapters to export")
+
+
+def write_adapters(bundle: Bundle, folder: Path) -> None:
+    """Writes all adapters, a file each, and a description that tells the folder from others."""
+    names = [adapter.name for adapter in bundle.config.adapters]
+    for name in names:
+        write_adapter(bundle, name, folder / f"{name}{SUFFIX}")
+    write_json(folder / DESCRIPTION, {"format": ADAPTER_FORMAT, "adapters": names})
+
+
+def read_adapter(bundle: Bundle, path: Path) -> Bundle:
     """The encoder with the adapter of a file beside those that it has.
 
     Raises:
@@ -91,22 +114,26 @@ def read(bundle: Bundle, path: Path) -> Bundle:
         is taken.
     """
     header = read_header(path)
-    if header.get("format") != FORMAT:
+    if header.get("format") != ADAPTER_FORMAT:
         raise UserError(
             f"{path} is not an adapter; `lightxling export RUN --format adapter` writes one"
         )
     try:
-        adapter = from_dict(AdapterConfig, json.loads(header["adapter"]), "adapter.")
-    except (KeyError, ValueError, RecursionError) as error:
+        adapter = from_dict(AdapterConfig, parse_json(header["adapter"]), "adapter.")
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); export it again") from None
     if adapter.name in [present.name for present in bundle.config.adapters]:
         raise UserError(
             f"{path} holds an adapter {adapter.name!r}, and the encoder has one already"
         )
     if header.get("base") != base_checksum(bundle):
+        codes: Any = header.get("languages", "[]")
+        with contextlib.suppress(ValueError):  # a text is not a list of codes either
+            codes = parse_json(codes)
+        languages = language_codes(codes, path)
         raise UserError(
             f"the adapter {adapter.name!r} of {path} was trained on another encoder (of the "
-            f"languages {', '.join(_languages(header, path)) or 'unknown'}); load it on the run "
+            f"languages {', '.join(languages) or 'unknown'}); load it on the run "
             "that it was exported from, or on that run's export without adapters"
         )
     config = dataclasses.replace(bundle.config, adapters=(*bundle.config.adapters, adapter))
@@ -121,19 +148,6 @@ def read(bundle: Bundle, path: Path) -> Bundle:
     return dataclasses.replace(bundle, config=config, params={**bundle.params, **params})
 
 
-def _languages(header: Mapping[str, str], path: Path) -> list[str]:
-    try:
-        codes = parse_json(header.get("languages", "[]"))
-    except ValueError:
-        codes = None
-    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-        raise UserError(
-            f"{path} is damaged (languages={header['languages']!r:.100} should be a list of "
-            "codes); export it again"
-        )
-    return codes
-
-
 def with_adapters(bundle: Bundle, wanted: Sequence[str | Path] | None) -> Bundle:
     """The encoder with the adapters of some names and files, and no others; None: as it is.
 
@@ -142,7 +156,7 @@ def with_adapters(bundle: Bundle, wanted: Sequence[str | Path] | None) -> Bundle
     if wanted is None:
         return bundle
     files = [Path(one) for one in wanted if str(one).endswith(SUFFIX)]
-    chosen = select(bundle, [str(one) for one in wanted if not str(one).endswith(SUFFIX)])
+    chosen = select_adapters(bundle, [str(one) for one in wanted if not str(one).endswith(SUFFIX)])
     for file in files:
-        chosen = read(chosen, file)
+        chosen = read_adapter(chosen, file)
     return chosen

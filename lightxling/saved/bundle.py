@@ -8,27 +8,27 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import read_json
+from lightxling.base.files import PACKAGE, read_json, write_json
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import identity_of
 from lightxling.config.rules import validate
-from lightxling.config.schema import AdapterConfig, Config, ModelConfig
+from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 MODULES = "modular.json"
 """Describes the folder of `lightxling modular`, which holds an encoder for each language."""
-FORMAT = "lightxling"
-BOXED = Path(__file__).parent.parent / "boxed"
+BUNDLE_FORMAT = "lightxling"
+BOXED = PACKAGE / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
 _LARGEST = {
     "layers": 1000,
@@ -101,7 +101,7 @@ def folder_of(path: Path) -> Path:
     return path.parent if path.name == PARAMETERS else path
 
 
-def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     """Reads a run directory, one of its checkpoints, or a `safetensors` export.
 
     Args:
@@ -114,7 +114,7 @@ def load(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
     description = read_json(path / DESCRIPTION)
     if "config" in description:
         return _load_run(path, "best" if checkpoint is None else str(checkpoint))
-    if description.get("format") != FORMAT:
+    if description.get("format") != BUNDLE_FORMAT:
         raise UserError(
             f"{path} is not a run, nor an export that lightxling reads; exports for other programs "
             "open there, and `lightxling export RUN --format safetensors` writes one for here"
@@ -152,11 +152,25 @@ def _read_tokenizer(path: Path) -> bytes:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
 
 
-def _languages(description: Mapping[str, Any]) -> tuple[str, ...]:
-    codes = description.get("languages", [])
+def language_codes(codes: Any, path: Path) -> tuple[str, ...]:
+    """The languages that a file names, if they are codes.
+
+    Raises:
+      UserError: they are not.
+    """
     if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
-        raise UserError(f"languages={codes!r} in {DESCRIPTION} should be a list of codes")
+        raise UserError(
+            f"{path} is damaged (languages={codes!r:.100} should be a list of codes); export "
+            "or copy it again"
+        )
     return tuple(codes)
+
+
+def _count(description: Mapping[str, Any], name: str, path: Path, least: int = 1) -> int:
+    value = description.get(name)
+    if type(value) is not int or value < least:
+        raise UserError(f"{name}={value!r} in {path / DESCRIPTION} should be a number")
+    return value
 
 
 def _scores(description: Mapping[str, Any]) -> dict[str, float]:
@@ -193,14 +207,15 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path} is not the folder of a run: its {DESCRIPTION} has no settings")
     config = from_dict(Config, description["config"])
     validate(config)
-    vocab_size = description.get("vocab_size")
-    if type(vocab_size) is not int or vocab_size < 1:
-        raise UserError(f"vocab_size={vocab_size!r} in {path / DESCRIPTION} should be a number")
     taught = description.get("teacher")
-    teacher_width = taught.get("width") if isinstance(taught, dict) else 0
-    if type(teacher_width) is not int or teacher_width < 0:
-        raise UserError(f"teacher.width={teacher_width!r} in {path / DESCRIPTION} is not a number")
-    return Run(path, config, vocab_size, _languages(description), teacher_width)
+    widths = {"teacher.width": taught.get("width") if isinstance(taught, dict) else 0}
+    return Run(
+        path,
+        config,
+        _count(description, "vocab_size", path),
+        language_codes(description.get("languages", []), path / DESCRIPTION),
+        _count(widths, "teacher.width", path, least=0),
+    )
 
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
@@ -252,35 +267,30 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
     for field, largest in _LARGEST.items():
         if getattr(config, field) > largest:
             raise UserError(f"model.{field}={getattr(config, field)} should be at most {largest}")
-    _check_sizes(config.adapters)
-    vocab_size, dimension = description.get("vocab_size"), description.get("dimension")
-    for name, value in {"vocab_size": vocab_size, "dimension": dimension}.items():
-        if type(value) is not int or value < 1:
-            raise UserError(f"{name}={value!r} in {path / DESCRIPTION} should be a number")
+    if len(config.adapters) > _MOST_ADAPTERS or any(
+        adapter.rank > _LARGEST_RANK for adapter in config.adapters
+    ):
+        raise UserError(
+            f"model.adapters should be at most {_MOST_ADAPTERS}, of rank {_LARGEST_RANK} or less"
+        )
+    vocab_size, dimension = (_count(description, n, path) for n in ("vocab_size", "dimension"))
     params = read_params(path / PARAMETERS, shapes(config, vocab_size, dimension))
     return Bundle(
         config,
         params,
         _read_tokenizer(path / TOKENIZER),
-        _languages(description),
+        language_codes(description.get("languages", []), path / DESCRIPTION),
         _scores(description),
         description.get("leading") is True,
     )
 
 
-def _check_sizes(adapters: Sequence[AdapterConfig]) -> None:
-    if len(adapters) > _MOST_ADAPTERS or any(a.rank > _LARGEST_RANK for a in adapters):
-        raise UserError(
-            f"model.adapters should be at most {_MOST_ADAPTERS}, of rank {_LARGEST_RANK} or less"
-        )
-
-
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Writes the files of an export into a folder that exists."""
-    write_params(folder / PARAMETERS, bundle.params, {"format": FORMAT})
+    write_params(folder / PARAMETERS, bundle.params, {"format": BUNDLE_FORMAT})
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     description = {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "format_version": 1,
         "lightxling": __version__,
         "dtype": bundle.dtype,
@@ -291,7 +301,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
     }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    write_json(folder / DESCRIPTION, description)
 
 
 def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:

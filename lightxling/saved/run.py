@@ -1,13 +1,17 @@
-"""What the folder of a run, or of an export, tells about itself: everything but parameters."""
+"""What the folder of a run, or of an export, tells about itself: everything but parameters.
+
+metrics.jsonl has what a run measures: one object a line, in the order of steps.
+"""
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import read_json
+from lightxling.base.files import atomic, parse_json, read_json
 from lightxling.saved.bundle import DESCRIPTION
-from lightxling.saved.metrics import read_metrics
 from lightxling.saved.results import Results, load_folder
 
 
@@ -57,3 +61,47 @@ def read_folder(path: Path) -> RunFolder:
         {name: results for name, results in found.items() if results["results"]},
         [f"{name}.json" for name, results in found.items() if not results["results"]],
     )
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent where it is readable."""
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops lines of metrics beyond the restored step (a killed run had written them), and half a
+    line."""
+    if not path.exists():
+        return
+    kept = [line + b"\n" for line, record in _lines(path) if record and record["step"] <= step]
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"".join(kept))
+
+
+def read_metrics(path: Path) -> tuple[list[dict[str, int | float]], int]:
+    """The records of a metrics.jsonl in the order of their steps, and how many lines are damaged.
+
+    A killed run leaves half a line. Of a record, what is a number is kept; what was not finite
+    (null) becomes NaN. A missing file has no records.
+    """
+    records, damaged = [], 0
+    for line, record in _lines(path) if path.is_file() else ():
+        damaged += not record and bool(line.strip())
+        numbers = {
+            key: math.nan if value is None else value
+            for key, value in record.items()
+            if value is None or type(value) in (int, float)
+        }
+        records += [numbers] if record else []
+    return sorted(records, key=lambda record: record["step"]), damaged
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Every line of metrics, and its record; {} where it has none."""
+    for line in path.read_bytes().splitlines():
+        try:
+            record = parse_json(line)
+        except ValueError:
+            record = None
+        is_whole = isinstance(record, dict) and type(record.get("step")) is int
+        yield line, record if is_whole else {}

@@ -82,8 +82,8 @@ def alone_in(workdir: Path) -> Iterator[None]:
             held.enter_context(lock(workdir / LOCK, refuse))
         except OSError as error:
             raise UserError(
-                f"--workdir {workdir} is no folder that can be written to ({error.strerror}); give "
-                "another"
+                f"--workdir {workdir} is not a folder that can be written to ({error.strerror}); "
+                "give another"
             ) from None
         try:
             yield
@@ -111,6 +111,10 @@ def refuse_another_run(
     Raises:
       UserError: names the settings that differ, the tokenizer, the data, the teacher or the task.
     """
+
+    def refusal(difference: str) -> UserError:
+        return UserError(f"{workdir} was trained {difference}; choose another --workdir")
+
     path = workdir / "config.json"
     if not path.exists():
         return
@@ -131,25 +135,16 @@ def refuse_another_run(
         )
     for name, store in (stores or {}).items():
         if name == MAIN and tokenizer != store.manifest["tokenizer"]["sha256"]:
-            raise UserError(
-                f"{workdir} was trained with another tokenizer than {store.tokenizer_path}; "
-                "its corpus has changed. Choose another --workdir"
-            )
+            raise refusal(f"with another tokenizer than {store.tokenizer_path}: its corpus changed")
         if old_data.get(name, store.content) != store.content:
-            raise UserError(
-                f"the sentences of the task {name} are others than those that {workdir} was "
-                "trained on: its corpus or its dev pairs have changed. Choose another --workdir"
+            raise refusal(
+                f"on other sentences of the task {name}: its corpus or its dev pairs have changed"
             )
-    if frozen is None:
-        return
-    for name, miner in frozen["miners"].items():
+    for name, miner in frozen["miners"].items() if frozen else ():
         if old_miners.get(name) != miner:
-            raise UserError(
-                f"the hard negatives of the task {name} of {workdir} were found by another encoder "
-                "than what is now in objectives.ranking.mined_by; choose another --workdir"
+            raise refusal(
+                f"with hard negatives of the task {name} that another encoder found than what is "
+                "now in objectives.ranking.mined_by"
             )
-    if frozen["teacher"] != old_teacher:
-        raise UserError(
-            f"{workdir} was trained with another teacher than what is now in "
-            f"{config.teacher.source}; choose another --workdir"
-        )
+    if frozen and frozen["teacher"] != old_teacher:
+        raise refusal(f"with another teacher than what is now in {config.teacher.source}")

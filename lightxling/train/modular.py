@@ -32,7 +32,7 @@ from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, find_paraphrases, read_rows, write_pairs
 from lightxling.corpus.sources import Source
 from lightxling.corpus.store import file_sha256
-from lightxling.encode.modular import ALIGN, DESCRIPTION, FORMAT, read_description
+from lightxling.encode.modular import ALIGN, MODULES_FORMAT, read_description
 from lightxling.saved import bundle as bundles
 
 STAGES = ("language", "sentence", ALIGN)
@@ -134,11 +134,11 @@ class _Modules:
     ):
         self.base, self.workdir, self.plan, self.progress = base, workdir, plan, progress
         self.chosen = self.languages = check(plan)
-        self.encoder = bundles.load(base)
+        self.encoder = bundles.load_bundle(base)
         self.recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
         self.sums = {written: _sums(written) for written in plan.sources}
         self.done, self.of_pivot = {}, sorted(self.sums.values())
-        if (workdir / DESCRIPTION).exists():
+        if (workdir / bundles.MODULES).exists():
             before = read_description(workdir)
             self.done, self.of_pivot = before["done"], before["pivot_text"]
             self.languages = list(dict.fromkeys([*before["languages"], *self.chosen]))
@@ -245,13 +245,13 @@ class _Modules:
             make(path)
             self.done[name] = key
             description = {
-                "format": FORMAT,
+                "format": MODULES_FORMAT,
                 "base": str(self.base),
                 "languages": self.languages,
                 "pivot_text": self.of_pivot,
                 "done": self.done,
             }
-            write_json(self.workdir / DESCRIPTION, description)
+            write_json(self.workdir / bundles.MODULES, description)
         return path
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, map_array, parse_json, write_json
-from lightxling.base.vectors import nearest
+from lightxling.base.files import atomic_folder, parse_json, write_json
+from lightxling.base.vectors import map_array, nearest
 from lightxling.config.objectives import RankingConfig
 from lightxling.config.schema import Config
 from lightxling.corpus.store import Store, file_sha256
@@ -42,7 +42,7 @@ def find(config: Config) -> FrozenEncoder | None:
     if not (ranking.weight and ranking.negatives):
         return None
     try:
-        bundle = bundles.load(Path(ranking.mined_by))
+        bundle = bundles.load_bundle(Path(ranking.mined_by))
     except UserError as error:
         raise UserError(f"objectives.ranking.mined_by={ranking.mined_by}: {error}") from None
     return FrozenEncoder(bundle.fingerprint(), lambda: Encoder(bundle).encode)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from lightxling.saved.metrics import forget_after, number
+from lightxling.saved.run import forget_after, number
 
 
 def peak_memory() -> int:

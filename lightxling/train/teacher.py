@@ -16,9 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling.base.errors import UserError, first_line
-from lightxling.base.files import map_array
 from lightxling.base.lines import Lines
-from lightxling.base.vectors import Encode
+from lightxling.base.vectors import Encode, map_array
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.schema import Config
 from lightxling.corpus.cleaning import clean
@@ -176,7 +175,7 @@ def _find(config: Config) -> FrozenEncoder:
         return teacher
     if not source.is_dir():
         raise UserError(f"teacher.source={source} is a file of another kind; give {kinds}")
-    bundle = bundles.load(source)
+    bundle = bundles.load_bundle(source)
 
     def load() -> Encode:
         return functools.partial(Encoder(bundle).encode, normalize=False)

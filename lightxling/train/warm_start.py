@@ -20,7 +20,7 @@ from lightxling.config.schema import Config, ModelConfig
 from lightxling.model import parts
 from lightxling.model.build import Params
 from lightxling.model.params import FREE, dequantize
-from lightxling.saved.bundle import DESCRIPTION, Run, load, read_run, read_run_params
+from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, read_run_params
 from lightxling.train.freeze import join
 
 LANGUAGE_TABLE = "languages"
@@ -51,7 +51,7 @@ def read_origin(config: Config) -> Run | Export:
         origin = read_run(Path(folder))
         model = origin.config.model
     else:
-        bundle = load(folder)
+        bundle = load_bundle(folder)
         model, params = bundle.config, dequantize(bundle.params)
         if "projection" in params:
             raise UserError(

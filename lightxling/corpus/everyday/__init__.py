@@ -6,11 +6,13 @@ agreement, and are never scored; `python tools/everyday` made them, from templat
 
 import collections
 import hashlib
-import importlib.resources
 import lzma
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from lightxling.base.files import PACKAGE
+
+FOLDER = PACKAGE / "corpus" / "everyday"
 LANGUAGES = ("en", "de", "fr", "es", "it")
 COMPOSED = "composed.tsv.xz"
 """The composed sentences: a line holds the template's name, then a text in each of LANGUAGES."""
@@ -27,12 +29,8 @@ class Row(NamedTuple):
 
 def read_sentences() -> list[Row]:
     """The whole sentences, by topic and line."""
-    folder = importlib.resources.files(__package__).joinpath("sentences")
     rows = []
-    for table in sorted(folder.iterdir(), key=lambda table: table.name):
-        topic, _, suffix = table.name.rpartition(".")
-        if suffix != "tsv":
-            continue
+    for table in sorted((FOLDER / "sentences").glob("*.tsv")):
         for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
             texts = tuple(line.split("\t"))
             if len(texts) != len(LANGUAGES):
@@ -40,13 +38,13 @@ def read_sentences() -> list[Row]:
                     f"{table.name}:{number} has {len(texts)} columns;"
                     f" write one sentence for each of {', '.join(LANGUAGES)}, tabs between"
                 )
-            rows.append(Row(f"{topic}:{number}", texts))
+            rows.append(Row(f"{table.stem}:{number}", texts))
     return rows
 
 
 def read_composed(count: int) -> list[Row]:
     """The first `count` composed sentences; no text comes twice in its language."""
-    packed = importlib.resources.files(__package__).joinpath(COMPOSED).read_bytes()
+    packed = (FOLDER / COMPOSED).read_bytes()
     lines = lzma.decompress(packed).decode().splitlines()
     if len(lines) < count:
         raise ValueError(f"count={count} is more than the sentences composed; try {len(lines)}")

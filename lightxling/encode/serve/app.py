@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lightxling.encode.encoder import Encoder
-from lightxling.encode.serve.batching import Batcher, Encoded
+from lightxling.encode.serve.batching import Batcher, CountedVectors
 from lightxling.encode.serve.protocol import Refusal
-from lightxling.encode.serve.settings import Settings, protocol
+from lightxling.encode.serve.settings import ServeSettings, protocol
 
 GONE = 499
 """Status under which a request is counted whose client hung up; nobody gets it."""
@@ -32,7 +32,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30
 """Bounds of the histograms of time."""
 
 
-class Metrics:
+class ServerMetrics:
     """Counters, in a registry of their own."""
 
     def __init__(self):
@@ -74,12 +74,12 @@ class Service:
       batcher: to be closed when the server has stopped.
     """
 
-    def __init__(self, encoder: Encoder, settings: Settings, name: str, key: str | None):
+    def __init__(self, encoder: Encoder, settings: ServeSettings, name: str, key: str | None):
         self.encoder, self.settings, self.name = encoder, settings, name
         self.key = None if key is None else key.encode()
         self.served = protocol.Served(name, encoder.dimension, encoder.bundle.leading)
         self.started = int(time.time())
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         encoder.encode(["warm up"])  # compiles, on accelerators
         self.batcher = Batcher(
             self._encode,
@@ -89,7 +89,7 @@ class Service:
         )
         self.metrics.waiting.set_function(lambda: self.batcher.waiting)
 
-    def app(self):
+    def app(self) -> "_Counting":
         """The ASGI application."""
         routes = {
             "/v1/embeddings": (self.embeddings, "POST"),
@@ -110,9 +110,9 @@ class Service:
                 Exception: _failed,
             },
         )
-        return _Counted(app, self.metrics, {path for path in routes if "{" not in path})
+        return _Counting(app, self.metrics, {path for path in routes if "{" not in path})
 
-    def _encode(self, texts: list[str]) -> Encoded:
+    def _encode(self, texts: list[str]) -> CountedVectors:
         before = self.encoder.truncated
         with self.metrics.batch_seconds.time():
             vectors, tokens = self.encoder.encode_counted(texts)
@@ -177,10 +177,7 @@ class Service:
 
     async def model(self, request: Request) -> Response:
         self._check_key(request)
-        name = request.path_params["name"]
-        if name != self.name:
-            message = f"model {name!r:.80} is not here; this server has {self.name!r}"
-            raise Refusal(404, message, param="model", code="model_not_found")
+        self.served.check_name(request.path_params["name"])
         return JSONResponse(self._described())
 
     def _described(self) -> dict:
@@ -243,10 +240,10 @@ async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse(refusal.body(), 500)
 
 
-class _Counted:
+class _Counting:
     """Middleware that counts and times requests; unknown paths are one, or they could be many."""
 
-    def __init__(self, app, metrics: Metrics, paths: set[str]):
+    def __init__(self, app, metrics: ServerMetrics, paths: set[str]):
         self.app, self.metrics, self.paths = app, metrics, paths
 
     async def __call__(self, scope, receive, send):

@@ -21,10 +21,10 @@ from lightxling.encode.serve.protocol import Refusal
 
 SHARE = 32
 """Texts that a request gives to a batch before it is the next one's turn."""
-LONGEST = 60
+LONGEST_RETRY = 60
 """Seconds: no client is told to stay away for longer."""
 
-Encoded = tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]
+CountedVectors = tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]
 """Vectors, and the tokens read of each text."""
 
 
@@ -36,7 +36,7 @@ class _Job:
     future: Future
     arrived: float = dataclasses.field(default_factory=time.monotonic)
     taken: int = 0
-    parts: list[Encoded] = dataclasses.field(default_factory=list)
+    parts: list[CountedVectors] = dataclasses.field(default_factory=list)
 
 
 class Batcher:
@@ -47,7 +47,7 @@ class Batcher:
     """
 
     def __init__(
-        self, encode: Callable[[list[str]], Encoded], *, batch: int, wait: float, limit: int
+        self, encode: Callable[[list[str]], CountedVectors], *, batch: int, wait: float, limit: int
     ):
         """
         Args:
@@ -99,7 +99,7 @@ class Batcher:
 
     def _seconds_left(self) -> int:
         """Until the queue is empty, roughly."""
-        return min(LONGEST, max(1, math.ceil(self.waiting / self._rate))) if self._rate else 1
+        return min(LONGEST_RETRY, max(1, math.ceil(self.waiting / self._rate))) if self._rate else 1
 
     def _work(self) -> None:
         while parts := self._next():

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from lightxling.base.files import parse_json
 from lightxling.base.vectors import normalize
-from lightxling.encode.serve.settings import Settings
+from lightxling.encode.serve.settings import ServeSettings
 
 KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
 
@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
+class ServedModel:
     """What there is to ask for.
 
     Attributes:
@@ -70,6 +70,12 @@ class Served:
     dimension: int
     leading: bool
 
+    def check_name(self, name: Any) -> None:
+        """Refuses to answer for another model."""
+        if name != self.name:
+            message = f"model {name!r:.80} is not here; this server has {self.name!r}"
+            raise Refusal(404, message, param="model", code="model_not_found")
+
 
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -80,7 +86,7 @@ class Question:
     dimensions: int
 
 
-def parse(body: bytes, served: Served, settings: Settings) -> Question:
+def parse_request(body: bytes, served: ServedModel, settings: ServeSettings) -> Question:
     """Reads the body of a request.
 
     Raises:
@@ -89,24 +95,18 @@ def parse(body: bytes, served: Served, settings: Settings) -> Question:
     try:
         asked = parse_json(body)
     except ValueError as error:  # bytes that are not UTF-8 among them
-        raise Refusal(400, f"the body is no JSON: {error}", code="invalid_json") from None
+        raise Refusal(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(asked, dict):
         raise Refusal(400, "the body should be a JSON object", code="invalid_json")
     for key in asked:
         if key not in KNOWN:
             message = f"unknown parameter {key!r:.80}; known are {', '.join(KNOWN)}"
-            shown = key.encode(errors="backslashreplace").decode()  # half characters are no UTF-8
+            shown = key.encode(errors="backslashreplace").decode()  # half characters are not UTF-8
             raise Refusal(400, message, param=shown[:80], code="unknown_parameter")
     for key in ("model", "input"):
         if key not in asked:
             raise Refusal(400, f"{key} is missing", param=key, code="missing_required_parameter")
-    if asked["model"] != served.name:
-        raise Refusal(
-            404,
-            f"model {asked['model']!r:.80} is not here; this server has {served.name!r}",
-            param="model",
-            code="model_not_found",
-        )
+    served.check_name(asked["model"])
     encoding = asked.get("encoding_format", "float")
     if encoding not in ("float", "base64"):
         raise _invalid("encoding_format", f"is {encoding!r:.80}, not 'float' or 'base64'")
@@ -120,7 +120,7 @@ def _invalid(param: str, rule: str) -> Refusal:
     return Refusal(400, f"{param} {rule}", param=param, code="invalid_value")
 
 
-def _texts(value: Any, settings: Settings) -> list[str]:
+def _texts(value: Any, settings: ServeSettings) -> list[str]:
     """The texts of an `input`."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list):
@@ -149,7 +149,7 @@ def _texts(value: Any, settings: Settings) -> list[str]:
     return texts
 
 
-def _check_dimensions(value: Any, served: Served) -> int:
+def _check_dimensions(value: Any, served: ServedModel) -> int:
     if type(value) is not int or not 1 <= value <= served.dimension:
         raise _invalid("dimensions", f"is {value!r:.80}, not a number from 1 to {served.dimension}")
     if value < served.dimension and not served.leading:
@@ -163,7 +163,7 @@ def _check_dimensions(value: Any, served: Served) -> int:
 
 def answer(
     question: Question,
-    served: Served,
+    served: ServedModel,
     vectors: Float[np.ndarray, "N D"],
     tokens: Int[np.ndarray, " N"],
 ) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightxling.base.errors import UserError
-from lightxling.encode.serve.settings import Settings
+from lightxling.encode.serve.settings import ServeSettings
 
 KEY = "LIGHTXLING_API_KEY"
 """Environment variable with the key that requests must bring."""
@@ -19,9 +19,9 @@ KEEP_ALIVE = 30
 close it at the same moment and a request would meet a closed door."""
 
 
-def serve(
+def serve_encoder(
     model: Path,
-    settings: Settings,
+    settings: ServeSettings,
     *,
     checkpoint: str | None = None,
     say: Callable[[str], None],
@@ -51,13 +51,11 @@ def serve(
         raise UserError(
             f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
         ) from None
-    from lightxling.encode.encoder import Encoder, keep_compiled
+    from lightxling.encode.encoder import Encoder
     from lightxling.saved.bundle import folder_of
 
     with listen(settings.host, settings.port) as door:
         encoder = Encoder.load(model, checkpoint=checkpoint)
-        if encoder.backend == "jax":
-            keep_compiled()
         # counted in /metrics instead
         warnings.filterwarnings("ignore", message="a sentence is longer than")
         name = folder_of(model.resolve()).name
@@ -96,7 +94,7 @@ def listen(host: str, port: int) -> socket.socket:
     """An open socket; who connects before the model is read waits.
 
     Raises:
-      UserError: the address is no address of this machine, or taken.
+      UserError: the address is not one of this machine, or taken.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -105,8 +103,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"--host {host}: {error.strerror}") from None
     except UnicodeError:
         raise UserError(
-            f"--host {host} is no name: its parts have 1 to 63 letters; give one of this machine's "
-            "addresses, such as 127.0.0.1"
+            f"--host {host} is not a name: its parts have 1 to 63 letters; give one of this "
+            "machine's addresses, such as 127.0.0.1"
         ) from None
     except OSError as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where the server listens and what a request may ask for."""
+"""The settings of the server."""
 
 import dataclasses
 import math
@@ -7,32 +7,36 @@ from lightxling.base.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """Where the server listens and what a request may ask for."""
+class ServeSettings:
+    """Where the server listens and what a request may ask for.
+
+    Attributes:
+      host: address to listen on; by default only this machine is answered, 0.0.0.0 answers all.
+      port: 0 takes a free one.
+      name: what requests call the model; empty: the name of its folder.
+      max_body: bytes of a request.
+      max_inputs: texts in a request.
+      max_characters: characters of a text. The encoder reads its first tokens only.
+      max_waiting: texts that wait, of all requests together; a request beyond it is sent away
+        with 429.
+      batch: texts encoded together, at most.
+      wait: milliseconds that a text may wait for others to be encoded with.
+      timeout: seconds from the head of a request to its answer.
+      threads: threads that multiply matrices. More are of use to large encoders on idle cores; on
+        busy ones they wait for each other.
+    """
 
     host: str = "127.0.0.1"
-    """Address to listen on; by default only this machine is answered, 0.0.0.0 answers all."""
     port: int = 8000
-    """0 takes a free one."""
     name: str = ""
-    """What requests call the model; empty: the name of its folder."""
     max_body: int = 4 << 20
-    """Bytes of a request."""
     max_inputs: int = 2048
-    """Texts in a request."""
     max_characters: int = 32_768
-    """Characters of a text. The encoder reads its first tokens only."""
     max_waiting: int = 8192
-    """Texts that wait, of all requests together; a request beyond it is sent away with 429."""
     batch: int = 256
-    """Texts encoded together, at most."""
     wait: float = 2.0
-    """Milliseconds that a text may wait for others to be encoded with."""
     timeout: float = 30.0
-    """Seconds from the head of a request to its answer."""
     threads: int = 1
-    """Threads that multiply matrices. More are of use to large encoders on idle cores; on busy ones
-    they wait for each other."""
 
     def validate(self) -> None:
         """Refuses what cannot work.

@@ -10,7 +10,7 @@ from lightxling.evaluate.report.charts import Series
 from lightxling.evaluate.report.markup import Markup, h, join
 from lightxling.evaluate.report.pieces import Shown
 from lightxling.evaluate.report.runs import DEV, TrainedRun
-from lightxling.saved.metrics import number
+from lightxling.saved.run import number
 
 CURVES = 6
 """Language pairs that have a curve with a name; of more, the mean stands out."""

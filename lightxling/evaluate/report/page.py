@@ -2,10 +2,9 @@
 
 import string
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 
-from lightxling.base.files import atomic
+from lightxling.base.files import PACKAGE, atomic
 from lightxling.base.version import __version__
 from lightxling.evaluate.report import about, curves, examples, scores
 from lightxling.evaluate.report.markup import Markup, escape, h, join
@@ -14,7 +13,7 @@ from lightxling.evaluate.report.pieces import Shown
 
 def write(output: Path, title: str, body: Markup) -> None:
     """Writes a page that any browser opens, without a network."""
-    folder, colours = resources.files(__package__), resources.files("lightxling") / "palette.css"
+    folder, colours = PACKAGE / "evaluate" / "report", PACKAGE / "palette.css"
     whole = string.Template((folder / "page.html").read_text("utf-8")).substitute(
         version=escape(__version__),
         title=escape(title),

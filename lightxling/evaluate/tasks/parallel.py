@@ -351,7 +351,7 @@ def _run_bucc(pair, splits, settings: BuccSettings, encode: Encode) -> dict[str,
     for name in sorted(splits, key=lambda split: (not split.startswith("train"), split)):
         columns = [rows_of(splits[name][side], 2) for side in (*pair, "gold")]
         split = mining.bucc_split(*columns)
-        mined = mining.mine(
+        mined = mining.mine_pairs(
             of_src(split.src),
             of_tgt(split.tgt),
             margin=settings.margin,

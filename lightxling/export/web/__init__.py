@@ -8,10 +8,10 @@ Content-Security-Policy refuses every request but those for the files of the fol
 """
 
 import json
-from importlib import resources
 from pathlib import Path
 
 from lightxling.base.errors import UserError
+from lightxling.base.files import PACKAGE
 from lightxling.corpus import everyday
 from lightxling.corpus.pieces import read_model
 from lightxling.export import onnx
@@ -24,8 +24,8 @@ _READ = (1, 2, 3, 6)  # types of pieces that tokenizer.js knows: normal, unknown
 _SHORT = 45  # characters of an example
 
 
-def check(bundle: Bundle, runtime: Path | None = None) -> None:
-    """Finds out early what `write` would refuse.
+def check_web(bundle: Bundle, runtime: Path | None = None) -> None:
+    """Finds out early what `write_web` would refuse.
 
     Args:
       runtime: the archive of onnxruntime-web; by default it is fetched once and kept.
@@ -41,10 +41,10 @@ def check(bundle: Bundle, runtime: Path | None = None) -> None:
             "--format web reads no tokenizers with user-defined or unused pieces, or with spaces "
             "after words; use --format onnx"
         )
-    onnxruntime_web.find(runtime)
+    onnxruntime_web.find_runtime(runtime)
 
 
-def write(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None:
+def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None:
     """Writes the page, and what it runs.
 
     Args:
@@ -53,14 +53,14 @@ def write(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None:
     (folder / MODEL).write_bytes(onnx.graph(bundle).SerializeToString())
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
     (folder / RUNTIME).mkdir()
-    onnxruntime_web.unpack(onnxruntime_web.find(runtime), folder / RUNTIME)
-    ours = resources.files(__package__)
+    onnxruntime_web.unpack(onnxruntime_web.find_runtime(runtime), folder / RUNTIME)
+    ours = PACKAGE / "export" / "web"
     (folder / RUNTIME / "LICENSE").write_bytes((ours / "runtime-license.txt").read_bytes())
-    palette = resources.files("lightxling") / "palette.css"
+    palette = PACKAGE / "palette.css"
     for file in (palette, *(ours / "page").iterdir()):
         (folder / file.name).write_bytes(file.read_bytes())
     query, sentences = examples(bundle.languages)
-    module, binary = (f"{RUNTIME}/{name}" for name in onnxruntime_web.FILES.values())
+    module, binary = (f"{RUNTIME}/{name}" for name in onnxruntime_web.RUNTIME_FILES.values())
     description = {
         "format": "web",
         "dtype": bundle.dtype,
@@ -105,7 +105,7 @@ def examples(languages: tuple[str, ...]) -> tuple[str, list[dict[str, str]]]:
     return asked[known[0]], [{"language": code, "text": text} for code, text in found]
 
 
-def describe(folder: Path) -> list[str]:
+def describe_web(folder: Path) -> list[str]:
     """What an export holds, and how to open it."""
     sizes: dict[str, int] = json.loads((folder / DESCRIPTION).read_text("utf-8"))["files"]
     model, tokenizer = sizes[MODEL], sizes[TOKENIZER]

@@ -29,13 +29,13 @@ _BY_HAND = (
 )
 
 # members of the archive, and their names in an export: servers know the type of .js, not of .mjs
-FILES = {
+RUNTIME_FILES = {
     "package/dist/ort.wasm.bundle.min.mjs": "ort.js",  # for processors, without WebGPU
     "package/dist/ort-wasm-simd-threaded.wasm": "ort.wasm",
 }
 
 
-def find(given: Path | None = None) -> Path:
+def find_runtime(given: Path | None = None) -> Path:
     """The archive: the given file, the one in the cache, or one that is fetched into the cache.
 
     Raises:
@@ -59,8 +59,8 @@ def find(given: Path | None = None) -> Path:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Writes the files of `FILES` into a folder that exists."""
-    wanted = dict(FILES)
+    """Writes the files of `RUNTIME_FILES` into a folder that exists."""
+    wanted = dict(RUNTIME_FILES)
     with tarfile.open(archive, "r|gz") as members:  # in one pass: seeking would unpack it again
         for member in members:
             if target := wanted.pop(member.name, None):

@@ -24,24 +24,28 @@ IN_MEMORY = 200_000  # sentences; beyond, unit vectors lie on disk as float16
 
 @dataclasses.dataclass(frozen=True)
 class MineSettings:
-    """How pairs are found in two files of sentences."""
+    """How pairs are found in two files of sentences.
+
+    Attributes:
+      margin: the score of a pair.
+      direction: which pairs are candidates.
+      neighbours: neighbours of a sentence that are scored.
+      threshold: lowest score that is written; 1.06 is a usual choice for ratio. By default all
+        pairs are.
+      search: exact: every sentence with every other; faiss: an approximate index; auto: by size.
+      index: faiss factory string, such as IVF4096,SQ8; by default chosen by size.
+      probes: lists of the index that are searched per sentence.
+    """
 
     margin: mining.Margin = "ratio"
-    """The score of a pair."""
     direction: mining.Direction = "max"
-    """Which pairs are candidates."""
     neighbours: int = 4
-    """Neighbours of a sentence that are scored."""
     threshold: float | None = None
-    """Lowest score that is written; 1.06 is a usual choice for ratio. By default all pairs are."""
     search: SearchName = "auto"
-    """exact: every sentence with every other; faiss: an approximate index; auto: by size."""
     index: str = ""
-    """faiss factory string, such as IVF4096,SQ8; by default chosen by size."""
     probes: int = 32
-    """Lists of the index that are searched per sentence."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         at_least(self, "neighbours", 1)
 
 
@@ -55,13 +59,13 @@ def mine_files(
 ) -> dict[str, Any]:
     """Writes `score<TAB>source<TAB>target`, best first, from two files with one sentence per line.
 
-    Blank and repeated lines are left out, and those that are no text, which are counted.
+    Blank and repeated lines are left out, and those that are not text, which a warning counts.
 
     Args:
       progress: receives a line of text now and then.
 
     Returns:
-      What was done, in numbers.
+      The number of different `sentences` on both sides, and of `pairs` written.
     """
     settings = settings or MineSettings()
     check_output(output)
@@ -70,8 +74,7 @@ def mine_files(
     for path in (src, tgt):
         problems = Problems()
         unique, _ = mining.unique_texts(line for (line,) in read_moses([path], problems))
-        for count, what in problems.told():
-            progress(f"{count:,} left out: {what}")
+        problems.warn("left out")
         tell_side(path, len(unique), progress)
         texts.append(unique)
     name = settings.search
@@ -83,9 +86,8 @@ def mine_files(
         vectors = [
             _unit_vectors(encode, side, Path(scratch) / f"{i}.npy") for i, side in enumerate(texts)
         ]
-        encoded = time.perf_counter()
-        progress(f"encoded in {encoded - start:.0f} s; searching ({name})")
-        mined = mining.mine(
+        progress(f"encoded in {time.perf_counter() - start:.0f} s; searching ({name})")
+        mined = mining.mine_pairs(
             *vectors,
             margin=settings.margin,
             retrieval=settings.direction,
@@ -93,15 +95,7 @@ def mine_files(
             search=search,
         )
     count = write_mined(output, mined, settings.threshold, lambda side, _: texts[side])
-    return {
-        "sentences": [len(side) for side in texts],
-        "pairs": count,
-        "search": name,
-        "seconds": {
-            "encode": round(encoded - start, 3),
-            "search": round(time.perf_counter() - encoded, 3),
-        },
-    }
+    return {"sentences": [len(side) for side in texts], "pairs": count}
 
 
 def tell_side(path: Path, sentences: int, progress: Callable[[str], None]) -> None:
