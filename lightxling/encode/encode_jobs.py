@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import check_parent, parse_json, write_json
-from lightxling.base.lines import SLAB, Lines, Problems
+from lightxling.base.lines import SLAB, Lines, Problems, slabs
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.jobs import Workers, connect, fetched, results
 from lightxling.encode.vector_folders import (
