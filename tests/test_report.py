@@ -585,11 +585,11 @@ def test_the_command_starts_the_same_training(recipe, tmp_path, monkeypatch):
         optimizer__eps=1e-12,
     )
     if recipe == "mine":
-        config = configs.dataclasses.replace(config, name="mine")
+        config = dataclasses.replace(config, name="mine")
     if recipe == "three-tasks":
         task = TaskConfig(sources=("en-en=a.tsv",), objectives=configs.load("light").objectives)
-        tasks = tuple(configs.dataclasses.replace(task, name=f"t{i}") for i in range(3))
-        config = configs.dataclasses.replace(config, name="three-tasks", tasks=tasks)
+        tasks = tuple(dataclasses.replace(task, name=f"t{i}") for i in range(3))
+        config = dataclasses.replace(config, name="three-tasks", tasks=tasks)
     got = parsed(command(config, "runs/it's"), tmp_path, monkeypatch)
     want, got = to_dict(config), to_dict(got)
     if recipe == "mine":
