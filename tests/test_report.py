@@ -24,9 +24,9 @@ from lightxling.config.settings import change
 from lightxling.evaluate.compare import compare
 from lightxling.evaluate.report import charts, report, sentences
 from lightxling.evaluate.report.markup import h
-from lightxling.evaluate.report.pieces import table
+from lightxling.evaluate.report.pieces import html_table
 from lightxling.evaluate.report.repeat import command
-from lightxling.evaluate.report.runs import read
+from lightxling.evaluate.report.runs import read_trained
 from lightxling.saved.metrics import read_metrics
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(2)> \'"'
@@ -308,8 +308,8 @@ def test_an_unfinished_run_of_several_tasks(run):
         for i in (1, 2)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert read(run).losses == ["loss", "nli/loss", "nli/inference"]
-    assert read(run).share_done == 64 / 1600
+    assert read_trained(run).losses == ["loss", "nli/loss", "nli/inference"]
+    assert read_trained(run).share_done == 64 / 1600
     page = page_of(run)
     titles = [text_of(e) for e in section(page, "curves").iter("figcaption")]
     assert titles == ["loss, weighted sum", "nli: loss, weighted sum", "nli: inference"]
@@ -511,7 +511,7 @@ def test_colours_are_readable_in_both_schemes():
 def test_markup_is_escaped_unless_it_is_markup():
     made = h("p", "a < b", h("b", 3), None, ["&", ["x"]], title='"q"', hidden=True, class_=None)
     assert made == '<p title="&quot;q&quot;" hidden="">a &lt; b<b>3</b>&amp;x</p>'
-    whole = table("<c>", ["", "n"], [("r", ["<1>"])])
+    whole = html_table("<c>", ["", "n"], [("r", ["<1>"])])
     assert "<c>" not in whole
     assert "<1>" not in whole
 
@@ -541,7 +541,7 @@ def test_neighbours_are_the_nearest_and_equal_translations_are_right():
 
 
 def test_the_choice_of_sentences_covers_largest_and_smallest_and_is_even(run):
-    store = read(run).store
+    store = read_trained(run).store
     found = sentences.of_store(store)
     assert {one.languages for one in found} == {("aa", "bb"), ("aa", "cc")}
     assert [one.total for one in found] == [31, 31]

@@ -21,8 +21,8 @@ from lightxling.base.errors import UserError
 from lightxling.base.vectors import Encode
 from lightxling.base.version import __version__
 from lightxling.config.identity import counting, first_defaults
-from lightxling.evaluate.report import pictures
-from lightxling.evaluate.tables import table
+from lightxling.evaluate.report.pictures import draw_pictures
+from lightxling.evaluate.tables import screen_table
 from lightxling.evaluate.tasks import TASKS, Settings, select
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
@@ -88,12 +88,12 @@ def evaluate(
                 dropped[path] |= save_results(path, done[path], fingerprint)
             bar.advance(shown)
     for path, results in done.items():
-        console.print(table(results))
+        console.print(screen_table(results))
         if others := sorted(dropped[path] - results["results"].keys()):
             say(console, f"{path}: left out {', '.join(others)}, scores of another encoder")
     say(console, f"kept in {folder}")
     if plot:
-        for picture in pictures.write_all(encode, done, [unit for _, unit in plan], folder):
+        for picture in draw_pictures(encode, done, [unit for _, unit in plan], folder):
             say(console, f"drew {picture}")
     return list(done.values())
 

@@ -34,13 +34,13 @@ def report(
     if not paths:
         raise UserError("no run is given; lightxling report RUN -o report.html")
     check_output(output)
-    read = [runs.read(path) for path in paths]  # all, before minutes are spent on one
+    read = [runs.read_trained(path) for path in paths]  # all, before minutes are spent on one
     shown = []
     for i, run in enumerate(read):
         views, why = _views(run, progress)
         shown.append(pieces.Shown(run, _letter(i) if len(read) > 1 else "", i, views, why))
     words = ["lightxling", "report", *map(str, paths), "-o", str(output)]
-    page.write(output, page.title(shown), page.body(shown, shlex.join(words)))
+    page.write_page(output, page.title_of(shown), page.body_of(shown, shlex.join(words)))
 
 
 def _views(

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from lightxling.base.vectors import Encode, normalize
-from lightxling.evaluate.report import charts, page, sentences
+from lightxling.evaluate.report import charts, sentences
 from lightxling.evaluate.report.markup import Markup, h
+from lightxling.evaluate.report.page import write_page
 from lightxling.evaluate.tasks import TASKS
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.evaluate.tasks.units import Unit, of_sides
@@ -22,7 +23,7 @@ MAPPED = 8
 """Sentences on a map: few enough to tell apart."""
 
 
-def write_all(
+def draw_pictures(
     encode: Encode, results: Mapping[Path, Results], units: Sequence[Unit], folder: Path
 ) -> Iterator[Path]:
     """Draws what the results and the units give, into `folder`; yields the files.
@@ -58,19 +59,15 @@ def _map(encode: Encode, languages: Sequence[str], texts: Sequence[tuple[str, ..
     vectors = normalize(np.concatenate([encode(list(row)) for row in texts]))
     points, share = sentences.principal_plane(vectors)
     placed = [charts.Placed(str(i), tuple(languages), row) for i, row in enumerate(texts, 1)]
-    chart = charts.map_chart(
-        points.reshape(len(texts), len(languages), 2),
-        placed,
-        title=f"Dots are sentences in {languages[0]}, squares their translations",
-        name="map",
-        note=sentences.of_plane(share),
-    )
+    title = f"Dots are sentences in {languages[0]}, squares their translations"
+    points, note = points.reshape(len(texts), len(languages), 2), sentences.of_plane(share)
+    chart = charts.map_chart(points, placed, title=title, name="map", note=note)
     items = [h("li", row[0], lang=languages[0].replace("_", "-"), dir="auto") for row in texts]
     return h("div", chart, h("ol", items, class_="pairs"), class_="map")
 
 
 def _write(path: Path, drawn: Markup) -> Path:
-    page.write(path, path.stem, h("main", h("h1", path.stem), drawn, id="main"))
+    write_page(path, path.stem, h("main", h("h1", path.stem), drawn, id="main"))
     return path
 
 
