@@ -25,7 +25,7 @@ from lightxling.config.schema import (
 )
 from lightxling.corpus import prepare
 from lightxling.evaluate import run
-from lightxling.evaluate.tasks import TASKS, Settings
+from lightxling.evaluate.tasks import TASKS, ScoringSettings
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.adapters import base_checksum
 from lightxling.saved.bundle import Bundle
@@ -79,9 +79,9 @@ def stage(config: Config) -> str:
     return configs.fingerprint(modular._mathematics(config))
 
 
-def unit_key(task: str, settings: Settings, **more) -> str:
+def unit_key(task: str, settings: ScoringSettings, **more) -> str:
     unit = Unit("d", "aa-bb", ("aa", "bb"), lambda: ["made.aa-bb.tsv"], lambda encode: {})
-    used = run.settings_of(task, settings)
+    used = run.task_settings(task, settings)
     return run.unit_key("f00d", task, unit, used | more)
 
 
@@ -150,7 +150,7 @@ def test_stages_of_modules_have_the_keys_of_version_1(config, expected):
 )
 def test_kept_scores_have_the_keys_of_version_1(corpus, monkeypatch, task, expected):
     monkeypatch.setattr(run, "__version__", "0.1.0")
-    assert unit_key(task, Settings()) == expected
+    assert unit_key(task, ScoringSettings()) == expected
 
 
 def test_files_of_scores_are_named_after_what_differs_from_the_first_defaults():
@@ -231,9 +231,13 @@ def test_a_new_part_counts_where_it_differs_from_its_first_defaults(monkeypatch)
 
 
 def test_a_new_setting_of_a_task_voids_no_kept_score_at_its_first_default(corpus, since):
-    before = unit_key("sts", Settings())
+    before = unit_key("sts", ScoringSettings())
     since("evaluate sts")
-    assert unit_key("sts", Settings(), extra=3) == before != unit_key("sts", Settings(), extra=4)
+    assert (
+        unit_key("sts", ScoringSettings(), extra=3)
+        == before
+        != unit_key("sts", ScoringSettings(), extra=4)
+    )
 
 
 def test_files_without_a_new_setting_mean_its_first_default(since):

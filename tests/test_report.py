@@ -110,7 +110,7 @@ def curve(name, x, y, style=0):
 
 
 def drawn(*series, **options) -> ET.Element:
-    options = {"title": "t", "name": "n", "x_label": "x", "form": str, "x_form": str, **options}
+    options = {"title": "t", "name": "n", "form": str, **options}
     return ET.fromstring(charts.line_chart(series, **options))
 
 
@@ -323,10 +323,10 @@ def test_a_metric_that_was_not_finite_is_a_gap():
     assert [len(numbers(part)) for part in line.get("d").split("M")[1:]] == [2, 2]
     assert len(find(figure, "circle", class_="point")) == 1  # alone between two gaps
     assert [text_of(e) for e in figure.iter("td")][1:] == [
-        "1.0 (0.0)",
-        "1.0 (0.0)",
-        "3.0 (3.0)",
-        "1.0 (6.0)",
+        "1.0 (0 pairs)",
+        "1.0 (0 pairs)",
+        "3.0 (3 pairs)",
+        "1.0 (6 pairs)",
     ]
     assert "nothing was logged" in text_of(drawn(curve("a", [1], [math.nan])))
 

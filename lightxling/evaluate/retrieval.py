@@ -152,10 +152,6 @@ class Accuracy:
     def mean(self) -> float:
         return (self.forward + self.backward) / 2
 
-    @property
-    def error(self) -> float:
-        return 1 - self.mean
-
 
 def precision_at_1(
     src: Real[np.ndarray, "B D"],

@@ -51,18 +51,15 @@ def line_chart(
     *,
     title: str,
     name: str,
-    x_label: str,
     form: Callable[[float], str],
-    x_form: Callable[[float], str],
     zero: bool = False,
     dots: bool = False,
 ) -> Markup:
-    """A figure of curves over one x axis, with its main numbers as a table.
+    """A figure of curves over pairs seen, with its main numbers as a table.
 
     Args:
       name: of the figure within the page, for ids.
       form: a value as text.
-      x_form: a place on the x axis as text.
       zero: let the y axis begin at 0.
       dots: mark every point; for few measurements.
     """
@@ -73,25 +70,25 @@ def line_chart(
     xs, ys = map(np.concatenate, zip(*(one.finite() for one in series), strict=True))
     across = Scale(0, max(float(xs.max()), 1), LEFT, right)
     up = scale_for(ys, BOTTOM, TOP, zero=zero)
-    marks = [_axes(across, up, x_label)]
+    marks = [_axes(across, up)]
     for one in sorted(series, key=lambda one: not one.faint):  # what is faint lies below
-        marks.append(_curve(one, across, up, form, x_form, dots))
+        marks.append(_curve(one, across, up, form, dots))
     if len(series) > 1:
         named = [one for one in series if not one.faint]
         ends = [up(one.finite()[1][-1]) for one in named]
         for one, place in zip(named, spread(ends, 11, TOP, BOTTOM), strict=True):
             classes = f"end {style_classes(one.style)}"
             marks.append(h("text", one.label, x=right + 5, y=place + 4, class_=classes))
-    rows = [(one.name, _summary(one, form, x_form)) for one in series]
+    rows = [(one.name, _summary(one, form)) for one in series]
     told = "; ".join(
         f"{one} from {cells[0]} to {cells[3]}, lowest {cells[1]}, highest {cells[2]}"
         for one, cells in rows[:12]
     )
     scale = ", logarithmic scale" if up.log else ""
-    caption = f"{title}: main numbers, each with {x_label}"
+    caption = f"{title}: main numbers, each with pairs seen"
     table = html_table(caption, ["", "first", "lowest", "highest", "last"], rows)
     numbers = h("details", h("summary", "Numbers"), table, class_="numbers")
-    told = f"Curves over {x_label}. {told}."
+    told = f"Curves over pairs seen. {told}."
     return _figure(name, f"{title}{scale}", told, HEIGHT, marks, below=numbers)
 
 
@@ -106,7 +103,7 @@ def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
         y, end = top + i * row, across(max(scores[one], 0.0))
         marks += [
             h("text", one, x=left - 6, y=y + 14, class_="right"),
-            _box(left, y + 3, end - left, row - 6, "shade"),
+            _box("shade", left, y + 3, end - left, row - 6),
             h("text", f"{scores[one]:.1f}", x=RIGHT, y=y + 14, class_="right"),
         ]
     x = across(max(mean, 0.0))
@@ -142,8 +139,8 @@ def matrix_chart(
         for j in range(count):
             tip = f"{i + 1} {languages[0]}, {j + 1} {languages[1]}: cosine {cosines[i, j]:.2f}"
             opacity = f"{shade(float(cosines[i, j])):.2f}"
-            box = _box(edge + j * cell, y, cell, cell, "shade", h("title", tip), opacity)
-            marks.append(box)
+            place, tip = (edge + j * cell, y, cell, cell), h("title", tip)
+            marks.append(_box("shade", *place, inside=tip, opacity=opacity))
     for i, j in enumerate(nearest.tolist()):
         x, y, size = edge + j * cell + middle, top + i * cell + middle, cell / 5
         if i == j:
@@ -155,13 +152,13 @@ def matrix_chart(
             )
             marks.append(h("path", d=cross, class_="cross"))
         x, y = edge + i * cell + 1, top + i * cell + 1
-        marks.append(_box(x, y, cell - 2, cell - 2, "frame"))
+        marks.append(_box("frame", x, y, cell - 2, cell - 2))
     bottom = top + count * cell
     marks.append(h("text", f"{low:.2f}", x=edge, y=bottom + 20))
     marks.append(h("text", f"cosine {high:.2f}", x=RIGHT, y=bottom + 20, class_="right"))
     for step in range(12):
         x, opacity = edge + 34 + step * 20, f"{step / 11:.2f}"
-        marks.append(_box(x, bottom + 10, 20, 11, "shade", opacity=opacity))
+        marks.append(_box("shade", x, bottom + 10, 20, 11, opacity=opacity))
     told = (
         f"Cosines of {count} {languages[0]} sentences with their {count} {languages[1]} "
         f"translations, from {low:.2f} to {high:.2f}; darker is nearer in the light scheme and "
@@ -204,7 +201,7 @@ def map_chart(
         squares = []
         for language, (x, y) in zip(pair.languages[1:], others, strict=True):
             ties.append(h("path", d=_line([one, (x, y)]), class_="tie"))
-            squares.append(_box(x - 4, y - 4, 8, 8, "square"))
+            squares.append(_box("square", x - 4, y - 4, 8, 8))
             if len(others) > 1:
                 squares.append(h("text", language, x=x + 6, y=y + 4, class_="small"))
         x, y = _free_place(one, 3.2 * len(pair.label), taken)
@@ -263,7 +260,7 @@ def _free_place(
 _AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
 
 
-def _axes(across: Scale, up: Scale, x_label: str) -> list[Markup]:
+def _axes(across: Scale, up: Scale) -> list[Markup]:
     marks, end = [], to_a_tenth(across.end)
     for value in up.ticks():
         y = up(value)
@@ -274,17 +271,12 @@ def _axes(across: Scale, up: Scale, x_label: str) -> list[Markup]:
         marks.append(h("path", d=f"M{to_a_tenth(x)} {BOTTOM}v4", class_="axis"))
         marks.append(h("text", short(value), x=x, y=BOTTOM + 16, class_="mid x"))
     marks.append(h("path", d=f"M{LEFT} {BOTTOM}H{end}", class_="axis"))
-    marks.append(h("text", x_label, x=(LEFT + across.end) / 2, y=HEIGHT - 4, class_="mid"))
+    marks.append(h("text", "pairs seen", x=(LEFT + across.end) / 2, y=HEIGHT - 4, class_="mid"))
     return marks
 
 
 def _curve(
-    one: Series,
-    across: Scale,
-    up: Scale,
-    form: Callable[[float], str],
-    x_form: Callable[[float], str],
-    dots: bool,
+    one: Series, across: Scale, up: Scale, form: Callable[[float], str], dots: bool
 ) -> list[Markup]:
     keep = thin(one.y)
     x, y = one.x[keep].tolist(), one.y[keep].tolist()
@@ -300,19 +292,17 @@ def _curve(
     marks = [h("path", d=d, class_=f"line {classes}")] if d else []
     marked = np.flatnonzero(finite) if dots and not one.faint and len(y) <= 60 else alone
     for i in marked:
-        tip = h("title", f"{one.name}, {x_form(x[i])}: {form(y[i])}")
+        tip = h("title", f"{one.name}, {x[i]:,.0f} pairs: {form(y[i])}")
         place = {"cx": across(x[i]), "cy": up(y[i])}
         marks.append(h("circle", tip, **place, r=2.6, class_=f"point {classes}"))
     return marks
 
 
-def _summary(
-    one: Series, form: Callable[[float], str], x_form: Callable[[float], str]
-) -> list[str]:
+def _summary(one: Series, form: Callable[[float], str]) -> list[str]:
     """First, lowest, highest and last value, each with its place."""
     x, y = one.finite()
     return [
-        f"{form(float(y[i]))} ({x_form(float(x[i]))})"
+        f"{form(float(y[i]))} ({x[i]:,.0f} pairs)"
         for i in (0, int(np.argmin(y)), int(np.argmax(y)), len(y) - 1)
     ]
 
@@ -323,16 +313,11 @@ def _line(points: Iterable[Sequence[int | float]]) -> str:
 
 
 def _box(
-    x: int | float,
-    y: int | float,
-    width: int | float,
-    height: int | float,
-    class_: str,
-    inside: Markup | None = None,
-    opacity: str | None = None,
+    class_: str, *place: int | float, inside: Markup | None = None, opacity: str | None = None
 ) -> Markup:
-    place = {"x": x, "y": y, "width": width, "height": height}
-    return h("rect", inside, **place, class_=class_, fill_opacity=opacity)
+    """A rectangle; its place is x, y, width and height."""
+    where = dict(zip(("x", "y", "width", "height"), place, strict=True))
+    return h("rect", inside, **where, class_=class_, fill_opacity=opacity)
 
 
 def _figure(

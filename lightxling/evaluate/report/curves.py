@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lightxling.evaluate.report import charts, pieces
-from lightxling.evaluate.report.charts import Series
+from lightxling.evaluate.report.charts import Series, line_chart
 from lightxling.evaluate.report.markup import Markup, h, join_markup
 from lightxling.evaluate.report.pieces import Shown, html_table
 from lightxling.evaluate.report.runs import DEV, TrainedRun
@@ -34,9 +34,6 @@ def _curves_of(shown: Sequence[Shown], key: str, factor: int | float = 1) -> lis
     return found
 
 
-_chart = functools.partial(charts.line_chart, x_label="pairs seen", x_form="{:,.0f} pairs".format)
-
-
 def losses(shown: Sequence[Shown]) -> Markup:
     names = dict.fromkeys(name for one in shown for name in one.run.losses)
     if not names:
@@ -45,7 +42,9 @@ def losses(shown: Sequence[Shown]) -> Markup:
     for i, name in enumerate(names):
         task, _, term = name.rpartition("/")
         title = (f"{task}: " if task else "") + ("loss, weighted sum" if term == "loss" else term)
-        drawn.append(_chart(_curves_of(shown, name), title=title, name=f"loss-{i}", form=number))
+        drawn.append(
+            line_chart(_curves_of(shown, name), title=title, name=f"loss-{i}", form=number)
+        )
     told = "Means between two log lines; terms before they are weighted."
     return join_markup(h("p", told, class_="note"), h("div", drawn, class_="charts"))
 
@@ -66,7 +65,7 @@ def dev(shown: Sequence[Shown], level: int) -> Markup:
         "Share of sentences whose nearest neighbour in the other language is their translation, "
         f"mean of both directions, in per cent; {among}."
     )
-    chart = functools.partial(_chart, form=pieces.percent, dots=True)
+    chart = functools.partial(line_chart, form=pieces.percent, dots=True)
     drawn = [chart(_curves_of(shown, DEV), title="dev P@1, per cent", name="dev")]
     if len(shown) == 1 and len(shown[0].run.dev_names) > 1:
         title = "dev P@1 per language pair, per cent"
@@ -166,7 +165,7 @@ def costs(shown: Sequence[Shown]) -> Markup:
     for key, (title, factor, form, zero) in _COSTS.items():
         if key in logged:
             curves, name = _curves_of(shown, key, factor), f"cost-{key.replace('_', '-')}"
-            drawn.append(_chart(curves, title=title, name=name, form=form, zero=zero))
+            drawn.append(line_chart(curves, title=title, name=name, form=form, zero=zero))
     skipped = [
         h("p", f"{one.full_name}: {one.run.last['skipped']:,.0f} steps were skipped.")
         for one in shown

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lightxling.evaluate.report import charts, pieces, sentences
-from lightxling.evaluate.report.markup import Markup, h, join_markup
+from lightxling.evaluate.report.markup import Markup, h, join_markup, quoted
 from lightxling.evaluate.report.pieces import Shown
 
 QUOTED = 300
@@ -44,7 +44,7 @@ def _translation(
     texts: tuple[str, str], languages: tuple[str, str], cosine: float, more: str = ""
 ) -> Markup:
     """An item of a list: a sentence, its translation, their cosine."""
-    one, other = map(quote, texts, languages)
+    one, other = map(_quote, texts, languages)
     told = h("small", f" {languages[1]}, cosine {cosine:.2f}{more}")
     return h("li", one, h("br"), other, told)
 
@@ -88,15 +88,14 @@ def _neighbours(view: sentences.View, level: int, is_open: bool) -> Markup:
 def _neighbour(found: sentences.Neighbour, one: str, other: str) -> Markup:
     right = found.rank == 1
     verdict = "✓ right" if right else f"✗ wrong, translation at rank {found.rank:,}"
-    answer = [quote(found.answer, other), f" ({found.to_answer:.2f})"]
-    wrong = [quote(found.other, other), f" ({found.to_other:.2f})"]
-    rows = {"asked": quote(found.query, one)}
+    answer = [_quote(found.answer, other), f" ({found.to_answer:.2f})"]
+    wrong = [_quote(found.other, other), f" ({found.to_other:.2f})"]
+    rows = {"asked": _quote(found.query, one)}
     rows |= {"found": answer, "next": wrong} if right else {"found": wrong, "wanted": answer}
     told = h("dl", [[h("dt", name), h("dd", text)] for name, text in rows.items()])
     return h("li", h("span", verdict, class_="verdict"), told, class_="s2" if right else "s1")
 
 
-def quote(text: str, language: str) -> Markup:
-    """A sentence in its own language and direction, cut where it is long."""
+def _quote(text: str, language: str) -> Markup:
     cut = text if len(text) <= QUOTED else text[: QUOTED - 1] + "…"
-    return h("span", cut, lang=language.replace("_", "-"), dir="auto")
+    return quoted("span", cut, language)

@@ -35,6 +35,11 @@ def h(name: str, /, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{given}>{join_markup(*children)}</{name}>")
 
 
+def quoted(name: str, text: str, language: str) -> Markup:
+    """A sentence in its own language and direction."""
+    return h(name, text, lang=language.replace("_", "-"), dir="auto")
+
+
 def to_a_tenth(place: int | float) -> str:
     return f"{place:.1f}".removesuffix(".0")
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from lightxling.base.vectors import Encode, normalize
 from lightxling.evaluate.report import charts, sentences
-from lightxling.evaluate.report.markup import Markup, h
+from lightxling.evaluate.report.markup import Markup, h, quoted
 from lightxling.evaluate.report.page import write_page
 from lightxling.evaluate.tasks import TASKS
 from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.evaluate.tasks.units import Unit, of_sides
+from lightxling.evaluate.tasks.units import Unit, encode_sides
 from lightxling.saved.results import Results
 
 SENTENCES = 40
@@ -43,10 +43,11 @@ def draw_pictures(
             chart = charts.bar_chart(scores, title=title, name="bars")
             yield _write(file.with_suffix(".html"), chart)
     parallel = [(unit, *unit.pairs()) for unit in units if unit.pairs]
-    for unit, src, tgt in parallel:
-        one, other = of_sides(encode, unit.languages)
-        cosines = normalize(one(src[:SENTENCES])) @ normalize(other(tgt[:SENTENCES])).T
+    for unit, *texts in parallel:
         pair = unit.languages[0], unit.languages[1]
+        vectors = encode_sides(encode, pair, [side[:SENTENCES] for side in texts])
+        src, tgt = map(normalize, vectors)
+        cosines = src @ tgt.T
         chart = charts.matrix_chart(cosines, title=unit.name, name="matrix", languages=pair)
         yield _write(folder / f"similarity.{unit.dataset}.{unit.name}.html", chart)
     languages, texts = shared_sentences(parallel)
@@ -62,7 +63,7 @@ def _map(encode: Encode, languages: Sequence[str], texts: Sequence[tuple[str, ..
     title = f"Dots are sentences in {languages[0]}, squares their translations"
     points, note = points.reshape(len(texts), len(languages), 2), sentences.of_plane(share)
     chart = charts.map_chart(points, placed, title=title, name="map", note=note)
-    items = [h("li", row[0], lang=languages[0].replace("_", "-"), dir="auto") for row in texts]
+    items = [quoted("li", row[0], languages[0]) for row in texts]
     return h("div", chart, h("ol", items, class_="pairs"), class_="map")
 
 

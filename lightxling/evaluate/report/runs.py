@@ -40,20 +40,11 @@ class TrainedRun(RunFolder):
     store: Store | None
     no_store: str
 
-    @functools.cached_property
-    def x(self) -> Float[np.ndarray, " N"]:
-        """Pairs seen at every record."""
-        return self.values("pairs")
-
-    def values(self, key: str) -> Float[np.ndarray, " N"]:
-        """A column of metrics.jsonl, NaN where it is missing or was not finite."""
-        return np.array([record.get(key, np.nan) for record in self.records], float)
-
     def measured(self, key: str) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
         """Pairs seen and the value, where a line has the key at all; a value that was not finite
         stays as NaN, a gap in the curve."""
-        rows = [i for i, record in enumerate(self.records) if key in record]
-        x, y = self.x[rows], self.values(key)[rows]
+        rows = [(one.get("pairs", np.nan), one[key]) for one in self.records if key in one]
+        x, y = np.array(rows, float).reshape(-1, 2).T
         return x[np.isfinite(x)], y[np.isfinite(x)]
 
     @functools.cached_property

@@ -18,7 +18,7 @@ IN_MATRIX = 16
 """Pairs in a matrix, and on the map of all languages together."""
 READABLE = 40
 """Characters of a sentence that is chosen for matrix and map, about."""
-RIGHT, WRONG = 3, 5
+RIGHT_ONES, WRONG_ONES = 3, 5
 """Neighbours that are written out for a language pair."""
 
 
@@ -131,8 +131,8 @@ def look(sentences: Sentences, encode: Encode, shown: int = IN_MATRIX) -> View:
         chosen,
         cosines[np.ix_(chosen, chosen)],
         np.stack([one[chosen], other[chosen]], axis=1),
-        [right[i] for i in evenly(len(right), RIGHT)] if right else [],
-        wrong[:WRONG],
+        [right[i] for i in evenly(len(right), RIGHT_ONES)] if right else [],
+        wrong[:WRONG_ONES],
         precision(places),
     )
 
