@@ -76,7 +76,7 @@ def evaluate(
             used = task_settings(task, asked.settings)
             path = folder / results_name(task, unit.dataset, used)
             key = unit_key(fingerprint, task, unit, used)
-            if path not in done:
+            if path not in done:  # the first unit of a benchmark
                 about = {"task": task, "dataset": unit.dataset, "settings": used}
                 done[path] = {**about, "results": {}}
                 before[path], dropped[path] = load_results(path), set()
@@ -85,7 +85,7 @@ def evaluate(
             if asked.again or kept.get("key") != key:
                 result = {**timed(unit, encode), "key": key}
             done[path]["results"][unit.name] = result = {**result, "encoder": fingerprint}
-            if result != kept:
+            if result != kept:  # after every unit: a run that is stopped loses none
                 dropped[path] |= save_results(path, done[path], fingerprint)
             bar.advance(shown)
     for path, results in done.items():

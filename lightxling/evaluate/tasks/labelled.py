@@ -203,7 +203,7 @@ class _Heads:
             shown, shown_gold = [pool[row] for row in shots], pool_gold[shots]
             if not more:
                 texts, gold = [texts[row] for row in left], gold[left]
-        inputs = self.vectors(encode, texts)
+        inputs = self.vectors(encode, texts)  # the same for both scores, with and without shots
         if few:
             zero_shot = score_heads(fitted.predict(inputs), gold, len(classes))
             scores["zero_shot_accuracy"] = 100 * zero_shot.accuracy
