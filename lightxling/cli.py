@@ -92,27 +92,20 @@ def evaluate(args: list[str]) -> None:
 
     Example: lightxling evaluate runs/mine --task retrieval --data dev.en-fr.tsv.gz
     """
-    from lightxling.evaluate.tasks import Settings
+    from lightxling.evaluate.tasks import ScoringSettings
 
-    asked, settings = parse_tables(evaluate, args, Evaluation, Settings)
+    asked, settings = parse_tables(evaluate, args, Evaluation, ScoringSettings)
     from lightxling.encode.encoder import Encoder
     from lightxling.encode.modular import open_encoder
+    from lightxling.evaluate.run import Asked
     from lightxling.evaluate.run import evaluate as run
 
     encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
     is_one = isinstance(encoder, Encoder)  # not one for each language
-    run(
-        functools.partial(encoder.encode, normalize=False) if is_one else encoder,
-        encoder.fingerprint,
-        tasks=asked.task,
-        data=asked.data,
-        folder=asked.output or asked.model / "evaluation",
-        languages=asked.languages,
-        trained=encoder.languages,
-        settings=settings,
-        again=asked.again,
-        plot=asked.plot,
-    )
+    encode = functools.partial(encoder.encode, normalize=False) if is_one else encoder
+    folder, languages = asked.output or asked.model / "evaluation", asked.languages
+    given = asked.task, asked.data, folder, languages, encoder.languages, settings
+    run(encode, encoder.fingerprint, Asked(*given, asked.again, asked.plot))
 
 
 def encode(args: list[str]) -> None:

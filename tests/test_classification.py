@@ -11,12 +11,12 @@ from lightxling.evaluate.classification import (
     MlpHead,
     _apply,
     _init,
+    concatenated,
     confusion_matrix,
     fit_logistic,
     fit_mlp,
     macro_f1,
-    pair_features,
-    score,
+    score_heads,
 )
 
 QUICK = MlpHead(epochs=25, learning_rate=1e-2)
@@ -46,7 +46,7 @@ def slow_macro_f1(labels, predicted):
 def test_scores_equal_counting_by_hand():
     labels = np.array([0, 0, 1, 1])
     predicted = np.array([[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0]])
-    result = score(predicted, labels, 3)  # class 2 neither occurs nor is assigned
+    result = score_heads(predicted, labels, 3)  # class 2 neither occurs nor is assigned
     assert result.accuracies == [0.75, 1.0, 0.0]
     assert result.accuracy == pytest.approx(1.75 / 3)
     assert result.accuracy_sd == pytest.approx(np.std([0.75, 1, 0], ddof=1))
@@ -57,7 +57,7 @@ def test_scores_equal_counting_by_hand():
 
 
 def test_one_seed_has_no_spread():
-    result = score(np.array([[0, 1]]), np.array([0, 1]), 2)
+    result = score_heads(np.array([[0, 1]]), np.array([0, 1]), 2)
     assert (result.accuracy, result.accuracy_sd, result.macro_f1_sd) == (1.0, 0.0, 0.0)
 
 
@@ -120,7 +120,7 @@ def three_seeds():
 def test_mlp_learns_and_seeds_differ(three_seeds):
     predicted = three_seeds.predict(TEST[0])
     assert predicted.shape == (3, 60)
-    assert score(predicted, TEST[1], 3).accuracy > 0.7
+    assert score_heads(predicted, TEST[1], 3).accuracy > 0.7
     assert not np.array_equal(predicted[0], predicted[2])
 
 
@@ -189,15 +189,15 @@ def test_training_equals_adam_by_hand_with_a_short_last_batch():
 
 def test_nli_features_by_hand_and_head_over_pairs():
     u, v = np.array([[1.0, -2.0]]), np.array([[3.0, 0.5]])
-    np.testing.assert_allclose(pair_features((u, v)), [[1, -2, 3, 0.5, 2, 2.5, 3, -1]])
+    np.testing.assert_allclose(concatenated((u, v)), [[1, -2, 3, 0.5, 2, 2.5, 3, -1]])
     rng = np.random.default_rng(0)
     first = rng.normal(size=(120, 6)).astype(np.float32)
     labels = np.arange(120) % 2
     second = np.where(labels[:, None], first, -first)  # the same, or the opposite
-    head = MlpHead((16,), 0.1, 16, 30, 1e-2, pair_features)
+    head = MlpHead((16,), 0.1, 16, 30, 1e-2, concatenated)
     pair, rest = (first[:80], second[:80]), (first[80:], second[80:])
     fitted = fit_mlp(pair, labels[:80], rest, labels[80:], classes=2, seeds=(0, 1), head=head)
-    assert score(fitted.predict(rest), labels[80:], 2).accuracy > 0.9
+    assert score_heads(fitted.predict(rest), labels[80:], 2).accuracy > 0.9
 
 
 def test_published_heads():

@@ -24,7 +24,7 @@ from lightxling.config.schema import (
 )
 from lightxling.corpus import prepare
 from lightxling.evaluate import run
-from lightxling.evaluate.tasks import TASKS, Settings
+from lightxling.evaluate.tasks import TASKS, ScoringSettings
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.adapters import base_checksum
 from lightxling.saved.bundle import Bundle
@@ -78,7 +78,7 @@ def stage(config: Config) -> str:
     return fingerprint(modular._mathematics(config))
 
 
-def unit_key(task: str, settings: Settings, **more) -> str:
+def unit_key(task: str, settings: ScoringSettings, **more) -> str:
     unit = Unit("d", "aa-bb", ("aa", "bb"), lambda: ["made.aa-bb.tsv"], lambda encode: {})
     fields = dataclasses.fields(TASKS[task].settings)
     used = {field.name: getattr(settings, field.name) for field in fields}
@@ -150,7 +150,7 @@ def test_stages_of_modules_have_the_keys_of_version_1(config, expected):
 )
 def test_kept_scores_have_the_keys_of_version_1(corpus, monkeypatch, task, expected):
     monkeypatch.setattr(run, "__version__", "0.1.0")
-    assert unit_key(task, Settings()) == expected
+    assert unit_key(task, ScoringSettings()) == expected
 
 
 def test_files_of_scores_are_named_after_what_differs_from_the_first_defaults():
@@ -249,10 +249,10 @@ def test_a_new_objective_counts_where_it_differs_from_its_defaults():
 
 
 def test_a_new_setting_of_a_task_voids_no_kept_score_at_its_default(corpus, monkeypatch):
-    before = unit_key("sts", Settings())
+    before = unit_key("sts", ScoringSettings())
     task = TASKS["sts"]
     monkeypatch.setitem(TASKS, "sts", dataclasses.replace(task, settings=with_extra(task.settings)))
-    same, other = (grown(Settings(), extra) for extra in (3, 4))
+    same, other = (grown(ScoringSettings(), extra) for extra in (3, 4))
     assert unit_key("sts", same) == before != unit_key("sts", other)
     used = {"similarity": "cosine", "extra": 3}
     assert run.results_name("sts", "d", used) == "sts.d.json"

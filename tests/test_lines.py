@@ -227,7 +227,7 @@ def test_prepare_leaves_out_the_same_rows(tmp_path):
 @pytest.mark.parametrize("code", ["en", "ast", "zh_Hans", "zho_Hant", "es_419", "sr_Latn_RS"])
 def test_a_code_means_the_same_everywhere(tmp_path, code):
     from lightxling.encode.search import split_language
-    from lightxling.evaluate.tasks import TASKS, Settings
+    from lightxling.evaluate.tasks import TASKS, ScoringSettings
     from lightxling.evaluate.tasks.labelled import _split_and_language
 
     assert is_code(code)
@@ -242,7 +242,7 @@ def test_a_code_means_the_same_everywhere(tmp_path, code):
         folder = tmp_path / task / name
         folder.mkdir(parents=True)
         (folder / name).write_text(text)
-        (unit,) = TASKS[task].find([str(folder)], Settings())
+        (unit,) = TASKS[task].find([str(folder)], ScoringSettings())
         assert unit.languages == ("fr", code)
 
 

@@ -26,7 +26,7 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.batch import Batch
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.modular import ModularEncoder
-from lightxling.evaluate.tasks import Settings
+from lightxling.evaluate.tasks import ScoringSettings
 from lightxling.evaluate.tasks.parallel import find_retrieval
 from lightxling.evaluate.tasks.sts import find_sts
 from lightxling.evaluate.tasks.units import of_sides
@@ -255,10 +255,10 @@ def test_evaluation_takes_the_encoder_of_each_side(built, world, tmp_path):
     encoder = Noted(ModularEncoder.load(workdir)._encoders, "aa")
     for pair in ("aa-bb", "bb-bb"):
         (tmp_path / f"made.{pair}.tsv").write_text("1\tfgka lmna\tfgkb\n3\tklma\tprsb\n")
-    for one in find_sts([str(tmp_path)], Settings()):
+    for one in find_sts([str(tmp_path)], ScoringSettings()):
         one.run(encoder)
     assert asked == [("aa", True), ("bb", True), ("bb", False), ("bb", False)]
-    (retrieval,) = find_retrieval([f"aa-bb={world / 'made.aa-bb.tsv'}"], Settings())
+    (retrieval,) = find_retrieval([f"aa-bb={world / 'made.aa-bb.tsv'}"], ScoringSettings())
     assert asked[4:] == []
     retrieval.run(encoder)
     assert asked[4:] == [("aa", True), ("bb", True)]

@@ -24,9 +24,9 @@ from lightxling.config.settings import change
 from lightxling.evaluate.compare import compare
 from lightxling.evaluate.report import charts, report, sentences
 from lightxling.evaluate.report.markup import h
-from lightxling.evaluate.report.pieces import table
+from lightxling.evaluate.report.pieces import html_table
 from lightxling.evaluate.report.repeat import command
-from lightxling.evaluate.report.runs import read
+from lightxling.evaluate.report.runs import read_trained
 from lightxling.saved.run import read_metrics
 
 HOSTILE = '<script>alert("1")</script> & <img src=x onerror=alert(2)> \'"'
@@ -110,7 +110,7 @@ def curve(name, x, y, style=0):
 
 
 def drawn(*series, **options) -> ET.Element:
-    options = {"title": "t", "name": "n", "x_label": "x", "form": str, "x_form": str, **options}
+    options = {"title": "t", "name": "n", "form": str, **options}
     return ET.fromstring(charts.line_chart(series, **options))
 
 
@@ -308,8 +308,8 @@ def test_an_unfinished_run_of_several_tasks(run):
         for i in (1, 2)
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert read(run).losses == ["loss", "nli/loss", "nli/inference"]
-    assert read(run).share_done == 64 / 1600
+    assert read_trained(run).losses == ["loss", "nli/loss", "nli/inference"]
+    assert read_trained(run).share_done == 64 / 1600
     page = page_of(run)
     titles = [text_of(e) for e in section(page, "curves").iter("figcaption")]
     assert titles == ["loss, weighted sum", "nli: loss, weighted sum", "nli: inference"]
@@ -323,10 +323,10 @@ def test_a_metric_that_was_not_finite_is_a_gap():
     assert [len(numbers(part)) for part in line.get("d").split("M")[1:]] == [2, 2]
     assert len(find(figure, "circle", class_="point")) == 1  # alone between two gaps
     assert [text_of(e) for e in figure.iter("td")][1:] == [
-        "1.0 (0.0)",
-        "1.0 (0.0)",
-        "3.0 (3.0)",
-        "1.0 (6.0)",
+        "1.0 (0 pairs)",
+        "1.0 (0 pairs)",
+        "3.0 (3 pairs)",
+        "1.0 (6 pairs)",
     ]
     assert "nothing was logged" in text_of(drawn(curve("a", [1], [math.nan])))
 
@@ -511,7 +511,7 @@ def test_colours_are_readable_in_both_schemes():
 def test_markup_is_escaped_unless_it_is_markup():
     made = h("p", "a < b", h("b", 3), None, ["&", ["x"]], title='"q"', hidden=True, class_=None)
     assert made == '<p title="&quot;q&quot;" hidden="">a &lt; b<b>3</b>&amp;x</p>'
-    whole = table("<c>", ["", "n"], [("r", ["<1>"])])
+    whole = html_table("<c>", ["", "n"], [("r", ["<1>"])])
     assert "<c>" not in whole
     assert "<1>" not in whole
 
@@ -541,7 +541,7 @@ def test_neighbours_are_the_nearest_and_equal_translations_are_right():
 
 
 def test_the_choice_of_sentences_covers_largest_and_smallest_and_is_even(run):
-    store = read(run).store
+    store = read_trained(run).store
     found = sentences.of_store(store)
     assert {one.languages for one in found} == {("aa", "bb"), ("aa", "cc")}
     assert [one.total for one in found] == [31, 31]
@@ -585,11 +585,11 @@ def test_the_command_starts_the_same_training(recipe, tmp_path, monkeypatch):
         optimizer__eps=1e-12,
     )
     if recipe == "mine":
-        config = configs.dataclasses.replace(config, name="mine")
+        config = dataclasses.replace(config, name="mine")
     if recipe == "three-tasks":
         task = TaskConfig(sources=("en-en=a.tsv",), objectives=configs.load("light").objectives)
-        tasks = tuple(configs.dataclasses.replace(task, name=f"t{i}") for i in range(3))
-        config = configs.dataclasses.replace(config, name="three-tasks", tasks=tasks)
+        tasks = tuple(dataclasses.replace(task, name=f"t{i}") for i in range(3))
+        config = dataclasses.replace(config, name="three-tasks", tasks=tasks)
     got = parsed(command(config, "runs/it's"), tmp_path, monkeypatch)
     want, got = to_dict(config), to_dict(got)
     if recipe == "mine":

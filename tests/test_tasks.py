@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import io
 import json
 import xml.etree.ElementTree as ET
 import zlib
@@ -13,8 +14,8 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic
 from lightxling.encode import mine_files
 from lightxling.evaluate import run, tables, tasks
-from lightxling.evaluate.tasks import TASKS, Settings, labelled, parallel
-from lightxling.evaluate.tasks.units import Task, TaskSettings, Unit
+from lightxling.evaluate.tasks import TASKS, ScoringSettings, labelled, parallel
+from lightxling.evaluate.tasks.units import TaskKind, TaskSettings, Unit
 from lightxling.saved import results
 
 
@@ -42,10 +43,10 @@ def write(path, rows):
 
 
 def evaluate(task, data, folder, **options):
-    console = Console(file=open("/dev/null", "w"))  # noqa: SIM115
-    options = {"settings": Settings(epochs=20, seeds=2), "console": console, **options}
+    console = options.pop("console", None) or Console(file=io.StringIO())
+    options = {"settings": ScoringSettings(epochs=20, seeds=2), **options}
     data = data if isinstance(data, list) else [str(data)]
-    return run.evaluate(encode, "model", tasks=[task], data=data, folder=folder, **options)
+    return run.evaluate(encode, "model", run.Asked([task], data, folder, **options), console)
 
 
 @pytest.fixture
@@ -124,9 +125,9 @@ def test_tatoeba_layout_and_three_letter_codes(data, out):
 
 
 def test_tatoeba_of_tensorflow_datasets_names_its_fields():
-    units = TASKS["tatoeba"].find(["tfds"], Settings())
+    units = TASKS["tatoeba"].find(["tfds"], ScoringSettings())
     assert len(units) == 36
-    (french,) = tasks.select(units, ["fr"], [], "tfds")
+    (french,) = tasks.select_units(units, ["fr"], [], "tfds")
     assert french.languages == ("fr", "en")
     source = french.pairs.args[0]
     assert source.path == "tfds:tatoeba/tatoeba_fr#source_sentence,target_sentence"
@@ -147,7 +148,7 @@ def test_muse_order_by_hand():
 def test_europarl_counts_its_queries_and_candidates(data, out):
     english = sorted(set(words(120)))
     write(data / "ep.en-fr.tsv", [(text, translate(text)) for text in english])
-    settings = Settings(queries=20, candidates=60)
+    settings = ScoringSettings(queries=20, candidates=60)
     (results,) = evaluate("europarl", data, out, settings=settings)
     unit = results["results"]["en-fr"]
     assert (unit["queries"], unit["candidates"]) == (20, 60)
@@ -156,7 +157,7 @@ def test_europarl_counts_its_queries_and_candidates(data, out):
     (whole,) = evaluate("europarl", data, out)
     assert whole["results"]["en-fr"]["candidates"] == len(english)
     with pytest.raises(UserError, match="margin"):
-        evaluate("europarl", data, out, settings=Settings(scoring="margin"))
+        evaluate("europarl", data, out, settings=ScoringSettings(scoring="margin"))
 
 
 def bucc(data, split, count, seed):
@@ -209,10 +210,9 @@ def test_classification_is_trained_once_and_tested_in_every_language(data, out, 
         calls.append(len(texts))
         return encode(texts)
 
-    settings = Settings(epochs=30, seeds=2, head=head)
-    (results,) = run.evaluate(
-        counting, "m", tasks=["classification"], data=[str(data)], folder=out, settings=settings
-    )
+    settings = ScoringSettings(epochs=30, seeds=2, head=head)
+    asked = run.Asked(["classification"], [str(data)], out, settings=settings)
+    (results,) = run.evaluate(counting, "m", asked)
     assert calls == [270, 90, 90]  # three sentences a document; the training set once
     for language in ("en", "fr"):
         unit = results["results"][language]
@@ -229,7 +229,7 @@ def test_mldoc_names_and_selection_on_the_development_file(data, out):
     write_labelled(data, "french.dev", 30, 2)
     write_labelled(data, "french.test", 30, 3)
     write_labelled(data, "english.test", 30, 4)
-    (results,) = evaluate("mldoc", data, out, settings=Settings(head="logistic"))
+    (results,) = evaluate("mldoc", data, out, settings=ScoringSettings(head="logistic"))
     assert list(results["results"]) == ["en", "fr"]
     assert results["results"]["fr"]["selected_on"] == "english.dev"
 
@@ -254,13 +254,13 @@ def test_labels_that_do_not_fit_are_named(data, out):
     write_labelled(data, "topic.train.en.tsv", 60, 0)
     write_labelled(data, "topic.test.fr.tsv", 30, 1, strange=("cooking", "fr_w1"))
     with pytest.raises(UserError, match=r"topic\.test\.fr\.tsv: label 'cooking' does not occur"):
-        evaluate("classification", data, out, settings=Settings(head="logistic"))
+        evaluate("classification", data, out, settings=ScoringSettings(head="logistic"))
     write_labelled(data, "topic.test.fr.tsv", 30, 1, strange=("", "fr_w1"))
     with pytest.raises(UserError, match="row 31 has an empty label"):
-        evaluate("classification", data, out, settings=Settings(head="logistic"))
+        evaluate("classification", data, out, settings=ScoringSettings(head="logistic"))
     write_labelled(data, "topic.test.fr.tsv", 30, 1, strange=("games",))
     with pytest.raises(UserError, match=r"topic\.test\.fr\.tsv:31: 1 of 2 columns"):
-        evaluate("classification", data, out, settings=Settings(head="logistic"))
+        evaluate("classification", data, out, settings=ScoringSettings(head="logistic"))
     write(data / "topic.train.en.tsv", [("games", "w1"), ("games", "w2")])
     with pytest.raises(UserError, match="one label only, 'games'"):
         evaluate("classification", data, out)
@@ -280,22 +280,22 @@ def test_a_class_too_small_to_hold_out_is_named(data, out):
 
 
 def test_documents_are_means_of_their_sentences():
-    settings = Settings(documents="sentences")
+    settings = ScoringSettings(documents="sentences")
     vectors = labelled._document_vectors(encode, [("a b. c d.",), ("e",)], settings, strip=False)
     np.testing.assert_allclose(vectors[0], encode(["a b c d"])[0] / 2)
     np.testing.assert_allclose(vectors[1], encode(["e"])[0])
     whole = labelled._document_vectors(
-        encode, [("a (c) Reuters Limited 1997 b.",)], Settings(documents="whole"), strip=True
+        encode, [("a (c) Reuters Limited 1997 b.",)], ScoringSettings(documents="whole"), strip=True
     )
     np.testing.assert_allclose(whole, encode(["a b"]))
-    assert labelled.sentences("One. Two! 三。四।Five 3.5") == [
+    assert labelled.cut_sentences("One. Two! 三。四।Five 3.5") == [
         "One.",
         "Two!",
         "三。",
         "四।",
         "Five 3.5",
     ]
-    assert labelled.sentences("") == [""]
+    assert labelled.cut_sentences("") == [""]
 
 
 def test_nli_reads_plain_and_headed_files(data, out):
@@ -306,7 +306,7 @@ def test_nli_reads_plain_and_headed_files(data, out):
         + [(b, c, {"contradiction": "contradictory"}.get(a, a)) for a, b, c in rows],
     )
     write(data / "xnli.test.fr.tsv", [(a, translate(b), translate(c)) for a, b, c in rows])
-    (results,) = evaluate("nli", data, out, settings=Settings(epochs=3, seeds=1))
+    (results,) = evaluate("nli", data, out, settings=ScoringSettings(epochs=3, seeds=1))
     unit = results["results"]["fr"]
     assert unit["classes"] == ["contradiction", "entailment"]
     assert unit["scores"]["accuracy"] == 100
@@ -346,15 +346,8 @@ def test_results_are_kept_until_model_data_or_settings_change(data, out):
 
     def go(fingerprint="one", **options):
         calls.clear()
-        run.evaluate(
-            counting,
-            fingerprint,
-            tasks=["retrieval"],
-            data=[str(data)],
-            folder=out,
-            console=Console(quiet=True),
-            **options,
-        )
+        asked = run.Asked(["retrieval"], [str(data)], out, **options)
+        run.evaluate(counting, fingerprint, asked, Console(quiet=True))
         return bool(calls)
 
     assert go()
@@ -362,7 +355,7 @@ def test_results_are_kept_until_model_data_or_settings_change(data, out):
     assert go(again=True)
     assert go("two")
     assert not go("two")
-    assert go("two", settings=Settings(scoring="csls"))
+    assert go("two", settings=ScoringSettings(scoring="csls"))
     assert not go("two")  # the other settings lie in another file
     assert {p.name for p in out.iterdir()} == {
         "retrieval.dev.json",
@@ -388,10 +381,8 @@ def test_languages_scored_with_another_encoder_leave_the_file(data, out, capsys)
         write(data / f"dev.en-{language}.tsv", [("a", "fr_a"), ("b", "fr_b")])
 
     def go(fingerprint, *languages):
-        options = {"tasks": ["retrieval"], "data": [str(data)], "folder": out}
-        run.evaluate(
-            encode, fingerprint, languages=languages, console=Console(width=300), **options
-        )
+        asked = run.Asked(["retrieval"], [str(data)], out, languages)
+        run.evaluate(encode, fingerprint, asked, Console(width=300))
         units = results.load_results(out / "retrieval.dev.json")["results"]
         assert {unit["encoder"] for unit in units.values()} == {fingerprint}
         return sorted(units), capsys.readouterr().out
@@ -417,8 +408,8 @@ def test_scores_without_their_encoder_are_kept_if_their_key_proves_it(data, out)
     def refuse(texts):
         raise AssertionError
 
-    options = {"tasks": ["retrieval"], "data": [str(data)], "folder": out}
-    run.evaluate(refuse, "model", languages=["fr", "de"], console=Console(quiet=True), **options)
+    asked = run.Asked(["retrieval"], [str(data)], out, ["fr", "de"])
+    run.evaluate(refuse, "model", asked, Console(quiet=True))
     units = json.loads(file.read_text())["results"]
     assert {name: unit["encoder"] for name, unit in units.items()} == {
         "en-de": "model",
@@ -493,7 +484,7 @@ def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
     with pytest.raises(UserError, match="--data is empty; give files, folders"):
         evaluate("retrieval", [], out)
     with pytest.raises(UserError, match="--task is empty; there are retrieval, ranking"):
-        run.evaluate(encode, "model", tasks=[], data=[str(data)], folder=out)
+        run.evaluate(encode, "model", run.Asked([], [str(data)], out))
 
 
 @pytest.mark.parametrize(
@@ -508,7 +499,7 @@ def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
     ],
 )
 def test_numbers_too_small_are_refused(name, value, least):
-    for kind in (Settings, mine_files.MineSettings):
+    for kind in (ScoringSettings, mine_files.MineSettings):
         if hasattr(kind, name):
             with pytest.raises(UserError, match=f"--{name} {value} is too few; use {least} or"):
                 kind(**{name: value})
@@ -525,10 +516,10 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_work(data, tmp_path):
 
     for folder in (file, file / "below"):
         with pytest.raises(UserError, match=f"cannot make the folder {folder}: .* --output"):
-            run.evaluate(refuse, "m", tasks=["retrieval"], data=[str(data)], folder=folder)
+            run.evaluate(refuse, "m", run.Asked(["retrieval"], [str(data)], folder))
 
 
-def test_units_without_scores_are_none(tmp_path):
+def test_units_without_scores_are_left_out(tmp_path):
     units = {"en-de": {"scores": {}}, "en-fr": {"scores": {"accuracy": 3.0}}}
     (tmp_path / "x.json").write_text(json.dumps({"results": units}))
     assert list(results.load_results(tmp_path / "x.json")["results"]) == ["en-fr"]
@@ -602,7 +593,7 @@ def test_pictures_are_drawn(data, out):
     dots = list(pictures["map.html"].iter("circle"))
     squares = [e for e in pictures["map.html"].iter("rect") if e.get("class") == "square"]
     assert (len(dots), len(squares)) == (8, 16)  # a sentence, and its translations
-    evaluate("retrieval", data, out, plot=True, settings=Settings(scoring="csls"))
+    evaluate("retrieval", data, out, plot=True, settings=ScoringSettings(scoring="csls"))
     assert (out / "retrieval.dev.scoring=csls.html").is_file()
     assert (out / "retrieval.dev.html").read_text("utf-8") == pages["retrieval.dev.html"]
 
@@ -616,7 +607,7 @@ def test_a_benchmark_is_one_entry(data, out, monkeypatch):
 
         return [Unit("d", "en", ("en",), lambda: [Path(data[0]) / "words.txt"], run)]
 
-    monkeypatch.setitem(TASKS, "words", Task(find, TaskSettings, "words", ()))
+    monkeypatch.setitem(TASKS, "words", TaskKind(find, TaskSettings, "words", ()))
     (results,) = evaluate("words", data, out, plot=True)
     kept = json.loads((out / "words.d.json").read_text())
     assert kept == results
@@ -648,10 +639,10 @@ def test_ranking_among_some_drawn_at_random(data, out):
     assert scores["p_at_1"] == (scores["forward"] + scores["backward"]) / 2 > 90
     assert scores["p_at_1"] <= scores["p_at_3"] <= scores["p_at_10"] == 100
     assert scores["eigen_similarity"] == pytest.approx(0)  # the same vectors
-    (fewer,) = evaluate("ranking", data, out, settings=Settings(among=20, product="cosine"))
+    (fewer,) = evaluate("ranking", data, out, settings=ScoringSettings(among=20, product="cosine"))
     assert fewer["results"]["en-fr"]["candidates"] == 20
     with pytest.raises(UserError, match="--among 1 leaves nothing"):
-        evaluate("ranking", data, out, settings=Settings(among=1))
+        evaluate("ranking", data, out, settings=ScoringSettings(among=1))
 
 
 def test_few_shots_of_a_tested_file_are_half_of_it_at_most():
@@ -682,7 +673,7 @@ def test_few_shots_in_the_tested_language_help(data, out, has_training_file):
     foreign(data / "topic.test.fr.tsv", 60, 2)
     if has_training_file:
         foreign(data / "topic.train.fr.tsv", 45, 3)
-    settings = Settings(head="logistic", few_shot=0.6)
+    settings = ScoringSettings(head="logistic", few_shot=0.6)
     (results,) = evaluate("classification", data, out, settings=settings)
     unit = results["results"]["fr"]
     shots, tested = (27, 60) if has_training_file else (18, 30)
@@ -693,4 +684,4 @@ def test_few_shots_in_the_tested_language_help(data, out, has_training_file):
     assert "zero_shot_accuracy" not in home["scores"]
     assert home["documents"] == 30
     with pytest.raises(UserError, match=r"--few-shot 1\.5 should be a share"):
-        evaluate("classification", data, out, settings=Settings(few_shot=1.5))
+        evaluate("classification", data, out, settings=ScoringSettings(few_shot=1.5))

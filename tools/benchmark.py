@@ -33,6 +33,7 @@ from lightxling.base import allocator
 from lightxling.config.files import load
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, MeshConfig, ModelConfig, TrainConfig
+from lightxling.config.settings import change
 from lightxling.saved.run import number
 from lightxling.train.progress import peak_memory
 
@@ -101,18 +102,16 @@ def recipe(
 ) -> Config:
     """A recipe with what differs; another width keeps the sides of feed-forward in proportion."""
     chosen = load(config)
-    model, replace = chosen.model, dataclasses.replace
-    if width:
-        feedforward = model.feedforward * width // model.width
-        model = replace(model, width=width, feedforward=feedforward)
-    if layers >= 0:
-        model = replace(model, layers=layers)
-    chosen = replace(
+    model, width = chosen.model, width or chosen.model.width
+    chosen = change(
         chosen,
-        model=model,
-        tokenizer=replace(chosen.tokenizer, vocab_size=vocab or chosen.tokenizer.vocab_size),
-        train=replace(chosen.train, batch_size=batch, micro_batch=micro_batch),
-        optimizer=replace(chosen.optimizer, name=optimizer or chosen.optimizer.name),
+        model__width=width,
+        model__feedforward=model.feedforward * width // model.width,
+        model__layers=model.layers if layers < 0 else layers,
+        tokenizer__vocab_size=vocab or chosen.tokenizer.vocab_size,
+        train__batch_size=batch,
+        train__micro_batch=micro_batch,
+        optimizer__name=optimizer or chosen.optimizer.name,
     )
     validate(chosen)
     return chosen
@@ -335,11 +334,11 @@ def measure_retrieval(*, repeats: int, **settings) -> dict[str, float]:
     }
 
 
-MEASURES = {
-    "train": measure_train,
-    "input": measure_input,
-    "encode": measure_encode,
-    "retrieval": measure_retrieval,
+COMMANDS = {
+    "train": (Train, measure_train),
+    "input": (Input, measure_input),
+    "encode": (Encode, measure_encode),
+    "retrieval": (Retrieval, measure_retrieval),
 }
 
 
@@ -359,9 +358,8 @@ def in_fresh_process(command: str, settings: dict, runs: int) -> dict[str, float
 def combinations(sweep: Train | Input | Encode | Retrieval) -> list[dict]:
     """All combinations of the values of a sweep's fields, the last field fastest."""
     fields = dataclasses.asdict(sweep)
-    return [
-        dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
-    ]
+    every = itertools.product(*fields.values())
+    return [dict(zip(fields, values, strict=True)) for values in every]
 
 
 def fit_line(x: list[float], y: list[float]) -> tuple[float, float]:
@@ -453,16 +451,12 @@ def command(name: str, kind: type):
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--measure"]:  # the fresh process
         name, settings = arguments[1:]
-        print(json.dumps(MEASURES[name](**json.loads(settings))))
+        print(json.dumps(COMMANDS[name][1](**json.loads(settings))))
         return
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["train", *arguments]
-    kinds = {"train": Train, "input": Input, "encode": Encode, "retrieval": Retrieval}
-    tyro.extras.subcommand_cli_from_dict(
-        {name: command(name, kind) for name, kind in kinds.items()},
-        args=arguments,
-        description=__doc__,
-    )
+    commands = {name: command(name, kind) for name, (kind, _) in COMMANDS.items()}
+    tyro.extras.subcommand_cli_from_dict(commands, args=arguments, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
 from lightxling.evaluate import compare
 from lightxling.evaluate.report.repeat import command
-from lightxling.evaluate.report.runs import TrainedRun
-from lightxling.evaluate.report.runs import read as read_run
+from lightxling.evaluate.report.runs import TrainedRun, read_trained
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
 from lightxling.export.settings import ExportSettings
@@ -152,9 +151,9 @@ def stages(run: Path) -> list[TrainedRun]:
     Raises:
       SystemExit: one of them has other corpora, which the card would not name.
     """
-    found = [read_run(run)]
+    found = [read_trained(run)]
     while before := found[0].config.train.init_from:
-        found.insert(0, read_run(Path(before)))
+        found.insert(0, read_trained(Path(before)))
         if corpora(found[0]) != corpora(found[1]):
             raise SystemExit(f"{before} was trained on other corpora than the run started from it")
     return found

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, UInt32
 from lightxling.base.vectors import normalize
 from lightxling.objectives import inference
 
-Inputs = np.ndarray | tuple[np.ndarray, ...]
+HeadInputs = np.ndarray | tuple[np.ndarray, ...]
 """[N, D] vectors, or several such arrays that `MlpHead.features` combines."""
 
 Array = jax.Array | np.ndarray
@@ -31,11 +31,11 @@ Kernel = dict[str, Any]
 several."""
 
 
-def identity(vectors: Array) -> Array:
+def unchanged(vectors: Array) -> Array:
     return vectors
 
 
-def pair_features(pair: tuple[Array, Array]) -> jax.Array:
+def concatenated(pair: tuple[Array, Array]) -> jax.Array:
     """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
     return inference.pair_features(*map(jnp.asarray, pair))
 
@@ -49,14 +49,14 @@ class MlpHead:
     batch_size: int = 12
     epochs: int = 500
     learning_rate: float = 1e-3
-    features: Callable = identity
+    features: Callable = unchanged
     """Inputs of a batch to [B, F]: wide features are never in memory for all rows."""
 
 
 LASER = MlpHead()
 """The document classifier of the LASER toolkit."""
 
-NLI = MlpHead((512, 384), dropout=0.3, batch_size=128, epochs=200, features=pair_features)
+NLI = MlpHead((512, 384), dropout=0.3, batch_size=128, epochs=200, features=concatenated)
 """The inference classifier of the LASER toolkit: entailment, neutral, contradiction."""
 
 
@@ -64,7 +64,7 @@ NLI = MlpHead((512, 384), dropout=0.3, batch_size=128, epochs=200, features=pair
 class Fitted:
     """Trained heads of S seeds, and how the choice on development data came out."""
 
-    predict: Callable[[Inputs], Int[np.ndarray, "S N"]]
+    predict: Callable[[HeadInputs], Int[np.ndarray, "S N"]]
     """Classes that each head assigns."""
     dev_accuracy: Float[np.ndarray, " S"]
     chosen: Float[np.ndarray, " S"]
@@ -74,9 +74,9 @@ class Fitted:
 
 
 def fit_mlp(
-    train: Inputs,
+    train: HeadInputs,
     train_labels: Int[np.ndarray, " N"],
-    dev: Inputs,
+    dev: HeadInputs,
     dev_labels: Int[np.ndarray, " M"],
     *,
     classes: int,
@@ -148,7 +148,7 @@ def fit_logistic(
     ]
     best = int(np.argmax(right))
 
-    def predict(vectors: Inputs) -> np.ndarray:
+    def predict(vectors: HeadInputs) -> np.ndarray:
         return ((normalize(vectors) - centre) @ kernel[best] + bias[best]).argmax(1)[None]
 
     kept = {"kernel": kernel[best : best + 1], "bias": bias[best : best + 1]}
@@ -169,7 +169,9 @@ class Scores:
     documents: int
 
 
-def score(predicted: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int) -> Scores:
+def score_heads(
+    predicted: Int[np.ndarray, "S N"], labels: Int[np.ndarray, " N"], classes: int
+) -> Scores:
     """Compares the classes that S heads assign with the true ones.
 
     Macro-F1 is the plain mean of F1 over the classes; a class that neither occurs nor is assigned
@@ -336,10 +338,10 @@ def _classify(params: list[Kernel], inputs: Any, head: MlpHead) -> Int[jax.Array
 
 def _predictor(
     params: list[Kernel], head: MlpHead, block: int = 4096
-) -> Callable[[Inputs], Int[np.ndarray, "S N"]]:
+) -> Callable[[HeadInputs], Int[np.ndarray, "S N"]]:
     """Function from inputs to classes, computed in blocks."""
 
-    def predict(inputs: Inputs) -> np.ndarray:
+    def predict(inputs: HeadInputs) -> np.ndarray:
         parts = []
         for start in range(0, len(jax.tree.leaves(inputs)[0]), block):
             stop = start + block
@@ -350,7 +352,7 @@ def _predictor(
     return predict
 
 
-def _float32(inputs: Inputs) -> Inputs:
+def _float32(inputs: HeadInputs) -> HeadInputs:
     return jax.tree.map(lambda x: np.asarray(x, np.float32), inputs)
 
 
@@ -358,7 +360,7 @@ def _spread(values: Float[np.ndarray, " S"]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _check(inputs: Inputs, labels: np.ndarray, classes: int, name: str) -> None:
+def _check(inputs: HeadInputs, labels: np.ndarray, classes: int, name: str) -> None:
     """Refuses labels that do not belong to the inputs or are not classes."""
     sizes = {len(x) for x in jax.tree.leaves(inputs)}
     if sizes != {len(labels)} or not len(labels):

@@ -24,8 +24,7 @@ from lightxling.saved.bundle import PARAMETERS
 from lightxling.saved.results import Results
 from lightxling.saved.run import RunFolder, read_folder
 
-CANDIDATES = "candidates"
-Format = Literal["table", "markdown", "csv"]
+TableFormat = Literal["table", "markdown", "csv"]
 Values = dict[str, int | float]
 
 
@@ -104,24 +103,23 @@ def table_of(
     for run in summaries:
         groups.setdefault(run.group, []).append(run)
     several = _of_several_units(summaries) if units else set()
-    first = {
-        group: [run.values | means for run, means in zip(runs, _mean_scores(runs), strict=True)]
-        for group, runs in groups.items()
-    }
-    then = {group: [_unit_scores(run, several) for run in runs] for group, runs in groups.items()}
-    both = (*first.values(), *then.values())
-    columns = list(dict.fromkeys(column for runs in both for run in runs for column in run))
+    first = [
+        [run.values | means for run, means in zip(runs, _mean_scores(runs), strict=True)]
+        for runs in groups.values()
+    ]
+    then = [[_unit_scores(run, several) for run in runs] for runs in groups.values()]
+    columns = dict.fromkeys(name for runs in first + then for run in runs for name in run)
     rows = []
-    for group, runs in groups.items():
+    for runs, means, scores in zip(groups.values(), first, then, strict=True):
         row: dict[str, Any] = {"run": ", ".join(run.name for run in runs), "runs": len(runs)}
-        found = [one | more for one, more in zip(first[group], then[group], strict=True)]
-        for column in columns:
-            row[column] = _average([one[column] for one in found if column in one])
+        found = [one | more for one, more in zip(means, scores, strict=True)]
+        for name in columns:
+            row[name] = _average([one[name] for one in found if name in one])
         rows.append(row)
-    return columns, rows
+    return list(columns), rows
 
 
-def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str | Table:
+def render(columns: list[str], rows: list[dict[str, Any]], form: TableFormat) -> str | Table:
     """The table for the screen, as Markdown, or as CSV (deviations in columns of their own, and
     how many runs have the number)."""
     if form == "csv":
@@ -133,7 +131,9 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str 
     ]
     if form == "markdown":
         lines = [["", *names], ["---", *["---:"] * len(rows)], *lines]
-        return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
+        return "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
     table = Table("")
     for name in names:
         table.add_column(Text(name), justify="right")  # Text: no name is markup
@@ -145,20 +145,14 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: Format) -> str 
 def _size(run: RunFolder) -> Values:
     """Parameters and bytes: of the files of an export, or of a float32 export of a run."""
     path, about = run.path, run.about
-    if "config" not in about:
-        files = [
-            file for file in path.rglob("*") if "evaluation" not in file.relative_to(path).parts
-        ]
-        size = sum(file.stat().st_size for file in files if file.is_file())
-        return {**_exported_parameters(path / PARAMETERS), "bytes": size}
-    count = about.get("parameters", {}).get("encoder")
-    if count is None:
-        return {}
-    tokenizer = path / "tokenizer.model"
-    return {
-        "parameters": count,
-        "bytes": 4 * count + (tokenizer.stat().st_size if tokenizer.is_file() else 0),
-    }
+    if "config" in about:
+        count = about.get("parameters", {}).get("encoder")
+        tokenizer = path / "tokenizer.model"
+        more = tokenizer.stat().st_size if tokenizer.is_file() else 0
+        return {} if count is None else {"parameters": count, "bytes": 4 * count + more}
+    files = [file for file in path.rglob("*") if "evaluation" not in file.relative_to(path).parts]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return {**_exported_parameters(path / PARAMETERS), "bytes": size}
 
 
 def _exported_parameters(path: Path) -> Values:
@@ -191,36 +185,25 @@ def _cost(run: RunFolder) -> Values:
         "training hours": seconds / 3600,
         "pairs/s": float(np.median([record["pairs_per_second"] for record in records])),
     }
-    memory = [
-        record[k] for record in records for k in ("device_memory", "peak_memory") if k in record
-    ]
-    if memory:
+    if memory := [r[k] for r in records for k in ("device_memory", "peak_memory") if k in r]:
         values["peak memory"] = max(memory)
-    dev = [r["dev_p@1"] for r in records if not math.isnan(r.get("dev_p@1", math.nan))]
-    if dev:
+    if dev := [r["dev_p@1"] for r in records if not math.isnan(r.get("dev_p@1", math.nan))]:
         values["best dev P@1"] = max(dev)
-        sizes = [r["dev_candidates"] for r in records if "dev_candidates" in r]
-        values |= {f"dev {CANDIDATES}": size for size in sizes[-1:]}
+        if sizes := [r["dev_candidates"] for r in records if "dev_candidates" in r]:
+            values["dev candidates"] = sizes[-1]
     return values
 
 
 def _benchmarks(run: RunFolder) -> dict[str, Results]:
-    """Benchmarks with all scores as floats."""
-    return {
-        name: {
-            "results": {
-                unit: {"scores": {key: float(value) for key, value in _with_size(result).items()}}
-                for unit, result in results["results"].items()
-            }
-        }
-        for name, results in run.results.items()
-    }
-
-
-def _with_size(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of a unit, and among how many candidates they are."""
-    size = {CANDIDATES: result[CANDIDATES]} if result.get(CANDIDATES) else {}
-    return result["scores"] | size
+    """Benchmarks with all scores, and among how many candidates they are, as floats."""
+    found: dict[str, Results] = {}
+    for name, results in run.results.items():
+        found[name] = {"results": {}}
+        for unit, result in results["results"].items():
+            size = {"candidates": result["candidates"]} if result.get("candidates") else {}
+            scores = {key: float(value) for key, value in (result["scores"] | size).items()}
+            found[name]["results"][unit] = {"scores": scores}
+    return found
 
 
 def _mean_scores(runs: Sequence[Summary]) -> list[Values]:
@@ -286,11 +269,9 @@ def as_text(column: str, value: Average | None, runs: int) -> str:
     if value is None:
         return ""
     mean, spread = value.mean, value.spread
-    if column.endswith(CANDIDATES):
-        text = f"{mean:,.0f}"
-    elif column in ("bytes", "peak memory"):
+    if column in ("bytes", "peak memory"):
         text = f"{mean / 1e6:,.1f} MB"
-    elif column in ("parameters", "training pairs", "pairs/s"):
+    elif column.endswith(("parameters", "training pairs", "pairs/s", "candidates")):
         text = f"{mean:,.0f}"
     else:
         digits = 2 if column == "training hours" else 1
@@ -303,12 +284,7 @@ def _csv(columns: list[str], rows: list[dict[str, Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "runs", *(name for c in columns for name in (c, f"{c} sd", f"{c} n"))])
     for row in rows:
-        cells = [part for c in columns for part in (row[c] or (None, None, 0))]
-        writer.writerow(
-            [row["run"], row["runs"], *("" if c is None else f"{c:.6g}" for c in cells)]
-        )
+        numbers = [part for c in columns for part in (row[c] or (None, None, 0))]
+        cells = ["" if number is None else f"{number:.6g}" for number in numbers]
+        writer.writerow([row["run"], row["runs"], *cells])
     return out.getvalue()
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")

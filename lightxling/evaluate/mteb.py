@@ -65,13 +65,13 @@ class MtebEncoder:
         """Vectors [N, D] of all texts of the batches, which MTEB passes as `{"text": [...]}`."""
         return self._encode([text for batch in inputs for text in batch["text"]])
 
-    def similarity(self, first: np.ndarray, second: np.ndarray):
+    def similarity(self, first: np.ndarray, second: np.ndarray) -> Any:
         """Cosine of every row of `first` with every row of `second`."""
         from mteb.similarity_functions import cos_sim
 
         return cos_sim(first, second)
 
-    def similarity_pairwise(self, first: np.ndarray, second: np.ndarray):
+    def similarity_pairwise(self, first: np.ndarray, second: np.ndarray) -> Any:
         """Cosine of row i of `first` and row i of `second`."""
         from mteb.similarity_functions import pairwise_cos_sim
 

@@ -75,6 +75,7 @@ def ranks(
     if scoring == "csls":
         near, _ = nearest(candidates, queries, NEIGHBOURS["csls"], block)
         penalty = near.mean(axis=1) / 2  # cos - r(y) / 2 ranks like 2 cos - r(x) - r(y)
+    # what a query has to beat: its best right candidate, computed apart, as no block has them all
     owner, right = _right_candidates(gold, same)
     score = _pair_cosines(queries, candidates, owner, right, block)
     if penalty is not None:
@@ -87,6 +88,7 @@ def ranks(
         if penalty is not None:
             cosines -= penalty[cols]
         above[rows] += np.count_nonzero(cosines >= bar[rows, None], axis=1)
+    # right candidates that reach the bar were counted with the wrong ones
     above -= np.bincount(owner[score >= bar[owner]], minlength=len(queries))
     return 1 + np.maximum(above, 0)
 
@@ -119,6 +121,7 @@ def ranks_among(
     total, rng = len(candidates), np.random.default_rng(seed)
     norms = [np.sqrt(np.einsum("nd,nd->n", x, x)) for x in (queries, candidates)]
     places = np.empty(len(queries), np.int64)
+    # so many queries that their scores with all candidates fill one block
     rows_at_once = max(block**2 // total, 1)
     for start in range(0, len(queries), rows_at_once):
         rows = np.arange(start, min(start + rows_at_once, len(queries)))
@@ -151,10 +154,6 @@ class Accuracy:
     @property
     def mean(self) -> float:
         return (self.forward + self.backward) / 2
-
-    @property
-    def error(self) -> float:
-        return 1 - self.mean
 
 
 def precision_at_1(
@@ -202,6 +201,7 @@ def _right_candidates(gold, same):
     """Pairs (query, right candidate) as two arrays of equal length, ordered by query."""
     if same is None:
         return np.arange(len(gold)), gold
+    # sorted by label, the right ones of a query are a stretch: from `first`, `count` of them
     order = np.argsort(same, kind="stable")
     label = same[gold]
     first = np.searchsorted(same[order], label, side="left")

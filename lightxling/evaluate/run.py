@@ -21,45 +21,50 @@ from lightxling.base.errors import UserError
 from lightxling.base.vectors import Encode
 from lightxling.base.version import __version__
 from lightxling.config.identity import counting, first_defaults
-from lightxling.evaluate.report import pictures
-from lightxling.evaluate.tables import table
-from lightxling.evaluate.tasks import TASKS, Settings, select
+from lightxling.evaluate.report.pictures import draw_pictures
+from lightxling.evaluate.tables import screen_table
+from lightxling.evaluate.tasks import TASKS, ScoringSettings, select_units
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is evaluated, and where the results go."""
+
+    tasks: Sequence[str]
+    """Names from `TASKS`."""
+    data: Sequence[str]
+    """Folders, files, or `en-fr=PATH`."""
+    folder: Path
+    """For the results."""
+    languages: Sequence[str] = ()
+    """Which to evaluate; by default those in `trained`, or all when that is empty."""
+    trained: Sequence[str] = ()
+    """Languages that the encoder was trained on."""
+    settings: ScoringSettings = dataclasses.field(default_factory=ScoringSettings)
+    again: bool = False
+    """Compute even what is kept."""
+    plot: bool = False
+    """Also write pictures, into `folder`."""
+
+
 def evaluate(
-    encode: Encode,
-    fingerprint: str,
-    *,
-    tasks: Sequence[str],
-    data: Sequence[str],
-    folder: Path,
-    languages: Sequence[str] = (),
-    trained: Sequence[str] = (),
-    settings: Settings | None = None,
-    again: bool = False,
-    plot: bool = False,
-    console: Console | None = None,
+    encode: Encode, fingerprint: str, asked: Asked, console: Console | None = None
 ) -> list[Results]:
-    """Runs the tasks on the data, keeps the results in `folder` and prints a table for each.
+    """Runs the tasks on the data, keeps the results in a folder and prints a table for each.
 
     Args:
       encode: sentences to vectors, not normalised.
       fingerprint: hash of everything that a vector depends on.
-      tasks: names from `TASKS`.
-      data: folders, files, or `en-fr=PATH`.
-      languages: which to evaluate; by default those in `trained`, or all when that is empty.
-      again: compute even what is kept.
-      plot: also write pictures, into `folder`.
 
     Raises:
       UserError: unknown task, missing files or languages, files that contradict each other, a
         folder that cannot be made.
     """
-    console, settings = console or Console(), settings or Settings()
+    console, folder = console or Console(), asked.folder
     encode = Stopwatch(encode)
-    plan = _plan(tasks, data, settings, languages, trained)
+    plan = _plan(asked)
     make_folder(folder)
     done: dict[Path, Results] = {}
     before: dict[Path, Results] = {}
@@ -68,32 +73,28 @@ def evaluate(
         shown = bar.add_task("", total=len(plan))
         for task, unit in plan:
             bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
-            used = settings_of(task, settings)
+            used = task_settings(task, asked.settings)
             path = folder / results_name(task, unit.dataset, used)
             key = unit_key(fingerprint, task, unit, used)
-            if path not in done:
-                done[path] = {
-                    "task": task,
-                    "dataset": unit.dataset,
-                    "settings": used,
-                    "results": {},
-                }
+            if path not in done:  # the first unit of a benchmark
+                about = {"task": task, "dataset": unit.dataset, "settings": used}
+                done[path] = {**about, "results": {}}
                 before[path], dropped[path] = load_results(path), set()
             kept = before[path]["results"].get(unit.name, {})
             result = kept
-            if again or kept.get("key") != key:
+            if asked.again or kept.get("key") != key:
                 result = {**timed(unit, encode), "key": key}
             done[path]["results"][unit.name] = result = {**result, "encoder": fingerprint}
-            if result != kept:
+            if result != kept:  # after every unit: a run that is stopped loses none
                 dropped[path] |= save_results(path, done[path], fingerprint)
             bar.advance(shown)
     for path, results in done.items():
-        console.print(table(results))
+        console.print(screen_table(results))
         if others := sorted(dropped[path] - results["results"].keys()):
             say(console, f"{path}: left out {', '.join(others)}, scores of another encoder")
     say(console, f"kept in {folder}")
-    if plot:
-        for picture in pictures.write_all(encode, done, [unit for _, unit in plan], folder):
+    if asked.plot:
+        for picture in draw_pictures(encode, done, [unit for _, unit in plan], folder):
             say(console, f"drew {picture}")
     return list(done.values())
 
@@ -103,14 +104,9 @@ def say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False)
 
 
-def _plan(
-    tasks: Sequence[str],
-    data: Sequence[str],
-    settings: Settings,
-    languages: Sequence[str],
-    trained: Sequence[str],
-) -> list[tuple[str, Unit]]:
+def _plan(asked: Asked) -> list[tuple[str, Unit]]:
     """The units of every task, in their order."""
+    tasks, data = asked.tasks, asked.data
     if not tasks:
         raise UserError(f"--task is empty; there are {', '.join(TASKS)}")
     if not data:
@@ -118,23 +114,17 @@ def _plan(
     for task in tasks:
         if task not in TASKS:
             raise UserError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
-    found = {task: TASKS[task].find(data, settings) for task in dict.fromkeys(tasks)}
+    found = {task: TASKS[task].find(data, asked.settings) for task in dict.fromkeys(tasks)}
     return [
         (task, unit)
         for task, units in found.items()
-        for unit in select(units, languages, trained, ", ".join(data))
+        for unit in select_units(units, asked.languages, asked.trained, ", ".join(data))
     ]
 
 
 def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Stopwatch:
@@ -177,7 +167,7 @@ def timed(unit: Unit, encode: Stopwatch) -> dict[str, Any]:
 # Names and keys of results
 
 
-def settings_of(task: str, settings: Settings) -> dict[str, Any]:
+def task_settings(task: str, settings: ScoringSettings) -> dict[str, Any]:
     """What a task reads of the settings."""
     fields = dataclasses.fields(TASKS[task].settings)
     return {field.name: getattr(settings, field.name) for field in fields}

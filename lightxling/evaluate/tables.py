@@ -19,6 +19,14 @@ def shared_units(benchmarks: Sequence[Results]) -> list[str]:
     return [name for name in first if all(name in units for units in others)]
 
 
+def columns_of(results: Results) -> tuple[list[str], list[str]]:
+    """Names of the scores that tables show, and of the counts beside them."""
+    units = results["results"].values()
+    scores = dict.fromkeys(name for unit in units for name in unit["scores"])
+    counts = [name for name in COUNTS if any(name in unit for unit in units)]
+    return [name for name in scores if name not in DETAILS], counts
+
+
 def mean_scores(results: Results, among: Collection[str] | None = None) -> dict[str, float]:
     """Mean of every score over the units; the pooled one of STS is not averaged again.
 
@@ -34,36 +42,27 @@ def mean_scores(results: Results, among: Collection[str] | None = None) -> dict[
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
-def table(results: Results) -> Table:
+def screen_table(results: Results) -> Table:
     """The units of a benchmark, one in a row, with their mean."""
     units = results["results"]
-    scores = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
-    scores = [name for name in scores if name not in DETAILS]
-    about = [name for name in COUNTS if any(name in unit for unit in units.values())]
+    scores, counts = columns_of(results)
     settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items() if v)
     title = Text(f"{results['task']} {results['dataset']} ({settings})", "table.title")
     out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     out.add_column("", no_wrap=True)
-    for name in (*scores, *about):
+    for name in (*scores, *counts):
         out.add_column(name.replace("_", " "), justify="right")
+
+    def add(name: str, found: dict[str, float], unit: dict[str, Any]) -> None:
+        numbers = [f"{found[score]:.1f}" if score in found else "" for score in scores]
+        out.add_row(Text(name), *numbers, *(described(unit.get(count)) for count in counts))
+
     for name, unit in units.items():
-        out.add_row(
-            Text(name),  # no markup
-            *(_percent(unit["scores"].get(score)) for score in scores),
-            *(described(unit.get(column)) for column in about),
-        )
+        add(name, unit["scores"], unit)
     if len(units) > 1:
-        mean = mean_scores(results)
         out.add_section()
-        out.add_row(
-            f"mean of {len(units.keys() - {POOLED})}",
-            *(_percent(mean.get(score)) for score in scores),
-        )
+        add(f"mean of {len(units.keys() - {POOLED})}", mean_scores(results), {})
     return out
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
 
 
 def described(value: Any) -> str:

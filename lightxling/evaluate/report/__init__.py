@@ -34,13 +34,13 @@ def report(
     if not paths:
         raise UserError("no run is given; lightxling report RUN -o report.html")
     check_output(output)
-    read = [runs.read(path) for path in paths]  # all, before minutes are spent on one
+    read = [runs.read_trained(path) for path in paths]  # all, before minutes are spent on one
     shown = []
     for i, run in enumerate(read):
-        views, why = _views(run, progress)
-        shown.append(pieces.Shown(run, _letter(i) if len(read) > 1 else "", i, views, why))
+        letter = "" if len(read) == 1 else chr(ord("A") + i) if i < 26 else str(i + 1)
+        shown.append(pieces.Shown(run, letter, i, *_views(run, progress)))
     words = ["lightxling", "report", *map(str, paths), "-o", str(output)]
-    page.write(output, page.title(shown), page.body(shown, shlex.join(words)))
+    page.write_page(output, page.title_of(shown), page.body_of(shown, shlex.join(words)))
 
 
 def _views(
@@ -64,7 +64,3 @@ def _views(
             return [sentences.look(one, encoder.encode) for one in found], ""
     except (UserError, ValueError, OSError) as error:
         return [], f"the encoder could not be asked: {error}"
-
-
-def _letter(i: int) -> str:
-    return chr(ord("A") + i) if i < 26 else str(i + 1)

@@ -11,11 +11,11 @@ from lightxling.base.tree import flatten
 from lightxling.config.files import to_dict
 from lightxling.config.plan import tasks_of
 from lightxling.config.schema import Config
-from lightxling.evaluate import compare
+from lightxling.evaluate.compare import summary
 from lightxling.evaluate.report import pieces
-from lightxling.evaluate.report.markup import Markup, h, join
-from lightxling.evaluate.report.pieces import Shown
-from lightxling.evaluate.report.repeat import command
+from lightxling.evaluate.report.markup import Markup, h, join_markup
+from lightxling.evaluate.report.pieces import Shown, html_table
+from lightxling.evaluate.report.repeat import changed, command
 from lightxling.evaluate.report.runs import DEV, TrainedRun
 
 
@@ -25,7 +25,7 @@ def in_a_sentence(run: TrainedRun) -> str:
     if done is not None:
         seen = f"{run.last.get('pairs', 0):,.0f} pairs seen"
         state = f"{seen}, finished" if done > 0.9999 else f"{seen}, {100 * done:.0f} % of the way"
-    count = _parameters(run)
+    count = _parameters(run).get("encoder")
     size = f"{_millions(count)} parameters in " if count else ""
     return (
         f"Recipe {run.config.name or 'without a name'}: {size}{model.layers} layers of width "
@@ -33,10 +33,16 @@ def in_a_sentence(run: TrainedRun) -> str:
     )
 
 
-def _parameters(run: TrainedRun) -> int | None:
-    counts = run.about.get("parameters")
-    count = counts.get("encoder") if isinstance(counts, dict) else None
-    return count if isinstance(count, int) else None
+def _parameters(run: TrainedRun) -> dict[str, int]:
+    """How many the encoder has, and with the heads all that is trained, where the run notes it."""
+    counts = _noted(run, "parameters")
+    return {key: count for key, count in counts.items() if isinstance(count, int)}
+
+
+def _noted(run: TrainedRun, key: str) -> dict[str, Any]:
+    """A table of config.json beside the settings."""
+    found = run.about.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _millions(count: int | float) -> str:
@@ -50,74 +56,60 @@ def damage(run: TrainedRun, before: str = "") -> Markup | None:
         told.append(f"{lines} damaged in metrics.jsonl and left out")
     if run.damaged_results:
         told.append(f"without readable scores: {', '.join(run.damaged_results)}")
-    return h("p", before, "; ".join(told), ".", class_="missing") if told else None
+    return pieces.missing(before, "; ".join(told), ".") if told else None
 
 
 def tiles(run: TrainedRun) -> Markup:
-    values = compare.summary(run).values
+    values = summary(run).values
     tiles = []
     if "best dev P@1" in values:
         x, y = run.measured(DEV)
-        at = x[np.nanargmax(y)]
-        more = f"per cent, {pieces.among(run)}, after {at:,.0f} pairs"
+        more = f"per cent, {pieces.among(run)}, after {x[np.nanargmax(y)]:,.0f} pairs"
         tiles.append(("best dev P@1", f"{values['best dev P@1']:.1f}", more))
-    if count := _parameters(run):
-        bytes_ = f"{4 * count / 1e6:,.1f} MB in float32"
-        tiles.append(("parameters of the encoder", _millions(count), bytes_))
+    if count := _parameters(run).get("encoder"):
+        size = f"{4 * count / 1e6:,.1f} MB in float32"
+        tiles.append(("parameters of the encoder", _millions(count), size))
     if "training pairs" in values:
         more = f"of {sum(run.train_rows.values()):,} there are" if run.train_rows else ""
+        hours = values["training hours"]
+        time = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
         tiles.append(("pairs seen", f"{values['training pairs']:,.0f}", more))
         tiles.append(("pairs a second", f"{values['pairs/s']:,.0f}", "median"))
-        tiles.append(("time", _hours(values["training hours"]), "of training"))
+        tiles.append(("time", time, "of training"))
     if "peak memory" in values:
-        tiles.append(("peak memory", _gigabytes(values["peak memory"]), "of the process"))
-    return h(
-        "dl",
-        [
-            h("div", h("dt", name), h("dd", value, h("small", more)), class_="tile")
-            for name, value, more in tiles
-        ],
-        class_="tiles",
-    )
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
-
-
-def _gigabytes(count: int | float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+        size = values["peak memory"]
+        told = f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+        tiles.append(("peak memory", told, "of the process"))
+    drawn = [
+        h("div", h("dt", name), h("dd", value, h("small", more)), class_="tile")
+        for name, value, more in tiles
+    ]
+    return h("dl", drawn, class_="tiles")
 
 
 def facts(run: TrainedRun) -> Markup:
-    about, lowercase = run.about, run.config.tokenizer.lowercase
+    counts = _parameters(run)
+    told = {"encoder": "in the encoder", "training": "in training, with the heads"}
+    width, source = _noted(run, "teacher").get("width"), run.config.teacher.source
     facts = {
-        "recipe": run.config.name,
         "languages": ", ".join(run.languages),
         "objectives": _objectives(run.config),
-        "vocabulary": f"{run.vocab_size:,} pieces" + ", lower case" * lowercase,
-        "parameters": _all_parameters(about.get("parameters")),
-        "teacher": _teacher(run),
-        "device": str(about.get("devices") or ""),
-        "commit": str(about.get("commit") or ""),
-        "versions": _pairs_of(about.get("versions")),
+        "vocabulary": f"{run.vocab_size:,} pieces"
+        + ", lower case" * run.config.tokenizer.lowercase,
+        "parameters": ", ".join(f"{counts[k]:,} {v}" for k, v in told.items() if k in counts),
+        # where it is from that the run notes, whatever it was asked for
+        "teacher": source + f", of width {width}" * bool(width) if _noted(run, "teacher") else "",
+        "device": str(run.about.get("devices") or ""),
+        "commit": str(run.about.get("commit") or ""),
+        "versions": ", ".join(f"{k} {version}" for k, version in _noted(run, "versions").items()),
     }
     rows = [(name, [value]) for name, value in facts.items() if value]
-    return join(
-        pieces.table("The run", ["", ""], rows, numeric=False, long=True),
+    return join_markup(
+        html_table("The run", ["", ""], rows, numeric=(), long=True),
         _corpora(run),
         _tokens(run),
         _settings(run.config),
     )
-
-
-def _teacher(run: TrainedRun) -> str:
-    """Where the teacher is from that the run notes, whatever it was asked for."""
-    noted = run.about.get("teacher")
-    if not isinstance(noted, dict):
-        return ""
-    width = noted.get("width")
-    return run.config.teacher.source + (f", of width {width}" if width else "")
 
 
 def _objectives(config: Config) -> str:
@@ -134,51 +126,18 @@ def _objectives(config: Config) -> str:
     return "; ".join(told)
 
 
-def _all_parameters(counts: Any) -> str:
-    if not isinstance(counts, dict):
-        return ""
-    told = {"encoder": "in the encoder", "training": "in training, with the heads"}
-    return ", ".join(
-        f"{counts[k]:,} {v}" for k, v in told.items() if isinstance(counts.get(k), int)
-    )
-
-
-def _pairs_of(versions: Any) -> str:
-    if not isinstance(versions, dict):
-        return ""
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
 def _corpora(run: TrainedRun) -> Markup:
-    """Every source with its pairs; from the settings alone where the store is gone."""
-    rows: list[tuple[Any, list[Any]]] = []
-    if run.store:
-        for group in run.store.groups:
-            name, weight = "-".join(group["languages"]), group.get("weight", 1)
-            name += f" × {weight:g}" if weight != 1 else ""
-            counts = [f"{group[key]:,}" if group[key] else "" for key in ("rows", "dev_rows")]
-            rows.append((_place(str(group["source"])), [name, *counts]))
-    else:
-        for use, sources in (("", run.config.corpus.sources), (" (dev)", run.config.corpus.dev)):
-            rows += [(_place(text), [_languages(text) + use, "", ""]) for text in sources]
-    for task in run.config.tasks:
-        rows += [
-            (_place(text), [f"{_languages(text)} (task {task.name})", "", ""])
-            for text in task.sources
-        ]
+    """Every source in the store with its pairs; what was asked for is among the settings."""
+    if not run.store:
+        return pieces.missing(pieces.sentence(run.no_store))
+    rows = []
+    for group in run.store.groups:
+        name, weight = "-".join(group["languages"]), group.get("weight", 1)
+        name += f" × {weight:g}" if weight != 1 else ""
+        counts = [f"{group[key]:,}" if group[key] else "" for key in ("rows", "dev_rows")]
+        rows.append((str(group["source"]).split("=", 1)[-1], [name, *counts]))
     head = ["source", "languages", "training rows", "dev rows"]
-    table = pieces.table("Corpora", head, rows, numeric=(2, 3), long=True)
-    gone = None if run.store else h("p", pieces.sentence(run.no_store), class_="missing")
-    return join(gone, pieces.fold(table, f"The {len(rows)} corpora", len(rows)))
-
-
-def _place(source: str) -> str:
-    """`data/*.tsv` of the source `en-fr=data/*.tsv`."""
-    return source.split("=", 1)[-1]
-
-
-def _languages(source: str) -> str:
-    return source.split("=", 1)[0]
+    return html_table("Corpora", head, rows, numeric=(2, 3), long=True, things="corpora")
 
 
 def _tokens(run: TrainedRun) -> Markup | None:
@@ -193,24 +152,22 @@ def _tokens(run: TrainedRun) -> Markup | None:
         mean, share = total / max(size, 1), 100 * unknown / max(total, 1)
         rows.append((language, [f"{size:,}", f"{mean:.1f}", f"{share:.2f} %"]))
     head = ["language", "sentences", "tokens a sentence", "unknown tokens"]
-    return pieces.fold(
-        pieces.table("Languages", head, rows), f"The {len(rows)} languages", len(rows)
-    )
+    return html_table("Languages", head, rows, things="languages")
 
 
 def _settings(config: Config) -> Markup:
     """All settings, first those that differ from the default."""
-    default, values = flatten(to_dict(Config())), flatten(to_dict(config))
-    changed = [key for key, value in values.items() if key not in default or default[key] != value]
-    rows = [(_breakable(key), [_value(values[key])]) for key in dict.fromkeys([*changed, *values])]
-    told = f"Every setting; the first {len(changed)} differ from the defaults"
-    table = pieces.table(told, ["setting", "value"], rows, numeric=False, long=True)
+    first = changed(config, Config())
+    values = first | flatten(to_dict(config))
+    rows = [(_breakable(key), [_value(value)]) for key, value in values.items()]
+    told = f"Every setting; the first {len(first)} differ from the defaults"
+    table = html_table(told, ["setting", "value"], rows, numeric=(), long=True)
     return h("details", h("summary", "Every setting"), table)
 
 
 def _breakable(key: str) -> Markup:
     """The name of a setting, which may be broken after its dots."""
-    return join([[part, h("wbr")] for part in re.findall(r"[^.]+\.?|\.", key)])
+    return join_markup([[part, h("wbr")] for part in re.findall(r"[^.]+\.?|\.", key)])
 
 
 def _value(value: Any) -> str:
@@ -221,31 +178,21 @@ def _value(value: Any) -> str:
 
 def differing(shown: Sequence[Shown]) -> Markup:
     flat = [flatten(to_dict(one.run.config)) for one in shown]
-    keys = dict.fromkeys(key for values in flat for key in values)
     rows = [
         (_breakable(key), [_value(values[key]) if key in values else "" for values in flat])
-        for key in keys
+        for key in dict.fromkeys(key for values in flat for key in values)
         if any(values.get(key) != flat[0].get(key) for values in flat)
     ]
     if not rows:
         return h("p", "All settings are the same.")
-    head = ["setting", *(f"{one.label} {one.run.name}" for one in shown)]
-    table = pieces.table("Settings that differ", head, rows, numeric=False, long=True)
-    return pieces.fold(table, f"The {len(rows)} settings that differ", len(rows))
+    head, told = ["setting", *(one.full_name for one in shown)], "settings that differ"
+    return html_table(told.capitalize(), head, rows, numeric=(), long=True, things=told)
 
 
 def repeat(run: TrainedRun) -> Markup:
-    return join(
-        h(
-            "p",
-            "Relative paths are from where the run was started; on the same machine and versions "
-            "the numbers are the same.",
-        ),
-        h(
-            "pre",
-            h("code", command(run.config, run.path)),
-            tabindex=0,
-            role="region",
-            aria_label="The command that repeats the run",
-        ),
+    told = (
+        "Relative paths are from where the run was started; on the same machine and versions the "
+        "numbers are the same."
     )
+    name, code = "The command that repeats the run", h("code", command(run.config, run.path))
+    return join_markup(h("p", told), h("pre", code, tabindex=0, role="region", aria_label=name))

@@ -5,18 +5,19 @@ Drawn on a canvas of 400 units, so that text is readable on a phone; style.css h
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from lightxling.evaluate.report.markup import Markup, h, join
+from lightxling.evaluate.report.markup import Markup, h, join_markup, to_a_tenth
+from lightxling.evaluate.report.pieces import html_table
 from lightxling.evaluate.report.scales import Scale, scale_for, short, spread, thin
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 388, 12, 194
 """Edges of the area in which curves are drawn."""
-LABELS = 36
+LABEL_ROOM = 36
 """Room for the names at the ends of curves."""
 STYLES, DASHES = 6, 4
 """Colours, and then dash patterns, of style.css."""
@@ -50,54 +51,45 @@ def line_chart(
     *,
     title: str,
     name: str,
-    x_label: str,
     form: Callable[[float], str],
-    x_form: Callable[[float], str],
     zero: bool = False,
     dots: bool = False,
 ) -> Markup:
-    """A figure of curves over one x axis, with its main numbers as a table.
+    """A figure of curves over pairs seen, with its main numbers as a table.
 
     Args:
       name: of the figure within the page, for ids.
       form: a value as text.
-      x_form: a place on the x axis as text.
       zero: let the y axis begin at 0.
       dots: mark every point; for few measurements.
     """
     series = [one for one in series if len(one.finite()[0])]
     if not series:
         return h("p", f"{title}: nothing was logged.", class_="missing")
-    named = [one for one in series if not one.faint]
-    right = RIGHT - (LABELS if len(series) > 1 else 0)
-    xs, ys = (np.concatenate([one.finite()[i] for one in series]) for i in (0, 1))
+    right = RIGHT - (LABEL_ROOM if len(series) > 1 else 0)
+    xs, ys = map(np.concatenate, zip(*(one.finite() for one in series), strict=True))
     across = Scale(0, max(float(xs.max()), 1), LEFT, right)
     up = scale_for(ys, BOTTOM, TOP, zero=zero)
-    marks = [_axes(across, up, x_label)]
-    marks += [_curve(one, across, up, form, x_form, dots) for one in series if one.faint]
-    marks += [_curve(one, across, up, form, x_form, dots) for one in named]
+    marks = [_axes(across, up)]
+    for one in sorted(series, key=lambda one: not one.faint):  # what is faint lies below
+        marks.append(_curve(one, across, up, form, dots))
     if len(series) > 1:
+        named = [one for one in series if not one.faint]
         ends = [up(one.finite()[1][-1]) for one in named]
         for one, place in zip(named, spread(ends, 11, TOP, BOTTOM), strict=True):
             classes = f"end {style_classes(one.style)}"
-            marks.append(h("text", one.label, x=right + 5, y=_n(place + 4), class_=classes))
-    rows = [(one.name, _summary(one, form, x_form)) for one in series]
+            marks.append(h("text", one.label, x=right + 5, y=place + 4, class_=classes))
+    rows = [(one.name, _summary(one, form)) for one in series]
     told = "; ".join(
         f"{one} from {cells[0]} to {cells[3]}, lowest {cells[1]}, highest {cells[2]}"
         for one, cells in rows[:12]
     )
     scale = ", logarithmic scale" if up.log else ""
-    table = _numbers(
-        f"{title}: main numbers, each with {x_label}",
-        ["", "first", "lowest", "highest", "last"],
-        rows,
-    )
-    return h(
-        "figure",
-        h("figcaption", title + scale),
-        _svg(name, f"{title}{scale}", f"Curves over {x_label}. {told}.", HEIGHT, marks),
-        table,
-    )
+    caption = f"{title}: main numbers, each with pairs seen"
+    table = html_table(caption, ["", "first", "lowest", "highest", "last"], rows)
+    numbers = h("details", h("summary", "Numbers"), table, class_="numbers")
+    told = f"Curves over pairs seen. {told}."
+    return _figure(name, f"{title}{scale}", told, HEIGHT, marks, below=numbers)
 
 
 def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
@@ -105,24 +97,20 @@ def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
     order = sorted(scores, key=lambda name: -scores[name])
     left, top, row = 110, 8, 20
     mean, bottom = float(np.mean(list(scores.values()))), top + row * len(order)
-    across = Scale(0, max(100.0, *scores.values()), left, RIGHT - LABELS)
+    across = Scale(0, max(100.0, *scores.values()), left, RIGHT - LABEL_ROOM)
     marks = []
     for i, one in enumerate(order):
         y, end = top + i * row, across(max(scores[one], 0.0))
         marks += [
             h("text", one, x=left - 6, y=y + 14, class_="right"),
-            h("rect", x=left, y=y + 3, width=_n(end - left), height=row - 6, class_="shade"),
+            _box("shade", left, y + 3, end - left, row - 6),
             h("text", f"{scores[one]:.1f}", x=RIGHT, y=y + 14, class_="right"),
         ]
-    x = _n(across(max(mean, 0.0)))
-    marks.append(h("path", d=f"M{x} {top}V{bottom}", class_="line s1 d1"))
+    x = across(max(mean, 0.0))
+    marks.append(h("path", d=f"M{to_a_tenth(x)} {top}V{bottom}", class_="line s1 d1"))
     marks.append(h("text", f"mean {mean:.1f}", x=x, y=bottom + 13, class_="mid"))
     told = "; ".join(f"{one} {scores[one]:.1f}" for one in order)
-    return h(
-        "figure",
-        h("figcaption", title),
-        _svg(name, title, f"{told}; mean {mean:.1f}.", bottom + 18, marks),
-    )
+    return _figure(name, title, f"{told}; mean {mean:.1f}.", bottom + 18, marks)
 
 
 def matrix_chart(
@@ -137,6 +125,7 @@ def matrix_chart(
     every = 1 if count <= 20 else 10  # of the rows and columns have room for their number
     edge, top = 24, 38
     cell = (RIGHT - edge) / count
+    middle = cell / 2
     low, high = float(cosines.min()), float(cosines.max())
     shade = Scale(low, high if high > low else low + 1, 0.0, 1.0)
     nearest = np.argmax(cosines, axis=1)
@@ -144,53 +133,39 @@ def matrix_chart(
     marks = [h("text", f"rows {languages[0]}, columns {languages[1]}", x=edge, y=12)]
     for i in range(count):
         x, y = edge + i * cell, top + i * cell
-        middle = cell / 2
         if (i + 1) % every == 0:
-            marks.append(h("text", i + 1, x=_n(x + middle), y=top - 5, class_="mid small"))
-            marks.append(h("text", i + 1, x=edge - 5, y=_n(y + middle + 4), class_="right small"))
+            marks.append(h("text", i + 1, x=x + middle, y=top - 5, class_="mid small"))
+            marks.append(h("text", i + 1, x=edge - 5, y=y + middle + 4, class_="right small"))
         for j in range(count):
             tip = f"{i + 1} {languages[0]}, {j + 1} {languages[1]}: cosine {cosines[i, j]:.2f}"
-            marks.append(
-                h(
-                    "rect",
-                    h("title", tip),
-                    x=_n(edge + j * cell),
-                    y=_n(y),
-                    width=_n(cell),
-                    height=_n(cell),
-                    class_="shade",
-                    fill_opacity=f"{shade(float(cosines[i, j])):.2f}",
-                )
-            )
+            opacity = f"{shade(float(cosines[i, j])):.2f}"
+            place, tip = (edge + j * cell, y, cell, cell), h("title", tip)
+            marks.append(_box("shade", *place, inside=tip, opacity=opacity))
     for i, j in enumerate(nearest.tolist()):
-        x, y, size = edge + j * cell + cell / 2, top + i * cell + cell / 2, cell / 5
+        x, y, size = edge + j * cell + middle, top + i * cell + middle, cell / 5
         if i == j:
-            marks.append(h("circle", cx=_n(x), cy=_n(y), r=_n(size), class_="mark"))
+            marks.append(h("circle", cx=x, cy=y, r=size, class_="mark"))
         else:
-            cross = f"M{_n(x - size)} {_n(y - size)}l{_n(2 * size)} {_n(2 * size)}"
-            cross += f"m0 {_n(-2 * size)}l{_n(-2 * size)} {_n(2 * size)}"
+            one, two = to_a_tenth(2 * size), to_a_tenth(-2 * size)
+            cross = (
+                f"M{to_a_tenth(x - size)} {to_a_tenth(y - size)}l{one} {one}m0 {two}l{two} {one}"
+            )
             marks.append(h("path", d=cross, class_="cross"))
-        frame = {"x": _n(edge + i * cell + 1), "y": _n(top + i * cell + 1)}
-        frame |= {"width": _n(cell - 2), "height": _n(cell - 2)}
-        marks.append(h("rect", **frame, class_="frame"))
+        x, y = edge + i * cell + 1, top + i * cell + 1
+        marks.append(_box("frame", x, y, cell - 2, cell - 2))
     bottom = top + count * cell
-    marks += [
-        h("text", f"{low:.2f}", x=edge, y=_n(bottom + 20)),
-        h("text", f"cosine {high:.2f}", x=RIGHT, y=_n(bottom + 20), class_="right"),
-    ]
+    marks.append(h("text", f"{low:.2f}", x=edge, y=bottom + 20))
+    marks.append(h("text", f"cosine {high:.2f}", x=RIGHT, y=bottom + 20, class_="right"))
     for step in range(12):
-        box = {"x": _n(edge + 34 + step * 20), "y": _n(bottom + 10), "width": 20, "height": 11}
-        marks.append(h("rect", **box, class_="shade", fill_opacity=f"{step / 11:.2f}"))
+        x, opacity = edge + 34 + step * 20, f"{step / 11:.2f}"
+        marks.append(_box("shade", x, bottom + 10, 20, 11, opacity=opacity))
     told = (
         f"Cosines of {count} {languages[0]} sentences with their {count} {languages[1]} "
         f"translations, from {low:.2f} to {high:.2f}; darker is nearer in the light scheme and "
         f"brighter in the dark one. The nearest is the translation in {right} of {count} rows."
     )
-    return h(
-        "figure",
-        h("figcaption", f"{title}: nearest is right in {right} of {count} rows"),
-        _svg(name, title, told, math.ceil(bottom + 28), marks),
-    )
+    caption = f"{title}: nearest is right in {right} of {count} rows"
+    return _figure(name, title, told, math.ceil(bottom + 28), marks, caption=caption)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,32 +190,29 @@ def map_chart(
     flat = points.reshape(-1, 2)
     low, high = flat.min(axis=0), flat.max(axis=0)
     span = float(max((high - low).max(), 1e-9))  # the same scale in both directions
-    middle = (low + high) / 2
-    across = Scale(float(middle[0]) - span / 2, float(middle[0]) + span / 2, 24, WIDTH - 24)
-    up = Scale(float(middle[1]) - span / 2, float(middle[1]) + span / 2, WIDTH - 24, 24)
+    left, below = ((low + high) / 2 - span / 2).tolist()
+    across = Scale(left, left + span, 24, WIDTH - 24)
+    up = Scale(below, below + span, WIDTH - 24, 24)
     places = np.array([[across(x), up(y)] for x, y in flat.tolist()]).reshape(points.shape)
     marks, taken = [], [tuple(place) for place in places.reshape(-1, 2).tolist()]
-    lines, lengths = [], np.linalg.norm(points[:, :1] - points[:, 1:], axis=2)
+    ties, lengths = [], np.linalg.norm(points[:, :1] - points[:, 1:], axis=2)
     for number, ((one, *others), pair) in enumerate(zip(places.tolist(), pairs, strict=True)):
         tip = " | ".join(f"{a}: {b}" for a, b in zip(pair.languages, pair.texts, strict=True))
         squares = []
-        for language, other in zip(pair.languages[1:], others, strict=True):
-            line = f"M{_n(one[0])} {_n(one[1])}L{_n(other[0])} {_n(other[1])}"
-            lines.append(h("path", d=line, class_="tie"))
-            square = {"x": _n(other[0] - 4), "y": _n(other[1] - 4), "width": 8, "height": 8}
-            squares.append(h("rect", **square, class_="square"))
+        for language, (x, y) in zip(pair.languages[1:], others, strict=True):
+            ties.append(h("path", d=_line([one, (x, y)]), class_="tie"))
+            squares.append(_box("square", x - 4, y - 4, 8, 8))
             if len(others) > 1:
-                at = {"x": _n(other[0] + 6), "y": _n(other[1] + 4)}
-                squares.append(h("text", language, **at, class_="small"))
+                squares.append(h("text", language, x=x + 6, y=y + 4, class_="small"))
         x, y = _free_place(one, 3.2 * len(pair.label), taken)
         taken += [(x, y), (x - 3 * len(pair.label), y), (x + 3 * len(pair.label), y)]
         marks.append(
             h(
                 "g",
                 h("title", f"{pair.label}. {tip}"),
-                h("circle", cx=_n(one[0]), cy=_n(one[1]), r=4.5, class_="dot"),
+                h("circle", cx=one[0], cy=one[1], r=4.5, class_="dot"),
                 squares,
-                h("text", pair.label, x=_n(x), y=_n(y + 4), class_="mid label"),
+                h("text", pair.label, x=x, y=y + 4, class_="mid label"),
                 class_=style_classes(number) if len(others) > 1 else None,
             )
         )
@@ -248,30 +220,25 @@ def map_chart(
         f"{len(pairs)} sentences as dots, each joined by a line to its translation, a square. "
         f"The lines are {lengths.mean():.2f} long on average, the map is {span:.2f} wide. {note}."
     )
-    return h(
-        "figure",
-        h("figcaption", title),
-        _svg(name, title, told, WIDTH, [*lines, *marks]),
-        h("p", f"{note}.", class_="note"),
-    )
+    below = h("p", f"{note}.", class_="note")
+    return _figure(name, title, told, WIDTH, [*ties, *marks], below=below)
 
 
 def spark(y: Real[np.ndarray, " N"], low: float, high: float) -> Markup:
     """A curve the size of a word, for a table that has its numbers: hidden from screen readers."""
     keep = np.flatnonzero(np.isfinite(y))
     if len(keep) < 2:
-        return join()
+        return join_markup()
     scale = Scale(low, high if high > low else low + 1, 20, 2)
     step = 86 / (len(y) - 1)
-    d = "L".join(f"{_n(2 + i * step)} {_n(scale(float(y[i])))}" for i in keep[thin(y[keep], 80)])
-    return h(
-        "svg",
-        h("path", d="M" + d, class_="line s0 d0"),
-        viewBox="0 0 90 22",
-        class_="spark",
-        aria_hidden="true",
-        focusable="false",
-    )
+    line = _line((2 + i * step, scale(float(y[i]))) for i in keep[thin(y[keep], 80)])
+    return hidden_svg(90, 22, h("path", d=line, class_="line s0 d0"), class_="spark")
+
+
+def hidden_svg(width: int, height: int, marks: Markup, **attributes: object) -> Markup:
+    """A picture that screen readers pass over."""
+    hidden = {**attributes, "aria_hidden": "true", "focusable": "false"}
+    return h("svg", marks, viewBox=f"0 0 {width} {height}", **hidden)
 
 
 def _free_place(
@@ -293,76 +260,78 @@ def _free_place(
 _AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
 
 
-def _axes(across: Scale, up: Scale, x_label: str) -> list[Markup]:
-    marks = []
+def _axes(across: Scale, up: Scale) -> list[Markup]:
+    marks, end = [], to_a_tenth(across.end)
     for value in up.ticks():
-        y = _n(up(value))
-        marks.append(h("path", d=f"M{LEFT} {y}H{_n(across.end)}", class_="grid"))
-        marks.append(h("text", short(value), x=LEFT - 6, y=_n(up(value) + 4), class_="right y"))
+        y = up(value)
+        marks.append(h("path", d=f"M{LEFT} {to_a_tenth(y)}H{end}", class_="grid"))
+        marks.append(h("text", short(value), x=LEFT - 6, y=y + 4, class_="right y"))
     for value in across.ticks(4):
-        x = _n(across(value))
-        marks.append(h("path", d=f"M{x} {BOTTOM}v4", class_="axis"))
+        x = across(value)
+        marks.append(h("path", d=f"M{to_a_tenth(x)} {BOTTOM}v4", class_="axis"))
         marks.append(h("text", short(value), x=x, y=BOTTOM + 16, class_="mid x"))
-    marks.append(h("path", d=f"M{LEFT} {BOTTOM}H{_n(across.end)}", class_="axis"))
-    marks.append(h("text", x_label, x=_n((LEFT + across.end) / 2), y=HEIGHT - 4, class_="mid"))
+    marks.append(h("path", d=f"M{LEFT} {BOTTOM}H{end}", class_="axis"))
+    marks.append(h("text", "pairs seen", x=(LEFT + across.end) / 2, y=HEIGHT - 4, class_="mid"))
     return marks
 
 
 def _curve(
-    one: Series,
-    across: Scale,
-    up: Scale,
-    form: Callable[[float], str],
-    x_form: Callable[[float], str],
-    dots: bool,
+    one: Series, across: Scale, up: Scale, form: Callable[[float], str], dots: bool
 ) -> list[Markup]:
     keep = thin(one.y)
-    x, y = one.x[keep], one.y[keep]
+    x, y = one.x[keep].tolist(), one.y[keep].tolist()
+    finite = np.isfinite(one.y[keep])
     classes = "faint" if one.faint else style_classes(one.style)
-    marks, d, alone = [], "", []
-    for part in np.split(np.arange(len(y)), np.flatnonzero(~np.isfinite(y))):
-        part = part[np.isfinite(y[part])]
-        places = [(_n(across(float(x[i]))), _n(up(float(y[i])))) for i in part]
-        if len(places) == 1:
+    d, alone = "", []
+    for part in np.split(np.arange(len(y)), np.flatnonzero(~finite)):
+        part = part[finite[part]]
+        if len(part) == 1:
             alone.append(part[0])
-        elif places:
-            d += "M" + "L".join(f"{a} {b}" for a, b in places)
-    if d:
-        marks.append(h("path", d=d, class_=f"line {classes}"))
-    marked = np.flatnonzero(np.isfinite(y)) if dots and not one.faint and len(y) <= 60 else alone
+        elif len(part):
+            d += _line((across(x[i]), up(y[i])) for i in part)
+    marks = [h("path", d=d, class_=f"line {classes}")] if d else []
+    marked = np.flatnonzero(finite) if dots and not one.faint and len(y) <= 60 else alone
     for i in marked:
-        tip = f"{one.name}, {x_form(float(x[i]))}: {form(float(y[i]))}"
-        place = {"cx": _n(across(float(x[i]))), "cy": _n(up(float(y[i])))}
-        marks.append(h("circle", h("title", tip), **place, r=2.6, class_=f"point {classes}"))
+        tip = h("title", f"{one.name}, {x[i]:,.0f} pairs: {form(y[i])}")
+        place = {"cx": across(x[i]), "cy": up(y[i])}
+        marks.append(h("circle", tip, **place, r=2.6, class_=f"point {classes}"))
     return marks
 
 
-def _summary(
-    one: Series, form: Callable[[float], str], x_form: Callable[[float], str]
-) -> list[str]:
+def _summary(one: Series, form: Callable[[float], str]) -> list[str]:
     """First, lowest, highest and last value, each with its place."""
     x, y = one.finite()
     return [
-        f"{form(float(y[i]))} ({x_form(float(x[i]))})"
+        f"{form(float(y[i]))} ({x[i]:,.0f} pairs)"
         for i in (0, int(np.argmin(y)), int(np.argmax(y)), len(y) - 1)
     ]
 
 
-def _numbers(
-    caption: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
+def _line(points: Iterable[Sequence[int | float]]) -> str:
+    """A path of straight lines."""
+    return "M" + "L".join(f"{to_a_tenth(x)} {to_a_tenth(y)}" for x, y in points)
+
+
+def _box(
+    class_: str, *place: int | float, inside: Markup | None = None, opacity: str | None = None
 ) -> Markup:
-    cells = [
-        h("tr", h("th", name, scope="row"), [h("td", value, class_="n") for value in values])
-        for name, values in rows
-    ]
-    top = [h("th", name, scope="col") if name else h("td") for name in head]
-    table = h("table", h("caption", caption), h("thead", h("tr", top)), h("tbody", cells))
-    wrapped = h("div", table, class_="wide", role="region", aria_label=caption, tabindex=0)
-    return h("details", h("summary", "Numbers"), wrapped, class_="numbers")
+    """A rectangle; its place is x, y, width and height."""
+    where = dict(zip(("x", "y", "width", "height"), place, strict=True))
+    return h("rect", inside, **where, class_=class_, fill_opacity=opacity)
 
 
-def _svg(name: str, title: str, told: str, height: int, marks: object) -> Markup:
-    return h(
+def _figure(
+    name: str,
+    title: str,
+    told: str,
+    height: int,
+    marks: object,
+    *,
+    caption: str | None = None,
+    below: Markup | None = None,
+) -> Markup:
+    """A drawing with its caption (by default its title), and what it shows told in words."""
+    drawing = h(
         "svg",
         h("title", title, id=f"{name}-title"),
         h("desc", told, id=f"{name}-desc"),
@@ -371,8 +340,4 @@ def _svg(name: str, title: str, told: str, height: int, marks: object) -> Markup
         role="img",
         aria_labelledby=f"{name}-title {name}-desc",
     )
-
-
-def _n(value: int | float) -> str:
-    """A place, to a twentieth of a unit."""
-    return f"{value:.1f}".removesuffix(".0")
+    return h("figure", h("figcaption", caption or title), drawing, below)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lightxling.evaluate.report import charts, pieces
-from lightxling.evaluate.report.charts import Series
-from lightxling.evaluate.report.markup import Markup, h, join
-from lightxling.evaluate.report.pieces import Shown
+from lightxling.evaluate.report.charts import Series, line_chart
+from lightxling.evaluate.report.markup import Markup, h, join_markup
+from lightxling.evaluate.report.pieces import Shown, html_table
 from lightxling.evaluate.report.runs import DEV, TrainedRun
 from lightxling.saved.run import number
 
@@ -20,10 +20,8 @@ def key(shown: Sequence[Shown]) -> Markup:
     """Which curve is whose."""
     items = []
     for one in shown:
-        classes = charts.style_classes(one.style)
-        sample = h("path", d="M1 6H35", class_=f"line {classes}")
-        drawn = h("svg", sample, viewBox="0 0 36 12", aria_hidden="true", focusable="false")
-        text = [drawn, h("b", one.label), f" {one.run.name}"]
+        line = h("path", d="M1 6H35", class_=f"line {charts.style_classes(one.style)}")
+        text = [charts.hidden_svg(36, 12, line), h("b", one.label), f" {one.run.name}"]
         items.append(h("li", text, class_=f"s{one.style % charts.STYLES}"))
     return h("ul", items, class_="key", role="list", aria_label="Runs and their curves")
 
@@ -36,50 +34,26 @@ def _curves_of(shown: Sequence[Shown], key: str, factor: int | float = 1) -> lis
     return found
 
 
-def _pairs_seen(value: int | float) -> str:
-    return f"{value:,.0f} pairs"
-
-
-_chart = functools.partial(charts.line_chart, x_label="pairs seen", x_form=_pairs_seen)
-
-
 def losses(shown: Sequence[Shown]) -> Markup:
     names = dict.fromkeys(name for one in shown for name in one.run.losses)
     if not names:
-        return h("p", "No loss was logged.", class_="missing")
-    drawn = [
-        _chart(
-            _curves_of(shown, name),
-            title=_loss_title(name),
-            name=f"loss-{number_}",
-            form=number,
+        return pieces.missing("No loss was logged.")
+    drawn = []
+    for i, name in enumerate(names):
+        task, _, term = name.rpartition("/")
+        title = (f"{task}: " if task else "") + ("loss, weighted sum" if term == "loss" else term)
+        drawn.append(
+            line_chart(_curves_of(shown, name), title=title, name=f"loss-{i}", form=number)
         )
-        for number_, name in enumerate(names)
-    ]
-    return join(
-        h("p", "Means between two log lines; terms before they are weighted.", class_="note"),
-        h("div", drawn, class_="charts"),
-    )
-
-
-def _loss_title(name: str) -> str:
-    task, _, term = name.rpartition("/")
-    title = "loss, weighted sum" if term == "loss" else term
-    return f"{task}: {title}" if task else title
+    told = "Means between two log lines; terms before they are weighted."
+    return join_markup(h("p", told, class_="note"), h("div", drawn, class_="charts"))
 
 
 def dev(shown: Sequence[Shown], level: int) -> Markup:
     """Dev P@1 over training; of a single run also per language pair."""
     heading = h(f"h{level}", "Dev P@1")
-    if not any(DEV in record for one in shown for record in one.run.records):
-        return join(
-            heading,
-            h("p", "Dev P@1 was not measured, or not yet.", class_="missing"),
-        )
-    told = (
-        "Share of sentences whose nearest neighbour in the other language is their translation, "
-        "mean of both directions, in per cent"
-    )
+    if not any(DEV in one.run.logged for one in shown):
+        return join_markup(heading, pieces.missing("Dev P@1 was not measured, or not yet."))
     labels: dict[str, list[str]] = {}
     for one in shown:
         labels.setdefault(pieces.among(one.run), []).append(one.label)
@@ -87,130 +61,114 @@ def dev(shown: Sequence[Shown], level: int) -> Markup:
         f"{', '.join(letters)} {text}" if len(labels) > 1 else text
         for text, letters in labels.items()
     )
-    chart = functools.partial(_chart, form=pieces.percent, dots=True)
+    told = (
+        "Share of sentences whose nearest neighbour in the other language is their translation, "
+        f"mean of both directions, in per cent; {among}."
+    )
+    chart = functools.partial(line_chart, form=pieces.percent, dots=True)
     drawn = [chart(_curves_of(shown, DEV), title="dev P@1, per cent", name="dev")]
     if len(shown) == 1 and len(shown[0].run.dev_names) > 1:
-        drawn.append(
-            chart(
-                _pair_curves(shown[0].run), title="dev P@1 per language pair, per cent", name="devs"
-            )
-        )
-    table = pairs(shown[0]) if len(shown) == 1 else _dev_pairs_of_all(shown)
-    return join(
-        heading,
-        h("p", f"{told}; {among}.", class_="note"),
-        h("div", drawn, class_="charts"),
-        table,
+        title = "dev P@1 per language pair, per cent"
+        drawn.append(chart(_pair_curves(shown[0].run), title=title, name="devs"))
+    table = pairs_table(shown[0]) if len(shown) == 1 else _dev_pairs_of_all(shown)
+    return join_markup(
+        heading, h("p", told, class_="note"), h("div", drawn, class_="charts"), table
     )
 
 
 def _pair_curves(run: TrainedRun) -> list[Series]:
     """A curve per language pair, or grey ones with the best, the worst and the mean."""
-    names = sorted(run.dev_names, key=lambda name: -_last(run, name))
+    names = _best_first(run, run.dev_names)
+    few = len(names) <= CURVES
     curves = []
     for i, name in enumerate(names):
         x, y = run.measured(f"{DEV}/{name}")
-        named = len(names) <= CURVES or i in (0, len(names) - 1)
-        style = i if len(names) <= CURVES else 1 if i == 0 else 3
+        named = few or i in (0, len(names) - 1)
+        style = i if few else 1 if i == 0 else 3
         curves.append(Series(name, name, x, y, style if named else 0, faint=not named))
-    if len(names) > CURVES:
-        curves.append(Series("mean", "mean", *run.measured(DEV)))
-    return curves
+    return curves if few else [*curves, Series("mean", "mean", *run.measured(DEV))]
+
+
+def _scores(run: TrainedRun, name: str) -> np.ndarray:
+    """Dev P@1 of a language pair, where it is finite."""
+    _, y = run.measured(f"{DEV}/{name}")
+    return y[np.isfinite(y)]
 
 
 def _last(run: TrainedRun, name: str) -> float:
-    _, y = run.measured(f"{DEV}/{name}")
-    y = y[np.isfinite(y)]
-    return float(y[-1]) if len(y) else 0.0
+    return next(iter(_scores(run, name)[::-1].tolist()), 0.0)
 
 
-def pairs(one: Shown) -> Markup:
+def _best_first(run: TrainedRun, names: Sequence[str]) -> list[str]:
+    return sorted(names, key=lambda name: -_last(run, name))
+
+
+def pairs_table(one: Shown) -> Markup:
     """Every language pair with its training pairs, those seen, its curve and its scores."""
     run = one.run
-    candidates, trained = run.dev_candidates, run.train_rows
-    names = list(dict.fromkeys([*run.dev_names, *trained]))
+    names = list(dict.fromkeys([*run.dev_names, *run.train_rows]))
     if not names:
-        return h("p", "There is no score per language pair.", class_="missing")
-    all_scores = [run.measured(f"{DEV}/{name}")[1] for name in run.dev_names]
-    values = np.concatenate([y[np.isfinite(y)] for y in all_scores] or [np.zeros(0)])
-    is_curved = len(values) > len(all_scores)  # measured more than once
+        return pieces.missing("There is no score per language pair.")
+    values = np.concatenate([_scores(run, name) for name in names])
+    is_curved = len(values) > len(run.dev_names)  # measured more than once
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     rows = []
-    for name in sorted(names, key=lambda name: -_last(run, name)):
-        y = run.measured(f"{DEV}/{name}")[1]
-        finite = y[np.isfinite(y)]
-        best = pieces.percent(float(finite.max())) if len(finite) else ""
-        last = float(finite[-1]) if len(finite) else None
-        seen = run.last.get(f"pairs/{name}")
-        rows.append(
-            (
-                name,
-                [
-                    *([charts.spark(y, low, high)] if is_curved else []),
-                    pieces.bar(last),
-                    best,
-                    pieces.count(candidates.get(name)),
-                    pieces.count(seen),
-                    pieces.count(trained.get(name)),
-                ],
-            )
-        )
-    curve = ["curve"] if is_curved else []
-    head = ["pair", *curve, "last P@1", "best", "candidates", "pairs seen", "training pairs"]
+    for name in _best_first(run, names):
+        finite, curve = _scores(run, name), run.measured(f"{DEV}/{name}")[1]
+        cells = [
+            pieces.bar(_last(run, name) if len(finite) else None),
+            pieces.percent(float(finite.max())) if len(finite) else "",
+            pieces.count_text(run.dev_candidates.get(name)),
+            pieces.count_text(run.last.get(f"pairs/{name}")),
+            pieces.count_text(run.train_rows.get(name)),
+        ]
+        rows.append((name, [charts.spark(curve, low, high), *cells] if is_curved else cells))
+    head = ["last P@1", "best", "candidates", "pairs seen", "training pairs"]
+    head = ["pair", "curve", *head] if is_curved else ["pair", *head]
     caption = "Dev P@1 per language pair, per cent" + "; the curves share one scale" * is_curved
-    return pieces.fold(
-        pieces.table(caption, head, rows), f"The {len(rows)} language pairs", len(rows)
-    )
+    return html_table(caption, head, rows, things="language pairs")
 
 
 def _dev_pairs_of_all(shown: Sequence[Shown]) -> Markup | None:
-    names = dict.fromkeys(name for one in shown for name in one.run.dev_names)
+    names = list(dict.fromkeys(name for one in shown for name in one.run.dev_names))
     if len(names) < 2:
         return None
     rows = []
-    for name in sorted(names, key=lambda name: -_last(shown[0].run, name)):
-        cells = []
-        for one in shown:
-            has_any = name in one.run.dev_names
-            cells.append(pieces.bar(_last(one.run, name)) if has_any else "")
-        counts = [one.run.dev_candidates.get(name) for one in shown]
-        cells.append(pieces.bounds([n for n in counts if n]) if any(counts) else "")
-        rows.append((name, cells))
-    head = ["pair", *(f"{one.label} {one.run.name}" for one in shown), "candidates"]
-    table = pieces.table("Last dev P@1 per language pair, per cent", head, rows)
-    return pieces.fold(table, f"The {len(rows)} language pairs", len(rows))
+    for name in _best_first(shown[0].run, names):
+        cells = [
+            pieces.bar(_last(one.run, name)) if name in one.run.dev_names else "" for one in shown
+        ]
+        counts = [count for one in shown if (count := one.run.dev_candidates.get(name))]
+        rows.append((name, [*cells, pieces.bounds(counts) if counts else ""]))
+    head = ["pair", *(one.full_name for one in shown), "candidates"]
+    caption = "Last dev P@1 per language pair, per cent"
+    return html_table(caption, head, rows, things="language pairs")
+
+
+_COSTS: dict[str, tuple[str, int | float, Callable[[float], str], bool]] = {
+    "pairs_per_second": ("pairs a second", 1, number, True),
+    "peak_memory": ("peak memory of the process, GB", 1e-9, "{:.2f} GB".format, True),
+    "device_memory": ("memory of the device, GB", 1e-9, "{:.2f} GB".format, True),
+    "input_wait": ("time spent waiting for batches, per cent", 100, "{:.3g} %".format, True),
+    "padding": ("padding in the batches, per cent", 100, "{:.3g} %".format, True),
+    "learning_rate": ("learning rate", 1, number, True),
+    "grad_norm": ("gradient norm", 1, number, False),
+}
+"""Title, factor, a value as text, and whether the axis begins at 0, by the name in the records."""
 
 
 def costs(shown: Sequence[Shown]) -> Markup:
     if not any(one.run.records for one in shown):
-        return h("p", "Nothing was logged yet.", class_="missing")
-
-    def hundredths(value: int | float) -> str:
-        return f"{value:.3g} %"
-
-    plans: list[tuple[str, str, int | float, Callable[[float], str], bool]] = [
-        ("pairs_per_second", "pairs a second", 1, number, True),
-        ("peak_memory", "peak memory of the process, GB", 1e-9, "{:.2f} GB".format, True),
-        ("device_memory", "memory of the device, GB", 1e-9, "{:.2f} GB".format, True),
-        ("input_wait", "time spent waiting for batches, per cent", 100, hundredths, True),
-        ("padding", "padding in the batches, per cent", 100, hundredths, True),
-        ("learning_rate", "learning rate", 1, number, True),
-        ("grad_norm", "gradient norm", 1, number, False),
-    ]
-    drawn = [
-        _chart(
-            _curves_of(shown, key, factor),
-            title=title_,
-            name=f"cost-{key.replace('_', '-')}",
-            form=form,
-            zero=zero,
-        )
-        for key, title_, factor, form, zero in plans
-        if any(key in record for one in shown for record in one.run.records)
-    ]
+        return pieces.missing("Nothing was logged yet.")
+    logged = {key for one in shown for key in one.run.logged}
+    drawn = []
+    for key, (title, factor, form, zero) in _COSTS.items():
+        if key in logged:
+            curves, name = _curves_of(shown, key, factor), f"cost-{key.replace('_', '-')}"
+            drawn.append(line_chart(curves, title=title, name=name, form=form, zero=zero))
     skipped = [
-        h("p", f"{one.label} {one.run.name}: {one.run.last['skipped']:,.0f} steps were skipped.")
+        h("p", f"{one.full_name}: {one.run.last['skipped']:,.0f} steps were skipped.")
         for one in shown
         if one.run.last.get("skipped")
     ]
-    return join(h("div", drawn, class_="charts"), skipped)
+    return join_markup(h("div", drawn, class_="charts"), skipped)

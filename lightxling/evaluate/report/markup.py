@@ -23,19 +23,28 @@ def h(name: str, /, *children: object, **attributes: object) -> Markup:
 
     Children are texts, numbers, markup, None (nothing), or lists of these. In the names of
     attributes an underscore stands for a hyphen and one at the end for nothing; None and False
-    leave an attribute out.
+    leave an attribute out, and a float is a place on a canvas.
     """
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape("" if value is True else value)}"'
-        for key, value in attributes.items()
-        if value is not None and value is not False
-    )
+    given = ""
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            text = "" if value is True else to_a_tenth(value) if type(value) is float else value
+            given += f' {key.rstrip("_").replace("_", "-")}="{escape(text)}"'
     if name in ("br", "wbr"):
         return Markup(f"<{name}/>")
-    return Markup(f"<{name}{given}>{join(*children)}</{name}>")
+    return Markup(f"<{name}{given}>{join_markup(*children)}</{name}>")
 
 
-def join(*children: object) -> Markup:
+def quoted(name: str, text: str, language: str) -> Markup:
+    """A sentence in its own language and direction."""
+    return h(name, text, lang=language.replace("_", "-"), dir="auto")
+
+
+def to_a_tenth(place: int | float) -> str:
+    return f"{place:.1f}".removesuffix(".0")
+
+
+def join_markup(*children: object) -> Markup:
     """Children of an element without the element."""
     return Markup("".join(_parts(children)))
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from lightxling.base.vectors import Encode, normalize
-from lightxling.evaluate.report import charts, page, sentences
-from lightxling.evaluate.report.markup import Markup, h
+from lightxling.evaluate.report import charts, sentences
+from lightxling.evaluate.report.markup import Markup, h, quoted
+from lightxling.evaluate.report.page import write_page
 from lightxling.evaluate.tasks import TASKS
 from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.evaluate.tasks.units import Unit, of_sides
+from lightxling.evaluate.tasks.units import Unit, encode_sides
 from lightxling.saved.results import Results
 
 SENTENCES = 40
@@ -22,7 +23,7 @@ MAPPED = 8
 """Sentences on a map: few enough to tell apart."""
 
 
-def write_all(
+def draw_pictures(
     encode: Encode, results: Mapping[Path, Results], units: Sequence[Unit], folder: Path
 ) -> Iterator[Path]:
     """Draws what the results and the units give, into `folder`; yields the files.
@@ -42,10 +43,11 @@ def write_all(
             chart = charts.bar_chart(scores, title=title, name="bars")
             yield _write(file.with_suffix(".html"), chart)
     parallel = [(unit, *unit.pairs()) for unit in units if unit.pairs]
-    for unit, src, tgt in parallel:
-        one, other = of_sides(encode, unit.languages)
-        cosines = normalize(one(src[:SENTENCES])) @ normalize(other(tgt[:SENTENCES])).T
+    for unit, *texts in parallel:
         pair = unit.languages[0], unit.languages[1]
+        vectors = encode_sides(encode, pair, [side[:SENTENCES] for side in texts])
+        src, tgt = map(normalize, vectors)
+        cosines = src @ tgt.T
         chart = charts.matrix_chart(cosines, title=unit.name, name="matrix", languages=pair)
         yield _write(folder / f"similarity.{unit.dataset}.{unit.name}.html", chart)
     languages, texts = shared_sentences(parallel)
@@ -58,19 +60,15 @@ def _map(encode: Encode, languages: Sequence[str], texts: Sequence[tuple[str, ..
     vectors = normalize(np.concatenate([encode(list(row)) for row in texts]))
     points, share = sentences.principal_plane(vectors)
     placed = [charts.Placed(str(i), tuple(languages), row) for i, row in enumerate(texts, 1)]
-    chart = charts.map_chart(
-        points.reshape(len(texts), len(languages), 2),
-        placed,
-        title=f"Dots are sentences in {languages[0]}, squares their translations",
-        name="map",
-        note=sentences.of_plane(share),
-    )
-    items = [h("li", row[0], lang=languages[0].replace("_", "-"), dir="auto") for row in texts]
+    title = f"Dots are sentences in {languages[0]}, squares their translations"
+    points, note = points.reshape(len(texts), len(languages), 2), sentences.of_plane(share)
+    chart = charts.map_chart(points, placed, title=title, name="map", note=note)
+    items = [quoted("li", row[0], languages[0]) for row in texts]
     return h("div", chart, h("ol", items, class_="pairs"), class_="map")
 
 
 def _write(path: Path, drawn: Markup) -> Path:
-    page.write(path, path.stem, h("main", h("h1", path.stem), drawn, id="main"))
+    write_page(path, path.stem, h("main", h("h1", path.stem), drawn, id="main"))
     return path
 
 

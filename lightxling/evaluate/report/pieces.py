@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,60 +33,64 @@ class Shown:
     def id(self) -> str:
         return f"run{self.style}"
 
+    @property
+    def full_name(self) -> str:
+        return f"{self.label} {self.run.name}".strip()
 
-def table(
+
+def html_table(
     caption: str,
     head: Sequence[str],
     rows: Sequence[tuple[Any, Sequence[Any]]],
     *,
-    numeric: Iterable[int] | bool = True,
+    numeric: Sequence[int] | Literal[True] = True,
     mean: bool = False,
     strong: int | None = None,
     long: bool = False,
+    things: str = "",
 ) -> Markup:
     """A table that scrolls sideways by itself where it is too wide.
 
     Args:
       rows: the header of each and its cells; a cell may be a whole <td>.
-      numeric: columns of numbers, counted from the header's 0; True: all.
+      numeric: columns of numbers, counted from 1; True: all.
       mean: the last row sums up the others.
       strong: the column of the main score.
       long: cells hold text that may be broken anywhere, such as paths.
+      things: what the rows are; with it the table is folded where they are more than `OPEN_ROWS`.
     """
-    columns = range(1, len(head)) if numeric is True else set(numeric or ())
+    classes = ["n" if i and (numeric is True or i in numeric) else None for i in range(len(head))]
 
     def cell(column: int, value: Any) -> Markup:
         if isinstance(value, Markup) and value.startswith("<td"):
             return value
-        classes = "n" * (column in columns) + " main" * (column == strong)
-        return h("td", value, class_=classes.strip() or None)
+        both = f"{classes[column] or ''}{' main' * (column == strong)}"
+        return h("td", value, class_=both.strip() or None)
 
     top = [
-        h("th", name, scope="col", class_="n" if i in columns else None) if name else h("td")
-        for i, name in enumerate(head)
+        h("th", name, scope="col", class_=one) if name else h("td")
+        for name, one in zip(head, classes, strict=True)
     ]
     heading = h("thead", h("tr", top)) if any(head) else None
-    lines = [
-        h(
-            "tr",
-            h("th", name, scope="row"),
-            [cell(i, value) for i, value in enumerate(cells, 1)],
-            class_="mean" if mean and row == len(rows) - 1 else None,
-        )
-        for row, (name, cells) in enumerate(rows)
-    ]
+    lines = []
+    for row, (name, cells) in enumerate(rows, 1):
+        values = [cell(i, value) for i, value in enumerate(cells, 1)]
+        kind = "mean" if mean and row == len(rows) else None
+        lines.append(h("tr", h("th", name, scope="row"), values, class_=kind))
     whole = h("table", h("caption", caption), heading, h("tbody", lines))
     if long or len(head) < 4:
-        return h("div", whole, class_="wide long" if long else "wide")
-    # what is likely to scroll can be reached by keyboard
-    return h("div", whole, class_="wide pin", role="region", aria_label=caption, tabindex=0)
-
-
-def fold(table: Markup, summary: str, rows: int) -> Markup:
-    """A table that is open if it is short; with 0 rows it is closed."""
-    if 0 < rows <= OPEN_ROWS:
+        table = h("div", whole, class_="wide long" if long else "wide")
+    else:  # what is likely to scroll can be reached by keyboard
+        table = h("div", whole, class_="wide pin", role="region", aria_label=caption, tabindex=0)
+    count = len(rows) - mean
+    if not things or 0 < count <= OPEN_ROWS:
         return table
-    return h("details", h("summary", summary), table)
+    return h("details", h("summary", f"The {count} {things}"), table)
+
+
+def missing(*text: object) -> Markup:
+    """A paragraph that says why something is not on the page."""
+    return h("p", *text, class_="missing")
 
 
 def bar(value: int | float | None, text: str | None = None) -> Markup | str:
@@ -101,7 +105,7 @@ def percent(value: int | float) -> str:
     return f"{value:.1f}"
 
 
-def count(value: int | float | None) -> str:
+def count_text(value: int | float | None) -> str:
     return "" if value is None or np.isnan(value) else f"{value:,.0f}"
 
 

@@ -10,48 +10,39 @@ from lightxling.config.files import to_dict
 from lightxling.config.schema import Config
 
 
+def changed(config: Config, before: Config) -> dict[str, Any]:
+    """Settings, by their dotted names, that another config has not or has otherwise."""
+    old = flatten(to_dict(before))
+    now = flatten(to_dict(config))
+    return {key: value for key, value in now.items() if key not in old or old[key] != value}
+
+
 def command(config: Config, workdir: Path | str) -> str:
     """Lines for a shell: the nearest shipped recipe, and every setting that differs from it.
 
     A recipe of the run's own name is taken however much differs. Where no recipe has as many
     tasks, flags cannot name them: a recipe file is written first.
     """
-    wanted = flatten(to_dict(config))
-    found = []
+    found, into = [], f"--workdir {shlex.quote(str(workdir))}"
     for name in configs.recipes():
         recipe = configs.load(name)
-        if len(recipe.tasks) != len(config.tasks):
-            continue
-        before = flatten(to_dict(recipe))
-        changed = {
-            key: value
-            for key, value in wanted.items()
-            if key != "name" and (key not in before or before[key] != value)
-        }
-        found.append((name != config.name, len(changed), name, changed))
+        if len(recipe.tasks) == len(config.tasks):
+            flags = {k: value for k, value in changed(config, recipe).items() if k != "name"}
+            found.append((name != config.name, len(flags), name, flags))
     if not found:
-        return _with_file(config, workdir)
-    _, _, name, changed = min(found, key=lambda one: one[:3])
-    lines = [f"lightxling train {name} --workdir {shlex.quote(str(workdir))}"]
-    for key, value in changed.items():
+        file = f"{config.name or 'recipe'}.py"
+        return (
+            f"cat > {shlex.quote(file)} <<'END'\n"
+            "from lightxling.config import Config, from_dict\n"
+            f"config = from_dict(Config, {to_dict(config)!r})\n"
+            f"END\nlightxling train {shlex.quote('./' + file)} {into}"
+        )
+    _, _, name, flags = min(found, key=lambda one: one[:3])
+    lines = [f"lightxling train {name} {into}"]
+    for key, value in flags.items():
         values = value if isinstance(value, list) else [value]
-        words = [_word(item) for item in values]
+        words = [shlex.quote(one if isinstance(one, str) else repr(one)) for one in values]
         flag = f"--{key.replace('_', '-')}"
         together = " ".join([flag, *words])
         lines += [together] if len(together) <= 100 else [flag, *(f"  {word}" for word in words)]
     return " \\\n  ".join(lines)
-
-
-def _word(value: Any) -> str:
-    return shlex.quote(value if isinstance(value, str) else repr(value))
-
-
-def _with_file(config: Config, workdir: Path | str) -> str:
-    file = f"{config.name or 'recipe'}.py"
-    return (
-        f"cat > {shlex.quote(file)} <<'END'\n"
-        "from lightxling.config import Config, from_dict\n"
-        f"config = from_dict(Config, {to_dict(config)!r})\n"
-        "END\n"
-        f"lightxling train {shlex.quote('./' + file)} --workdir {shlex.quote(str(workdir))}"
-    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,11 @@ from lightxling.saved import bundle
 from lightxling.saved.run import RunFolder, read_folder
 
 DEV = "dev_p@1"
-_COUNTED = {"step", "pairs", "epoch", "skipped"}
-MEASURED = {
-    "pairs_per_second",
-    "input_wait",
-    "padding",
-    "peak_memory",
-    "dev_candidates",
-    "device_memory",
-    "learning_rate",
-    "grad_norm",
-}
-"""Names in metrics.jsonl that are neither counts nor losses nor scores."""
+_NO_LOSS = re.compile(
+    r"step|epoch|skipped|pairs|pairs/.*|.+/(steps|pairs)|dev_p@1.*|dev_candidates|pairs_per_second"
+    r"|input_wait|padding|peak_memory|device_memory|learning_rate|grad_norm"
+)
+"""Names in metrics.jsonl of counts, measurements and scores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,44 +40,38 @@ class TrainedRun(RunFolder):
     store: Store | None
     no_store: str
 
-    @functools.cached_property
-    def x(self) -> Float[np.ndarray, " N"]:
-        """Pairs seen at every record."""
-        return self.values("pairs")
-
-    def values(self, key: str) -> Float[np.ndarray, " N"]:
-        """A column of metrics.jsonl, NaN where it is missing or was not finite."""
-        return np.array([record.get(key, np.nan) for record in self.records], float)
-
     def measured(self, key: str) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
         """Pairs seen and the value, where a line has the key at all; a value that was not finite
         stays as NaN, a gap in the curve."""
-        rows = [i for i, record in enumerate(self.records) if key in record]
-        x, y = self.x[rows], self.values(key)[rows]
+        rows = [(one.get("pairs", np.nan), one[key]) for one in self.records if key in one]
+        x, y = np.array(rows, float).reshape(-1, 2).T
         return x[np.isfinite(x)], y[np.isfinite(x)]
+
+    @functools.cached_property
+    def logged(self) -> list[str]:
+        """Names in metrics.jsonl."""
+        return list(dict.fromkeys(key for record in self.records for key in record))
 
     @property
     def losses(self) -> list[str]:
         """Names of all loss terms: what is not a count, a measurement or a score."""
-        names = dict.fromkeys(key for record in self.records for key in record)
-        return [name for name in names if _is_loss(name)]
+        return [name for name in self.logged if not _NO_LOSS.fullmatch(name)]
 
     @property
     def dev_names(self) -> list[str]:
         """Language pairs with a dev score of their own."""
-        keys = dict.fromkeys(key for record in self.records for key in record)
-        return [key.removeprefix(f"{DEV}/") for key in keys if key.startswith(f"{DEV}/")]
+        return [key.removeprefix(f"{DEV}/") for key in self.logged if key.startswith(f"{DEV}/")]
 
     @property
     def last(self) -> dict[str, int | float]:
         return self.records[-1] if self.records else {}
 
-    @property
+    @functools.cached_property
     def dev_candidates(self) -> dict[str, int]:
         """Dev pairs of each language pair: the candidates of its dev P@1."""
         return _rows(self.store, "dev_rows")
 
-    @property
+    @functools.cached_property
     def train_rows(self) -> dict[str, int]:
         """Training pairs of each language pair."""
         return _rows(self.store, "rows")
@@ -100,29 +88,15 @@ class TrainedRun(RunFolder):
         return None if epoch is None else min(epoch / train.epochs, 1.0)
 
 
-def read(path: Path) -> TrainedRun:
+def read_trained(path: Path) -> TrainedRun:
     """Reads a run; of config.json all must be in order, of the rest what is there is taken.
 
     Raises:
       UserError: it is not a run, its config.json is damaged, or its scores are of several encoders.
     """
     found, run = read_folder(path), bundle.read_run(path)
-    store, no_store = _open_store(found.about)
-    return TrainedRun(
-        **vars(found),
-        config=run.config,
-        vocab_size=run.vocab_size,
-        languages=run.languages,
-        store=store,
-        no_store=no_store,
-    )
-
-
-def _is_loss(name: str) -> bool:
-    task, _, term = name.rpartition("/")
-    if name in _COUNTED | MEASURED or name.startswith((DEV, "pairs/")):
-        return False
-    return not (task and term in ("steps", "pairs"))
+    settings = run.config, run.vocab_size, run.languages
+    return TrainedRun(*vars(found).values(), *settings, *_open_store(found.about))
 
 
 def _open_store(about: Mapping[str, Any]) -> tuple[Store | None, str]:

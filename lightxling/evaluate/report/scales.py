@@ -80,13 +80,11 @@ def thin(values: Real[np.ndarray, " N"], limit: int = POINTS) -> Int[np.ndarray,
     for stretch in np.array_split(np.arange(count), max(limit // 2, 1)):
         part = values[stretch]
         finite = np.isfinite(part)
+        chosen = [] if finite.all() else [finite.argmin()]
         if finite.any():
-            kept |= {
-                int(stretch[np.argmin(np.where(finite, part, np.inf))]),
-                int(stretch[np.argmax(np.where(finite, part, -np.inf))]),
-            }
-        if not finite.all():
-            kept.add(int(stretch[np.argmin(finite)]))
+            low, high = np.where(finite, part, np.inf), np.where(finite, part, -np.inf)
+            chosen += [low.argmin(), high.argmax()]
+        kept.update(stretch[chosen].tolist())
     return np.array(sorted(kept))
 
 
@@ -108,8 +106,7 @@ def spread(
 
 def short(value: int | float) -> str:
     """A tick: 0, 0.05, 250, 12.5k, 3M."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for limit, size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= limit:
-            size = 1e3 if letter == "k" else limit
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,13 +1,12 @@
 """Sections of scores, of one run and side by side."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lightxling.evaluate import compare
 from lightxling.evaluate.report import pieces
-from lightxling.evaluate.report.markup import Markup, h, join
-from lightxling.evaluate.report.pieces import Shown
-from lightxling.evaluate.tables import described, mean_scores, shared_units
+from lightxling.evaluate.report.markup import Markup, h, join_markup
+from lightxling.evaluate.report.pieces import Shown, html_table
+from lightxling.evaluate.tables import columns_of, described, mean_scores, shared_units
 from lightxling.evaluate.tasks import COUNTS, DETAILS, TASKS
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.saved.results import Results
@@ -23,39 +22,29 @@ def _score_name(results: Results, score: str) -> str:
 
 def all_of(one: Shown, level: int) -> Markup:
     if not one.run.results:
-        return h(
-            "p",
-            "Nothing is in the folder evaluation yet: ",
-            h("code", f"lightxling evaluate {one.run.path} --task retrieval --data FILE"),
-            class_="missing",
-        )
-    return join([_benchmark(results, level) for results in one.run.results.values()])
+        words = f"lightxling evaluate {one.run.path} --task retrieval --data FILE"
+        return pieces.missing("Nothing is in the folder evaluation yet: ", h("code", words))
+    return join_markup([_benchmark(results, level) for results in one.run.results.values()])
 
 
 def _benchmark(results: Results, level: int) -> Markup:
     """A table: languages, scores (with their deviation beside them), candidates."""
     units = results["results"]
-    known = dict.fromkeys(name for unit in units.values() for name in unit["scores"])
-    scores = [n for n in known if n not in DETAILS and not (n.endswith("_sd") and n[:-3] in known)]
-    about = [n for n in COUNTS if any(n in unit for unit in units.values())]
+    known, about = columns_of(results)
+    scores = [name for name in known if not (name.endswith("_sd") and name[:-3] in known)]
     first = _headline(results, scores)
     rows = []
     for name, unit in units.items():
-        cells: list[Any] = [_score(unit["scores"], score, score == first) for score in scores]
-        cells += [described(unit.get(key)) for key in about]
-        rows.append((name, cells))
+        cells = [_score(unit["scores"], score, score == first) for score in scores]
+        rows.append((name, [*cells, *(described(unit.get(key)) for key in about)]))
     if len(units) > 1:
-        mean = mean_scores(results)
-        kept = {k: v for k, v in mean.items() if not k.endswith("_sd")}
+        kept = {k: v for k, v in mean_scores(results).items() if not k.endswith("_sd")}
         cells = [_score(kept, score, score == first) for score in scores] + [""] * len(about)
         rows.append((f"mean of {len(units.keys() - {POOLED})}", cells))
     head = ["", *(_score_name(results, score) for score in scores), *about]
-    caption = f"{_benchmark_name(results)}, in per cent"
-    table = pieces.table(caption, head, rows, mean=len(units) > 1, strong=1 + scores.index(first))
-    return join(
-        h(f"h{level}", f"{results['task']}: {results['dataset']}"),
-        pieces.fold(table, f"The {len(units)} languages", len(units)),
-    )
+    options = {"mean": len(units) > 1, "strong": 1 + scores.index(first), "things": "languages"}
+    table = html_table(f"{_benchmark_name(results)}, in per cent", head, rows, **options)
+    return join_markup(h(f"h{level}", f"{results['task']}: {results['dataset']}"), table)
 
 
 def _benchmark_name(results: Results) -> str:
@@ -84,37 +73,30 @@ def headlines(shown: Sequence[Shown]) -> Markup:
         for results in one.run.results.values():
             found.setdefault(_benchmark_name(results), {})[i] = results
     if not found:
-        return h("p", "No run has been evaluated yet.", class_="missing")
+        return pieces.missing("No run has been evaluated yet.")
     tables = []
     for name, by_run in found.items():
         some = next(iter(by_run.values()))
         score = _headline(some, list(next(iter(some["results"].values()))["scores"]))
         units = dict.fromkeys(unit for results in by_run.values() for unit in results["results"])
+        of_run = [by_run.get(i, {"results": {}}) for i in range(len(shown))]
         rows = []
         for unit in units:
-            cells: list[Any] = []
-            told = []
-            for i in range(len(shown)):
-                result = by_run[i]["results"].get(unit, {}) if i in by_run else {}
-                cells.append(_score(result.get("scores", {}), score, True))
-                for key in COUNTS:
-                    if key in result:
-                        told.append(f"{described(result[key])} {key}")
+            scored = [results["results"].get(unit, {}) for results in of_run]
+            cells = [_score(result.get("scores", {}), score, True) for result in scored]
+            told = [f"{described(one[k])} {k}" for one in scored for k in COUNTS if k in one]
             rows.append((unit, [*cells, "; ".join(dict.fromkeys(told))]))
         shared = set(shared_units(list(by_run.values()))) - {POOLED}
         if has_mean := len(units) > 1 and bool(shared):
-            means = [
-                mean_scores(by_run[i], shared) if i in by_run else {} for i in range(len(shown))
-            ]
+            means = [mean_scores(results, shared) for results in of_run]
             cells = [pieces.bar(mean[score]) if score in mean else "" for mean in means]
             all_have = "" if len(shared) == len(units.keys() - {POOLED}) else " that all have"
             rows.append((f"mean of {len(shared)}{all_have}", [*cells, ""]))
-        head = ["", *(f"{one.label} {one.run.name}" for one in shown), "among"]
+        head = ["", *(one.full_name for one in shown), "among"]
         caption = f"{name}: {_score_name(some, score)} in per cent"
-        table = pieces.table(caption, head, rows, mean=has_mean)
         tables.append(h("h3", f"{some['task']}: {some['dataset']}"))
-        tables.append(pieces.fold(table, f"The {len(units)} languages", len(units)))
-    return join(tables)
+        tables.append(html_table(caption, head, rows, mean=has_mean, things="languages"))
+    return join_markup(tables)
 
 
 def side_by_side(shown: Sequence[Shown]) -> Markup:
@@ -126,24 +108,22 @@ def side_by_side(shown: Sequence[Shown]) -> Markup:
         groups.setdefault(summary.group, []).append(one)
     head = [""]
     for members in groups.values():
-        letters = ", ".join(f"{one.label} {one.run.name}" for one in members)
+        letters = ", ".join(one.full_name for one in members)
         more = f" ({len(members)} seeds, mean ± standard deviation)" if len(members) > 1 else ""
         head.append(letters + more)
-    dev = [n for one in shown for n in one.run.dev_candidates.values()]
-    rows = []
-    for column in columns:
-        if column.endswith(DETAILS):
-            continue
-        name = column.replace("_", " ")
-        if column == "best dev P@1" and dev:
-            name = f"{column} (among {pieces.bounds(dev)})"
-        for one in shown:
-            for results in one.run.results.values():
-                counts = [unit.get("candidates") for unit in results["results"].values()]
-                counts = [count for count in counts if isinstance(count, int)]
-                if counts and column == f"{results['task']}.{results['dataset']} accuracy":
-                    name = f"{column}: P@1 (among {pieces.bounds(counts)})"
-        cells = [compare.as_text(column, row[column], row["runs"]) for row in compared]
-        rows.append((name, cells))
+    names = {column: column.replace("_", " ") for column in columns}
+    if dev := [n for one in shown for n in one.run.dev_candidates.values()]:
+        names["best dev P@1"] = f"best dev P@1 (among {pieces.bounds(dev)})"
+    for results in (results for one in shown for results in one.run.results.values()):
+        counts = [unit.get("candidates") for unit in results["results"].values()]
+        counts = [count for count in counts if isinstance(count, int)]
+        column = f"{results['task']}.{results['dataset']} accuracy"
+        if counts:
+            names[column] = f"{column}: P@1 (among {pieces.bounds(counts)})"
+    rows = [
+        (names[name], [compare.as_text(name, row[name], row["runs"]) for row in compared])
+        for name in columns
+        if not name.endswith(DETAILS)
+    ]
     caption = "Cost, and mean scores in per cent; candidates of P@1 in brackets"
-    return pieces.table(caption, head, rows)
+    return html_table(caption, head, rows)

@@ -1,27 +1,25 @@
 """Development sentences as the encoder sees them: similarities, a map, neighbours."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from lightxling.base.vectors import normalize
+from lightxling.base.vectors import Encode, normalize
 from lightxling.corpus.store import Store
 from lightxling.evaluate.retrieval import precision, ranks, text_labels
 
 LANGUAGE_PAIRS = 4
 """Language pairs whose sentences are shown."""
-CANDIDATES = 500
+ENCODED = 500
 """Sentences of a language pair that are encoded: seconds, where all would take minutes."""
-SHOWN = 16
+IN_MATRIX = 16
 """Pairs in a matrix, and on the map of all languages together."""
 READABLE = 40
 """Characters of a sentence that is chosen for matrix and map, about."""
-RIGHT, WRONG = 3, 5
+RIGHT_ONES, WRONG_ONES = 3, 5
 """Neighbours that are written out for a language pair."""
-
-Encode = Callable[[list[str]], Real[np.ndarray, "N D"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Sentences:
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """A sentence, its translation, and the most similar sentence that is none."""
+    """A sentence, its translation, and the most similar sentence that is not its translation."""
 
     query: str
     answer: str
@@ -71,7 +69,7 @@ class View:
 
 def of_store(store: Store) -> list[Sentences]:
     """Up to LANGUAGE_PAIRS language pairs, from the one with most training pairs to the one with
-    fewest, and up to CANDIDATES development pairs of each, evenly over the file.
+    fewest, and up to ENCODED development pairs of each, evenly over the file.
 
     The choice does not depend on the encoder: runs on one corpus show the same sentences.
 
@@ -79,7 +77,7 @@ def of_store(store: Store) -> list[Sentences]:
       ValueError: the store has no sentences in pairs.
     """
     if store.manifest["sides"] != 2:
-        raise ValueError("the development sentences are no pairs")
+        raise ValueError("the development sentences are not pairs")
     texts = store.dev.texts()
     if len(texts) != store.dev.rows or any(len(row) != 2 for row in texts):
         raise ValueError("the development sentences in the token store are damaged")
@@ -91,14 +89,12 @@ def of_store(store: Store) -> list[Sentences]:
     for row, group in enumerate(store.dev.group.tolist()):
         rows.setdefault(names[group], []).append(row)
     order = sorted((name for name in rows if len(rows[name]) > 1), key=lambda n: (-trained[n], n))
-    return [
-        Sentences(
-            order[i],
-            [texts[rows[order[i]][j]] for j in evenly(len(rows[order[i]]), CANDIDATES)],
-            len(rows[order[i]]),
-        )
-        for i in evenly(len(order), LANGUAGE_PAIRS)
-    ]
+    found = []
+    for name in (order[i] for i in evenly(len(order), LANGUAGE_PAIRS)):
+        own = rows[name]
+        chosen = [texts[own[i]] for i in evenly(len(own), ENCODED)]
+        found.append(Sentences(name, chosen, len(own)))
+    return found
 
 
 def evenly(count: int, limit: int) -> list[int]:
@@ -106,7 +102,7 @@ def evenly(count: int, limit: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int)).tolist()
 
 
-def look(sentences: Sentences, encode: Encode, shown: int = SHOWN) -> View:
+def look(sentences: Sentences, encode: Encode, shown: int = IN_MATRIX) -> View:
     """Encodes the sentences and asks, with each of the first language, for the second.
 
     Raises:
@@ -135,20 +131,20 @@ def look(sentences: Sentences, encode: Encode, shown: int = SHOWN) -> View:
         chosen,
         cosines[np.ix_(chosen, chosen)],
         np.stack([one[chosen], other[chosen]], axis=1),
-        [right[i] for i in evenly(len(right), RIGHT)] if right else [],
-        wrong[:WRONG],
+        [right[i] for i in evenly(len(right), RIGHT_ONES)] if right else [],
+        wrong[:WRONG_ONES],
         precision(places),
     )
 
 
 def plane(views: Sequence[View]) -> tuple[list[tuple[View, int]], np.ndarray, float]:
-    """A map of about SHOWN pairs of all views.
+    """A map of about IN_MATRIX pairs of all views.
 
     Returns:
       The pairs as (view, place in its `chosen`), their points [pairs, 2 sides, 2], and the share of
       the variance in that plane.
     """
-    each = max(SHOWN // len(views), 1)
+    each = max(IN_MATRIX // len(views), 1)
     pairs: list[tuple[View, int]] = []
     seen: set[str] = set()
     for view in views:  # languages may share sentences, whose dots would hide each other

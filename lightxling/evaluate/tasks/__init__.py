@@ -8,39 +8,35 @@ beside what they mean nothing without (candidates, documents, pairs). Nothing he
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lightxling.base.errors import UserError
 from lightxling.evaluate.tasks import labelled, parallel, sts
-from lightxling.evaluate.tasks.units import Task, Unit, two_letters
+from lightxling.evaluate.tasks.units import TaskKind, Unit, two_letters
 
-CANDIDATES, DRAWN, LABELLED = ("candidates",), ("candidates", "queries"), ("documents",)
-BY_TEXT = ("forward_by_text", "backward_by_text")
-TASKS: dict[str, Task] = {
-    "retrieval": Task(
-        parallel.find_retrieval, parallel.RetrievalSettings, "accuracy", CANDIDATES, BY_TEXT
-    ),
-    "ranking": Task(parallel.find_ranking, parallel.RankingSettings, "p_at_1", DRAWN),
-    "tatoeba": Task(
-        parallel.find_tatoeba, parallel.RetrievalSettings, "accuracy", CANDIDATES, BY_TEXT
-    ),
-    "europarl": Task(parallel.find_europarl, parallel.EuroparlSettings, "accuracy", DRAWN),
-    "bucc": Task(parallel.find_bucc, parallel.BuccSettings, "f1", CANDIDATES),
-    "classification": Task(
-        labelled.find_classification, labelled.ClassificationSettings, "accuracy", LABELLED
-    ),
-    "mldoc": Task(labelled.find_mldoc, labelled.ClassificationSettings, "accuracy", LABELLED),
-    "nli": Task(labelled.find_nli, labelled.HeadSettings, "accuracy", LABELLED),
-    "sts": Task(sts.find_sts, sts.StsSettings, "spearman", ("pairs",)),
+_FOUND, _DRAWN, _LABELLED = ("candidates",), ("candidates", "queries"), ("documents",)
+_BY_TEXT = ("forward_by_text", "backward_by_text")
+_RETRIEVAL = parallel.RetrievalSettings, "accuracy", _FOUND, _BY_TEXT
+_DOCUMENTS = labelled.ClassificationSettings, "accuracy", _LABELLED
+TASKS: dict[str, TaskKind] = {
+    "retrieval": TaskKind(parallel.find_retrieval, *_RETRIEVAL),
+    "ranking": TaskKind(parallel.find_ranking, parallel.RankingSettings, "p_at_1", _DRAWN),
+    "tatoeba": TaskKind(parallel.find_tatoeba, *_RETRIEVAL),
+    "europarl": TaskKind(parallel.find_europarl, parallel.EuroparlSettings, "accuracy", _DRAWN),
+    "bucc": TaskKind(parallel.find_bucc, parallel.BuccSettings, "f1", _FOUND),
+    "classification": TaskKind(labelled.find_classification, *_DOCUMENTS),
+    "mldoc": TaskKind(labelled.find_mldoc, *_DOCUMENTS),
+    "nli": TaskKind(labelled.find_nli, labelled.HeadSettings, "accuracy", _LABELLED),
+    "sts": TaskKind(sts.find_sts, sts.StsSettings, "spearman", ("pairs",)),
 }
-"""A new benchmark is an entry here, and its settings, if it has any, are a base of `Settings`."""
+"""A new benchmark is an entry here, and its settings a base of `ScoringSettings`."""
 
 COUNTS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.counts))
 DETAILS = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.details))
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(
+class ScoringSettings(
     sts.StsSettings,
     labelled.ClassificationSettings,
     parallel.BuccSettings,
@@ -50,9 +46,9 @@ class Settings(
     """Those of all tasks; the last base comes first."""
 
 
-def select(
+def select_units(
     units: list[Unit], wanted: Sequence[str], trained: Sequence[str], data: str
-) -> Iterator[Unit]:
+) -> list[Unit]:
     """The units whose languages are all wanted; by default those the encoder was trained on.
 
     English counts as wanted. Codes of two and of three letters are the same language.
@@ -68,13 +64,10 @@ def select(
     def known(language: str) -> bool:
         return not allowed or two_letters(language) in allowed
 
-    chosen = []
-    for unit in units:
-        if narrowed := unit.narrowed(known):
-            chosen.append(narrowed)
+    chosen = [narrowed for unit in units if (narrowed := unit.narrowed(known))]
     if not chosen:
         raise UserError(
             f"{data} has {', '.join(sorted(have))}, none of them with the languages that are "
             f"wanted ({', '.join(sorted(allowed))})"
         )
-    yield from chosen
+    return chosen

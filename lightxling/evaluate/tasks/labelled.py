@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,22 +19,14 @@ from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
     constant,
-    files_in,
+    files_of,
     is_new,
     of_sides,
-    rows_of,
+    tab_rows,
 )
 
-LANGUAGE_NAMES = {
-    "english": "en",
-    "german": "de",
-    "spanish": "es",
-    "french": "fr",
-    "italian": "it",
-    "japanese": "ja",
-    "russian": "ru",
-    "chinese": "zh",
-}
+_NAMES = "english:en german:de spanish:es french:fr italian:it japanese:ja russian:ru chinese:zh"
+LANGUAGE_NAMES = dict(pair.split(":") for pair in _NAMES.split())
 """Languages of MLDoc as its files spell them."""
 
 
@@ -67,15 +59,8 @@ class ClassificationSettings(HeadSettings):
     """Classification: a document is the mean of its sentences' vectors, or one cut-off sequence."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Labelled:
-    """The files of one data set, by split and language."""
-
-    name: str
-    files: dict[tuple[str, str], Path]
-
-    def languages(self, split: str) -> list[str]:
-        return sorted(language for part, language in self.files if part == split)
+ToVectors = Callable[[Encode, list[tuple[str, ...]], Any], np.ndarray | tuple[np.ndarray, ...]]
+"""(encode, texts of N rows, settings) -> [N, D], or several such arrays."""
 
 
 def find_classification(data: Sequence[str], settings: ClassificationSettings) -> list[Unit]:
@@ -95,14 +80,14 @@ def find_nli(data: Sequence[str], settings: HeadSettings) -> list[Unit]:
     return _find_labelled(data, settings, 3, _premises_and_hypotheses)
 
 
-def sentences(document: str) -> list[str]:
+def cut_sentences(document: str) -> list[str]:
     """Cuts a document after full stops, question and exclamation marks; never returns nothing."""
     parts = re.split(r"(?<=[.!?])\s+|(?<=[。！？।])\s*", document)
     return [part.strip() for part in parts if part.strip()] or [document]
 
 
 def _document_vectors(
-    encode: Encode, texts, settings: ClassificationSettings, strip: bool
+    encode: Encode, texts: list[tuple[str]], settings: ClassificationSettings, strip: bool
 ) -> np.ndarray:
     """[N, D]: means over the sentences of each document, or one vector of the whole."""
     documents = [text for (text,) in texts]
@@ -110,7 +95,7 @@ def _document_vectors(
         documents = [re.sub(r"\(c\) Reuters Limited \d{4}", " ", text) for text in documents]
     if settings.documents == "whole":
         return encode(documents)
-    parts = [sentences(document) for document in documents]
+    parts = [cut_sentences(document) for document in documents]
     vectors = encode([sentence for part in parts for sentence in part])
     counts = np.array([len(part) for part in parts])
     starts = np.cumsum(counts) - counts
@@ -122,116 +107,41 @@ def _premises_and_hypotheses(encode: Encode, texts, settings: HeadSettings):
     return tuple(normalize(encode([row[side] for row in texts])) for side in (0, 1))
 
 
-def _find_labelled(data, settings: HeadSettings, columns: int, vectors) -> list[Unit]:
+def _find_labelled(
+    data: Sequence[str], settings: HeadSettings, columns: int, vectors: ToVectors
+) -> list[Unit]:
     """Units of test languages; they share one training of the heads."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}
-    for entry in data:
-        for file in files_in(Path(entry)):
-            if parts := _split_and_language(file.name):
-                name, split, language = parts
-                dataset = name or file.absolute().parent.name
-                what = f"{dataset} {split} {language}"
-                is_new(sets.setdefault(dataset, {}), (split, language), file, what)
-    units = []
+    for file in files_of(data):
+        if parts := _split_and_language(file.name):
+            name, split, language = parts
+            dataset = name or file.absolute().parent.name
+            what = f"{dataset} {split} {language}"
+            is_new(sets.setdefault(dataset, {}), (split, language), file, what)
+    home, units = settings.train_language, []
     for name, files in sets.items():
-        labelled = _Labelled(name, files)
-        units += _labelled_units(labelled, settings, columns, vectors)
+        train = files.get(("train", home))
+        if train is None:
+            has = ", ".join(sorted(language for split, language in files if split == "train"))
+            raise UserError(
+                f"{name} has no training file in {home} (training languages: {has or 'none'}); "
+                "choose with --train-language"
+            )
+        tested = "test" if any(split == "test" for split, _ in files) else "dev"
+        dev = files.get(("dev", home)) if tested == "test" else None
+        heads = _Heads(train, dev, columns, vectors, settings)
+        for language in sorted(language for split, language in files if split == tested):
+            path = files[tested, language]
+            more = files.get(("train", language)) if settings.few_shot else None
+            needed = constant(file for file in (train, dev, path, more) if file)
+            run = functools.partial(heads.run, path, more, language)
+            units.append(Unit(name, language, (language,), needed, run))
     if not units:
-        names = ", ".join(data)
         raise UserError(
-            f"{names} holds no files named like NAME.train.{settings.train_language}.tsv and "
+            f"{', '.join(data)} holds no files named like NAME.train.{home}.tsv and "
             "NAME.test.fr.tsv"
         )
     return units
-
-
-def _labelled_units(labelled: _Labelled, settings: HeadSettings, columns: int, vectors):
-    home = settings.train_language
-    train = labelled.files.get(("train", home))
-    if train is None:
-        has = ", ".join(labelled.languages("train")) or "none"
-        raise UserError(
-            f"{labelled.name} has no training file in {home} (training languages: {has}); "
-            "choose with --train-language"
-        )
-    tested = "test" if labelled.languages("test") else "dev"
-    dev = labelled.files.get(("dev", home)) if tested == "test" else None
-    trained = {}
-
-    def heads(encode: Encode):
-        if encode not in trained:
-            trained.clear()
-            examples = _head_examples(train, dev, columns, vectors, settings, encode)
-            trained[encode] = examples, _fit_heads(examples, columns, settings)
-        return trained[encode]
-
-    def run(path: Path, more: Path | None, language: str, encode: Encode) -> dict[str, Any]:
-        from lightxling.evaluate import classification  # jax
-
-        at_home, encode = of_sides(encode, (home, language))
-        examples, fitted = heads(at_home)
-        classes, count, scores, about = examples.classes, len(examples.labels), {}, {}
-        labels, texts = _labelled_rows(path, columns)
-        gold = _numbered(labels, classes, path, train)
-        few = bool(settings.few_shot) and language != home
-        if few:
-            pool, pool_gold = texts, gold
-            if more:
-                labels, pool = _labelled_rows(more, columns)
-                pool_gold = _numbered(labels, classes, more, train)
-            shots, left = few_shots(len(pool), settings.few_shot, is_training_file=bool(more))
-            shown, shown_gold = [pool[row] for row in shots], pool_gold[shots]
-            if not more:
-                texts, gold = [texts[row] for row in left], gold[left]
-        inputs = vectors(encode, texts, settings)
-        if few:
-            zero_shot = classification.score(fitted.predict(inputs), gold, len(classes))
-            scores["zero_shot_accuracy"] = 100 * zero_shot.accuracy
-            about["few_shot"] = f"{len(shots)} of {(more or path).name}"
-            if len(shots):
-                examples = examples.with_more(vectors(encode, shown, settings), shown_gold)
-                fitted = _fit_heads(examples, columns, settings)
-        predicted = fitted.predict(inputs)
-        result = classification.score(predicted, gold, len(classes))
-        return {
-            "scores": {
-                "accuracy": 100 * result.accuracy,
-                "accuracy_sd": 100 * result.accuracy_sd,
-                "macro_f1": 100 * result.macro_f1,
-                "macro_f1_sd": 100 * result.macro_f1_sd,
-                **scores,
-            },
-            "accuracies": [100 * value for value in result.accuracies],
-            "documents": result.documents,
-            "classes": classes,
-            "confusion": result.confusion,
-            "trained_on": f"{count} of {train.name}",
-            "selected_on": examples.selected_on,
-            "dev_accuracies": [100 * float(value) for value in fitted.dev_accuracy],
-            **about,
-        }
-
-    units = []
-    for language in labelled.languages(tested):
-        path, more = labelled.files[tested, language], None
-        if settings.few_shot:
-            more = labelled.files.get(("train", language))
-        files = constant(file for file in (train, dev, path, more) if file)
-        unit_run = functools.partial(run, path, more, language)
-        units.append(Unit(labelled.name, language, (language,), files, unit_run))
-    return units
-
-
-def few_shots(
-    rows: int, share: float, is_training_file: bool
-) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
-    """Rows that a head is trained on, and rows that are left for its test.
-
-    Of a tested file, half is never trained on. A larger share holds the rows of a smaller one.
-    """
-    order = np.random.default_rng(0).permutation(rows)
-    pool, tested = (order, order[:0]) if is_training_file else np.split(order, [rows // 2])
-    return pool[: round(share * len(pool))], np.sort(tested)
 
 
 class _Examples(NamedTuple):
@@ -244,7 +154,7 @@ class _Examples(NamedTuple):
     dev_labels: np.ndarray
     selected_on: str
 
-    def with_more(self, inputs, labels: np.ndarray) -> "_Examples":
+    def with_more(self, inputs: Any, labels: np.ndarray) -> "_Examples":
         """With further training examples."""
         if isinstance(inputs, tuple):
             inputs = tuple(map(np.concatenate, zip(self.inputs, inputs, strict=True)))
@@ -253,61 +163,134 @@ class _Examples(NamedTuple):
         return self._replace(inputs=inputs, labels=np.concatenate([self.labels, labels]))
 
 
-def _numbered(labels: list[str], classes: list[str], path: Path, train: Path) -> np.ndarray:
-    """Numbers of the classes; refuses labels that the training file does not have."""
-    strange = sorted(set(labels) - set(classes))
-    if strange:
-        raise UserError(
-            f"{path}: label {strange[0]!r} does not occur in {train}, which has "
-            f"{', '.join(classes)}"
-        )
-    return np.array([classes.index(label) for label in labels])
+class _Heads:
+    """Heads of one data set, which are trained once for all languages that are tested.
+
+    Attributes:
+      dev: the head is selected on it; without, on a tenth of the training examples.
+      columns: of the files; 2 have a document, 3 a premise and a hypothesis.
+    """
+
+    def __init__(
+        self,
+        train: Path,
+        dev: Path | None,
+        columns: int,
+        vectors: ToVectors,
+        settings: HeadSettings,
+    ):
+        self.train, self.dev, self.columns, self.settings = train, dev, columns, settings
+        self.vectors = lambda encode, texts: vectors(encode, texts, settings)
+        self.trained = functools.lru_cache(1)(self._train)  # of the last encoder
+
+    def run(self, path: Path, more: Path | None, language: str, encode: Encode) -> dict[str, Any]:
+        """Scores of the heads in a language.
+
+        Args:
+          more: a training file in that language, which few shots are drawn from.
+        """
+        from lightxling.evaluate.classification import score_heads  # jax
+
+        home, share = self.settings.train_language, self.settings.few_shot
+        at_home, encode = of_sides(encode, (home, language))
+        examples, fitted = self.trained(at_home)
+        classes, count, scores, about = examples.classes, len(examples.labels), {}, {}
+        texts, gold = self._read(path, classes)
+        few = bool(share) and language != home
+        if few:
+            pool, pool_gold = self._read(more, classes) if more else (texts, gold)
+            shots, left = few_shots(len(pool), share, is_training_file=bool(more))
+            shown, shown_gold = [pool[row] for row in shots], pool_gold[shots]
+            if not more:
+                texts, gold = [texts[row] for row in left], gold[left]
+        inputs = self.vectors(encode, texts)  # the same for both scores, with and without shots
+        if few:
+            zero_shot = score_heads(fitted.predict(inputs), gold, len(classes))
+            scores["zero_shot_accuracy"] = 100 * zero_shot.accuracy
+            about["few_shot"] = f"{len(shots)} of {(more or path).name}"
+            if len(shots):
+                fitted = self._fit(examples.with_more(self.vectors(encode, shown), shown_gold))
+        result = score_heads(fitted.predict(inputs), gold, len(classes))
+        names = ("accuracy", "accuracy_sd", "macro_f1", "macro_f1_sd")
+        return {
+            "scores": {**{name: 100 * getattr(result, name) for name in names}, **scores},
+            "accuracies": [100 * value for value in result.accuracies],
+            "documents": result.documents,
+            "classes": classes,
+            "confusion": result.confusion,
+            "trained_on": f"{count} of {self.train.name}",
+            "selected_on": examples.selected_on,
+            "dev_accuracies": [100 * float(value) for value in fitted.dev_accuracy],
+            **about,
+        }
+
+    def _train(self, encode: Encode):
+        """Examples in the training language and the heads that they make."""
+        labels, texts = _labelled_rows(self.train, self.columns)
+        classes = sorted(set(labels))
+        if len(classes) < 2:
+            raise UserError(
+                f"{self.train} has one label only, {classes[0]!r}: nothing to tell apart"
+            )
+        gold = np.array([classes.index(label) for label in labels])
+        inputs = self.vectors(encode, texts)
+        if self.dev is not None:
+            texts, dev_gold = self._read(self.dev, classes)
+            dev_inputs = self.vectors(encode, texts)
+            examples = _Examples(classes, inputs, gold, dev_inputs, dev_gold, self.dev.name)
+            return examples, self._fit(examples)
+        order = np.random.default_rng(0).permutation(len(gold))
+        kept, held = order[len(gold) // 10 :], order[: max(len(gold) // 10, 1)]
+        empty = sorted(set(classes) - {classes[i] for i in gold[kept]})
+        if empty:
+            raise UserError(
+                f"{self.train}: label {empty[0]!r} has too few documents to hold a tenth of them "
+                f"out; give a development file in {self.settings.train_language}"
+            )
+
+        def part(rows: np.ndarray) -> tuple[Any, np.ndarray]:
+            is_several = isinstance(inputs, tuple)
+            own = tuple(array[rows] for array in inputs) if is_several else inputs[rows]
+            return own, gold[rows]
+
+        selected_on = f"a tenth of {self.train.name}"
+        examples = _Examples(classes, *part(kept), *part(held), selected_on)
+        return examples, self._fit(examples)
+
+    def _fit(self, examples: _Examples):
+        from lightxling.evaluate import classification  # jax
+
+        classes, *data, _ = examples
+        if self.settings.head == "logistic":
+            return classification.fit_logistic(*data, classes=len(classes))
+        head = classification.NLI if self.columns == 3 else classification.LASER
+        if self.settings.epochs:
+            head = dataclasses.replace(head, epochs=self.settings.epochs)
+        seeds = range(self.settings.seeds)
+        return classification.fit_mlp(*data, classes=len(classes), seeds=seeds, head=head)
+
+    def _read(self, path: Path, classes: list[str]) -> tuple[list[tuple[str, ...]], np.ndarray]:
+        """Texts and classes of a file; refuses labels that the training file does not have."""
+        labels, texts = _labelled_rows(path, self.columns)
+        strange = sorted(set(labels) - set(classes))
+        if strange:
+            raise UserError(
+                f"{path}: label {strange[0]!r} does not occur in {self.train}, which has "
+                f"{', '.join(classes)}"
+            )
+        return texts, np.array([classes.index(label) for label in labels])
 
 
-def _head_examples(
-    train: Path, dev: Path | None, columns, vectors, settings: HeadSettings, encode
-) -> _Examples:
-    labels, texts = _labelled_rows(train, columns)
-    classes = sorted(set(labels))
-    if len(classes) < 2:
-        raise UserError(f"{train} has one label only, {classes[0]!r}: nothing to tell apart")
-    gold = _numbered(labels, classes, train, train)
-    inputs = vectors(encode, texts, settings)
-    if dev is not None:
-        dev_labels, dev_texts = _labelled_rows(dev, columns)
-        dev_gold = _numbered(dev_labels, classes, dev, train)
-        dev_inputs = vectors(encode, dev_texts, settings)
-        return _Examples(classes, inputs, gold, dev_inputs, dev_gold, dev.name)
-    order = np.random.default_rng(0).permutation(len(gold))
-    kept, held = order[len(gold) // 10 :], order[: max(len(gold) // 10, 1)]
-    empty = sorted(set(classes) - {classes[i] for i in gold[kept]})
-    if empty:
-        raise UserError(
-            f"{train}: label {empty[0]!r} has too few documents to hold a tenth of them out; "
-            f"give a development file in {settings.train_language}"
-        )
+def few_shots(
+    rows: int, share: float, is_training_file: bool
+) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
+    """Rows that a head is trained on, and rows that are left for its test.
 
-    def part(rows):
-        if isinstance(inputs, tuple):
-            return tuple(array[rows] for array in inputs)
-        return inputs[rows]
-
-    selected_on = f"a tenth of {train.name}"
-    return _Examples(classes, part(kept), gold[kept], part(held), gold[held], selected_on)
-
-
-def _fit_heads(examples: _Examples, columns: int, settings: HeadSettings):
-    from lightxling.evaluate import classification  # jax
-
-    classes, *data, _ = examples
-    if settings.head == "logistic":
-        return classification.fit_logistic(*data, classes=len(classes))
-    head = classification.NLI if columns == 3 else classification.LASER
-    if settings.epochs:
-        head = dataclasses.replace(head, epochs=settings.epochs)
-    return classification.fit_mlp(
-        *data, classes=len(classes), seeds=range(settings.seeds), head=head
-    )
+    Of a tested file, half is never trained on. A larger share holds the rows of a smaller one.
+    """
+    order = np.random.default_rng(0).permutation(rows)
+    pool, tested = (order, order[:0]) if is_training_file else np.split(order, [rows // 2])
+    return pool[: round(share * len(pool))], np.sort(tested)
 
 
 def _split_and_language(name: str) -> tuple[str, str, str] | None:
@@ -330,7 +313,7 @@ def _split_and_language(name: str) -> tuple[str, str, str] | None:
 def _labelled_rows(path: Path, columns: int) -> tuple[list[str], list[tuple[str, ...]]]:
     """Labels and texts of a file; a first line that names its columns says where they stand."""
     order = range(columns)
-    rows = rows_of(path, columns)
+    rows = tab_rows(path, columns)
     if columns == 3 and (named := readers.labelled_columns(rows[0])):
         order, rows = named, rows[1:]
     labels = [row[order[0]].strip() for row in rows]

@@ -21,14 +21,12 @@ from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
     constant,
-    files_in,
+    encode_sides,
+    files_of,
     is_new,
     of_sides,
-    rows_of,
+    tab_rows,
 )
-
-Pairs = Callable[[], tuple[list[str], list[str]]]
-"""Both sides of a parallel text, read when they are needed."""
 
 RSIM_LIMIT = 2000  # sentences; memory grows with the square
 
@@ -62,7 +60,7 @@ def parallel(data: Sequence[str]) -> list[tuple[str, Source]]:
             add(_dataset(Path(source.path).name, source), source)
             continue
         path, has_any = Path(entry), False
-        for file in files_in(path):
+        for file in files_of([entry]):
             match = PARALLEL_NAME.fullmatch(plain_name(file.name))
             sides = (f".{match['a']}", f".{match['b']}") if match else ()
             if not match or match["ending"] not in (*readers.READERS, *sides):
@@ -111,62 +109,44 @@ class RetrievalSettings(TaskSettings):
 
 def find_retrieval(data: Sequence[str], settings: RetrievalSettings) -> list[Unit]:
     """Any parallel text: every sentence looks for its translation among all of the other side."""
-    return [_retrieval_unit(dataset, source, settings) for dataset, source in parallel(data)]
+    return [_unit(_run_retrieval, *found, settings) for found in parallel(data)]
 
 
 def find_tatoeba(data: Sequence[str], settings: RetrievalSettings) -> list[Unit]:
     """`tatoeba.fra-eng.fra` and `.eng` in a folder, or tensorflow-datasets with `--data tfds`."""
     if list(data) == ["tfds"]:
-        sources = [
-            Source(
-                (code, "en"), 1.0, f"tfds:tatoeba/tatoeba_{code}#source_sentence,target_sentence"
-            )
-            for code in TFDS_TATOEBA.split()
-        ]
-        return [_retrieval_unit("tatoeba", source, settings) for source in sources]
-    return [
-        _retrieval_unit(dataset, source, settings)
-        for dataset, source in parallel(data)
-        if dataset == "tatoeba"
-    ]
-
-
-def _retrieval_unit(dataset: str, source: Source, settings: RetrievalSettings) -> Unit:
-    pairs = functools.partial(read_pairs, source)
-    return _unit(dataset, source, functools.partial(_run_retrieval, source, pairs, settings), pairs)
+        place = "tfds:tatoeba/tatoeba_{}#source_sentence,target_sentence"
+        codes = TFDS_TATOEBA.split()
+        found = [("tatoeba", Source((code, "en"), 1.0, place.format(code))) for code in codes]
+    else:
+        found = [one for one in parallel(data) if one[0] == "tatoeba"]
+    return [_unit(_run_retrieval, *one, settings) for one in found]
 
 
 def _unit(
+    run: Callable[[Source, Any, Encode], dict[str, Any]],
     dataset: str,
     source: Source,
-    run: Callable[[Encode], dict[str, Any]],
-    pairs: Pairs | None = None,
+    settings: TaskSettings,
+    *,
+    is_drawn: bool = True,
 ) -> Unit:
+    """A unit that runs on one parallel text, of which pictures can be drawn if it is not large."""
     name, files = "-".join(source.languages), functools.partial(readers.files, source)
-    return Unit(dataset, name, source.languages, files, run, pairs)
+    pairs = functools.partial(read_pairs, source) if is_drawn else None
+    own_run = functools.partial(run, source, settings)
+    return Unit(dataset, name, source.languages, files, own_run, pairs)
 
 
-def _run_retrieval(
-    source: Source, pairs: Pairs, settings: RetrievalSettings, encode: Encode
-) -> dict[str, Any]:
-    src, tgt = pairs()
-    one, other = of_sides(encode, source.languages)
-    return retrieval_scores(one(src), other(tgt), src, tgt, settings.scoring)
-
-
-def retrieval_scores(
-    src: np.ndarray,
-    tgt: np.ndarray,
-    src_texts: list[str],
-    tgt_texts: list[str],
-    scoring: retrieval.Scoring,
-) -> dict[str, Any]:
+def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) -> dict[str, Any]:
     """Accuracy of both directions by row and by text; see `retrieval.ranks`."""
-    same_src, same_tgt = retrieval.text_labels(src_texts), retrieval.text_labels(tgt_texts)
-    repeated = [len(same) - len(np.unique(same)) for same in (same_src, same_tgt)]
+    texts, scoring = read_pairs(source), settings.scoring
+    src, tgt = encode_sides(encode, source.languages, texts)
+    same = dict(zip(("same_src", "same_tgt"), map(retrieval.text_labels, texts), strict=True))
+    repeated = [len(labels) - len(np.unique(labels)) for labels in same.values()]
     by_row = by_text = retrieval.precision_at_1(src, tgt, scoring)
     if any(repeated):
-        by_text = retrieval.precision_at_1(src, tgt, scoring, same_src=same_src, same_tgt=same_tgt)
+        by_text = retrieval.precision_at_1(src, tgt, scoring, **same)
     forward, backward = 100 * by_row.forward, 100 * by_row.backward
     forward_by_text, backward_by_text = 100 * by_text.forward, 100 * by_text.backward
     scores = {
@@ -198,19 +178,11 @@ class RankingSettings(TaskSettings):
 
 def find_ranking(data: Sequence[str], settings: RankingSettings) -> list[Unit]:
     """Any parallel text: every sentence looks for its translation among some drawn at random."""
-    units = []
-    for dataset, source in parallel(data):
-        pairs = functools.partial(read_pairs, source)
-        run = functools.partial(_run_ranking, source, pairs, settings)
-        units.append(_unit(dataset, source, run, pairs))
-    return units
+    return [_unit(_run_ranking, *found, settings) for found in parallel(data)]
 
 
-def _run_ranking(
-    source: Source, pairs: Pairs, settings: RankingSettings, encode: Encode
-) -> dict[str, Any]:
-    sides = zip(of_sides(encode, source.languages), pairs(), strict=True)
-    src, tgt = (one(side) for one, side in sides)
+def _run_ranking(source: Source, settings: RankingSettings, encode: Encode) -> dict[str, Any]:
+    src, tgt = encode_sides(encode, source.languages, read_pairs(source))
     places = [
         retrieval.ranks_among(x, y, settings.among, product=settings.product)
         for x, y in ((src, tgt), (tgt, src))
@@ -243,10 +215,7 @@ class EuroparlSettings(RetrievalSettings):
 
 def find_europarl(data: Sequence[str], settings: EuroparlSettings) -> list[Unit]:
     """2,000 queries among 200,000 candidates of a parallel text, drawn as MUSE draws them."""
-    return [
-        _unit(dataset, source, functools.partial(_run_europarl, source, settings))
-        for dataset, source in parallel(data)
-    ]
+    return [_unit(_run_europarl, *found, settings, is_drawn=False) for found in parallel(data)]
 
 
 def _run_europarl(source: Source, settings: EuroparlSettings, encode: Encode) -> dict[str, Any]:
@@ -266,15 +235,10 @@ def _run_europarl(source: Source, settings: EuroparlSettings, encode: Encode) ->
             rows,
             scoring=settings.scoring,
         )
-        scores[name] = 100 * retrieval.precision(places)
-        scores[f"{name}_at_5"] = 100 * retrieval.precision(places, 5)
-        scores[f"{name}_at_10"] = 100 * retrieval.precision(places, 10)
-    accuracy = (scores["forward"] + scores["backward"]) / 2
-    return {
-        "scores": {"accuracy": accuracy, **scores},
-        "queries": len(rows),
-        "candidates": total,
-    }
+        for end, k in (("", 1), ("_at_5", 5), ("_at_10", 10)):
+            scores[name + end] = 100 * retrieval.precision(places, k)
+    scores = {"accuracy": (scores["forward"] + scores["backward"]) / 2, **scores}
+    return {"scores": scores, "queries": len(rows), "candidates": total}
 
 
 def muse_order(src: list[str], tgt: list[str], lowercase: bool) -> tuple[list[str], list[str]]:
@@ -317,13 +281,11 @@ class BuccSettings(TaskSettings):
 def find_bucc(data: Sequence[str], settings: BuccSettings) -> list[Unit]:
     """`fr-en.training.fr`, `.en` and `.gold`, and another split: `id<TAB>sentence`, `id<TAB>id`."""
     splits: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
-    for entry in data:
-        for file in files_in(Path(entry)):
-            name = plain_name(file.name)
-            match = re.fullmatch(rf"({CODE})-({CODE})\.(\w+)\.(\w+)", name)
-            if match and match[4] in (match[1], match[2], "gold"):
-                split = splits.setdefault((match[1], match[2]), {}).setdefault(match[3], {})
-                is_new(split, match[4], file, f"{match[1]}-{match[2]}.{match[3]}.{match[4]}")
+    for file in files_of(data):
+        match = re.fullmatch(rf"({CODE})-({CODE})\.(\w+)\.(\w+)", plain_name(file.name))
+        if match and match[4] in (match[1], match[2], "gold"):
+            split = splits.setdefault((match[1], match[2]), {}).setdefault(match[3], {})
+            is_new(split, match[4], file, match[0])
     units = []
     for pair, found in splits.items():
         whole = {name: files for name, files in found.items() if {*pair, "gold"} <= set(files)}
@@ -349,15 +311,11 @@ def _run_bucc(pair, splits, settings: BuccSettings, encode: Encode) -> dict[str,
     threshold = None
     of_src, of_tgt = of_sides(encode, pair)
     for name in sorted(splits, key=lambda split: (not split.startswith("train"), split)):
-        columns = [rows_of(splits[name][side], 2) for side in (*pair, "gold")]
+        columns = [tab_rows(splits[name][side], 2) for side in (*pair, "gold")]
         split = mining.bucc_split(*columns)
-        mined = mining.mine_pairs(
-            of_src(split.src),
-            of_tgt(split.tgt),
-            margin=settings.margin,
-            retrieval=settings.direction,
-            k=settings.neighbours,
-        )
+        how = {"margin": settings.margin, "retrieval": settings.direction}
+        vectors = of_src(split.src), of_tgt(split.tgt)
+        mined = mining.mine_pairs(*vectors, k=settings.neighbours, **how)
         mined, right = split.judge(mined)
         result["candidates"][name] = [len(split.src), len(split.tgt)]
         result["gold"][name], result["dropped_gold"][name] = len(split.gold), split.dropped

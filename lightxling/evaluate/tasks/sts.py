@@ -20,10 +20,10 @@ from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
     constant,
-    files_in,
+    encode_sides,
+    files_of,
     is_new,
-    of_sides,
-    rows_of,
+    tab_rows,
 )
 
 POOLED = "pooled"
@@ -43,29 +43,24 @@ def find_sts(data: Sequence[str], settings: StsSettings) -> list[Unit]:
     scored together, which shows the language bias.
     """
     units, across, files = [], {}, {}
-    for entry in data:
-        for file in files_in(Path(entry)):
-            match = re.fullmatch(
-                rf"(?:(.+)\.)?({CODE})-({CODE})\.(?:tsv|txt)", plain_name(file.name)
-            )
-            if not match or ".train." in f".{match[1]}.":
-                continue
-            dataset = match[1] or file.absolute().parent.name
-            languages = match[2], match[3]
-            name = "-".join(languages)
-            if not is_new(files, (dataset, name), file, f"{dataset} {name}"):
-                continue
-            run = functools.partial(_run_sts, file, languages, settings)
-            units.append(
-                Unit(dataset, name, tuple(dict.fromkeys(languages)), constant([file]), run)
-            )
-            if match[2] != match[3]:
-                across.setdefault(dataset, []).append((languages, file))
+    named = re.compile(rf"(?:(.+)\.)?({CODE})-({CODE})\.(?:tsv|txt)")
+    for file in files_of(data):
+        match = named.fullmatch(plain_name(file.name))
+        if not match or ".train." in f".{match[1]}.":
+            continue
+        dataset, languages = match[1] or file.absolute().parent.name, (match[2], match[3])
+        name = "-".join(languages)
+        if not is_new(files, (dataset, name), file, f"{dataset} {name}"):
+            continue
+        run = functools.partial(_run_sts, file, languages, settings)
+        units.append(Unit(dataset, name, tuple(dict.fromkeys(languages)), constant([file]), run))
+        if match[2] != match[3]:
+            across.setdefault(dataset, []).append((languages, file))
     if not units:
         raise UserError(f"{', '.join(data)} holds no files named like NAME.en-fr.tsv")
     for dataset, found in across.items():
         if len(found) > 1:
-            units.append(BiasUnit.of(dataset, found, settings))
+            units.append(_pooled_unit(dataset, found, settings))
     return units
 
 
@@ -81,7 +76,7 @@ def _vectors_and_scores(
     path: Path, languages: Sequence[str], encode: Encode
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vectors [N, D] of both sides, and human scores [N]."""
-    rows = rows_of(path, 3)
+    rows = tab_rows(path, 3)
     gold = np.empty(len(rows))
     for i, (score, _, _) in enumerate(rows):
         try:
@@ -93,38 +88,34 @@ def _vectors_and_scores(
                 f"{path}: {score!r} in row {i + 1} is not a number; the columns are score, "
                 "sentence, sentence"
             )
-    one, other = of_sides(encode, languages)
-    return one([row[1] for row in rows]), other([row[2] for row in rows]), gold
+    texts = ([row[side] for row in rows] for side in (1, 2))
+    return *encode_sides(encode, languages, texts), gold
 
 
-@dataclasses.dataclass(frozen=True)
-class BiasUnit(Unit):
+Found = Sequence[tuple[tuple[str, str], Path]]
+"""The languages of a file, and the file."""
+
+
+def _pooled_unit(dataset: str, found: Found, settings: StsSettings) -> Unit:
     """All cross-lingual pairs of a data set on one scale; can be narrowed to some languages."""
 
-    found: tuple = ()
-    settings: StsSettings = dataclasses.field(default_factory=StsSettings)
+    def narrow(known: Callable[[str], bool]) -> Unit | None:
+        left = [(pair, file) for pair, file in found if all(map(known, pair))]
+        return _pooled_unit(dataset, left, settings) if len(left) > 1 else None
 
-    @classmethod
-    def of(cls, dataset: str, found, settings: StsSettings) -> "BiasUnit":
-        def run(encode: Encode) -> dict[str, Any]:
-            similarities, scores = [], []
-            for pair, file in found:
-                *vectors, gold = _vectors_and_scores(file, pair, encode)
-                similarities.append(similarity.pair_similarity(*vectors, settings.similarity))
-                scores.append(gold)
-            bias = similarity.language_bias(similarities, scores)
-            return {
-                "scores": {
-                    "spearman": 100 * bias["pooled"],
-                    "language_bias": 100 * bias["bias"],
-                },
-                "pairs": sum(map(len, scores)),
-                "pooled": ["-".join(languages) for languages, _ in found],
-            }
+    run = functools.partial(_run_pooled, found, settings)
+    return Unit(dataset, POOLED, (), constant(file for _, file in found), run, narrow=narrow)
 
-        files = constant(file for _, file in found)
-        return cls(dataset, POOLED, (), files, run, None, tuple(found), settings)
 
-    def narrowed(self, known: Callable[[str], bool]) -> "BiasUnit | None":
-        found = [(pair, file) for pair, file in self.found if all(map(known, pair))]
-        return self.of(self.dataset, found, self.settings) if len(found) > 1 else None
+def _run_pooled(found: Found, settings: StsSettings, encode: Encode) -> dict[str, Any]:
+    similarities, scores = [], []
+    for pair, file in found:
+        *vectors, gold = _vectors_and_scores(file, pair, encode)
+        similarities.append(similarity.pair_similarity(*vectors, settings.similarity))
+        scores.append(gold)
+    bias = similarity.language_bias(similarities, scores)
+    return {
+        "scores": {"spearman": 100 * bias["pooled"], "language_bias": 100 * bias["bias"]},
+        "pairs": sum(map(len, scores)),
+        "pooled": ["-".join(languages) for languages, _ in found],
+    }

@@ -1,9 +1,11 @@
 """What a benchmark consists of, and what all kinds of them share."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.languages import language_tag
@@ -28,8 +30,8 @@ TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
 class TaskSettings:
     """How a task scores: what one of them reads is a class below this one.
 
-    Together they are the flags of `lightxling evaluate` (`tasks.Settings`), and every task uses and
-    notes in its results what is its own. Checks go on to those of the next class.
+    Together they are the flags of `lightxling evaluate` (`tasks.ScoringSettings`), and every task
+    uses and notes in its results what is its own. Checks go on to those of the next class.
     """
 
     def __post_init__(self):
@@ -49,14 +51,18 @@ class Unit:
     """Returns `scores` in per cent and what describes them."""
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
     """Both sides of the sentences, where the unit is a parallel text."""
+    narrow: Callable[[Callable[[str], bool]], "Unit | None"] | None = None
+    """For `narrowed`, where a unit has parts; by default all of it is known or nothing is left."""
 
     def narrowed(self, known: Callable[[str], bool]) -> "Unit | None":
         """What is left of it where only some languages are known; None for nothing."""
+        if self.narrow:
+            return self.narrow(known)
         return self if all(map(known, self.languages)) else None
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class TaskKind:
     """A kind of benchmark: all that the rest of the package knows about it."""
 
     find: Callable[[Sequence[str], Any], list[Unit]]
@@ -98,16 +104,22 @@ def of_sides(encode: Encode, languages: Sequence[str]) -> tuple[Encode, ...]:
     return tuple(choose(code, len(set(codes)) > 1) for code in codes)
 
 
-def files_in(path: Path) -> list[Path]:
-    """The files of a folder in order, or the file itself."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"--data {path}: no such file or folder")
-    return sorted(file for file in path.iterdir() if file.is_file())
+def encode_sides(
+    encode: Encode, languages: Sequence[str], texts: Iterable[list[str]]
+) -> list[np.ndarray]:
+    """Vectors of the sentences of every side of a unit."""
+    return [one(side) for one, side in zip(of_sides(encode, languages), texts, strict=True)]
 
 
-def rows_of(path: Path, columns: int) -> list[tuple[str, ...]]:
+def files_of(data: Sequence[str]) -> Iterator[Path]:
+    """The files that are given, and those of the folders, in order."""
+    for path in map(Path, data):
+        if not (path.is_file() or path.is_dir()):
+            raise UserError(f"--data {path}: no such file or folder")
+        yield from sorted(filter(Path.is_file, path.iterdir())) if path.is_dir() else [path]
+
+
+def tab_rows(path: Path, columns: int) -> list[tuple[str, ...]]:
     """Rows of a tab-separated file in which only empty lines may have fewer columns."""
     problems = Problems()
     rows = list(readers.read_tsv(path, columns, problems))
