@@ -1,4 +1,4 @@
-"""Writes docs/settings.md: every setting of a run, from the texts in lightxling/config.py.
+"""Writes docs/settings.md: every setting of a run, from the texts in lightxling/config/.
 
 python tools/settings_page.py
 """
