@@ -107,8 +107,9 @@ def test_options_of_commands_exist(page):
 @every_page
 def test_options_in_the_text_exist(page):
     known = set().union(*map(options, COMMANDS))
-    own = [span for span in spans(page) if not re.match(r"(python3?|npm|pip|benchmark\.py)\b", span)]
-    assert not options_in("\n".join(own)) - known
+    others = re.compile(r"(python3?|npm|pip|benchmark\.py)\b")
+    own = "\n".join(span for span in spans(page) if not others.match(span))
+    assert not options_in(own) - known
 
 
 @every_page
