@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lightxling.base.errors import UserError
-from lightxling.config.files import load
+from lightxling.config.files import load, recipes
 from lightxling.config.schema import AdapterConfig, Config, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
 
@@ -261,8 +261,13 @@ def show_recipe_help(
     own = [setting for table in tables for setting in settings_of(table)]
     settings = list(settings_of(recipe))
     shown = [one for one in settings if (_is_in_use(one, recipe) if is_whole else _is_usual(one))]
+    values = f"The values are those of the recipe {recipe.name}."
+    if not recipe.name:
+        known = ", ".join(sorted(recipes()))
+        values = f"CONFIG is a recipe ({known}) or a file of your own (mine.py). The values are "
+        values += "the defaults."
     print(f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
-    print(f"The values are those of {f'the recipe {recipe.name}' if recipe.name else 'no recipe'}.")
+    screen.print(values)
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
         text = " ".join(inspect.getdoc(table).split())
         screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")

@@ -38,6 +38,37 @@ def test_no_circle():
     assert plan.circles(HOUSE) == []
 
 
+def names_in(text: str) -> set[str]:
+    """What a module defines, assigns or imports under a name that others may import from it."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom):  # on purpose: `x as x`, or the face of a folder
+            names |= {one.name for one in node.names if one.asname or "__all__" in text}
+    return names
+
+
+def test_every_name_that_is_imported_stands_there():
+    """Also in functions, and in modules that need a package which is not installed."""
+    missing = []
+    for module, tree in HOUSE.trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or not node.module.startswith("lightxling"):
+                continue
+            source = node.module.partition(".")[2]
+            text = HOUSE.files[source].read_text("utf-8") if source in HOUSE.files else ""
+            names = names_in(text)
+            missing += [
+                f"{module}:{node.lineno} {one.name}"
+                for one in node.names
+                if one.name not in names and f"{source}.{one.name}".strip(".") not in HOUSE.files
+            ]
+    assert missing == []
+
+
 def test_only_training_knows_jax():
     def knows(module: str) -> bool:
         names = {name.partition(".")[0] for name, _ in plan.imported_names(HOUSE.trees[module])}

@@ -132,6 +132,8 @@ def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | i
     path = folder_of(Path(path))
     if not os.path.exists(path):  # also of names that are too long
         raise UserError(f"no model at {path}; give the folder of a run or of an export")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; a model is the folder of a run or of an export")
     if checkpoint is None and not (path / DESCRIPTION).is_file():
         if path.name == "best" and (path.parent / DESCRIPTION).is_file():
             return path.parent, "best"

@@ -20,9 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lightxling.encode.encoder import Encoder
+from lightxling.encode.serve import protocol
 from lightxling.encode.serve.batching import Batcher, CountedVectors
 from lightxling.encode.serve.protocol import Refusal
-from lightxling.encode.serve.settings import ServeSettings, protocol
+from lightxling.encode.serve.settings import ServeSettings
 
 GONE = 499
 """Status under which a request is counted whose client hung up; nobody gets it."""

@@ -47,7 +47,7 @@ def serve_encoder(
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
         from lightxling.encode.serve.app import Service
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise UserError(
             f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
         ) from None
