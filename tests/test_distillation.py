@@ -247,7 +247,7 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions(share):
     flat = tokens.reshape(2 * B, 9)
     layers = every_layer(graphdef, params, flat)
     assert layers.shape == (4, 2 * B, 8)
-    last = jax.jit(functools.partial(models.encode, graphdef))(params, flat)
+    last = jax.jit(functools.partial(models.encode_tokens, graphdef))(params, flat)
     np.testing.assert_allclose(layers[-1], last, atol=1e-6)
 
     @jax.jit

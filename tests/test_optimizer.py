@@ -150,7 +150,7 @@ def state_bytes_per_parameter(config: OptimizerConfig) -> float:
         jax.random.key(0),
     )
     optimizer = make_optimizer(config, optax.constant_schedule(1.0))
-    return size(jax.eval_shape(optimizer.init, shapes)) / models.count(shapes)
+    return size(jax.eval_shape(optimizer.init, shapes)) / models.count_parameters(shapes)
 
 
 @pytest.mark.parametrize("name", typing.get_args(typing.get_type_hints(OptimizerConfig)["name"]))

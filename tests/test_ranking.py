@@ -15,7 +15,7 @@ from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.objectives.combine import heads_of
-from lightxling.objectives.inference import classification, pair_features, score_regression
+from lightxling.objectives.inference import classification, inference_features, score_regression
 from lightxling.objectives.ranking import quick_thought, ranking
 
 B, D, K, V = 8, 6, 3, 30
@@ -92,7 +92,7 @@ def test_inference_equals_a_loop():
 
 def test_features_are_both_vectors_their_difference_and_product():
     u, v = jnp.array([1.0, 2.0]), jnp.array([3.0, -4.0])
-    np.testing.assert_array_equal(pair_features(u, v), [1, 2, 3, -4, 2, 6, 3, -8])
+    np.testing.assert_array_equal(inference_features(u, v), [1, 2, 3, -4, 2, 6, 3, -8])
 
 
 def test_score_regression_equals_a_loop():
@@ -124,7 +124,9 @@ def params_of(objectives):
     """Parameters of a small model, and how many each head has."""
     initialise = functools.partial(models.initialise, SMALL, V, heads=heads_of(objectives, 2))
     params = jax.jit(initialise)(jax.random.key(0))
-    return params, {name: models.count(params[name]) for name in params if name != "encoder"}
+    return params, {
+        name: models.count_parameters(params[name]) for name in params if name != "encoder"
+    }
 
 
 def fc_count(hidden):
@@ -189,7 +191,7 @@ def scored(objectives, batch):
     params, _ = params_of(objectives)
     graphdef = models.structure(SMALL, V, heads_of(objectives, 2))
     loss, _ = combine.loss(objectives, graphdef, params, batch, None)
-    flat = models.encode(graphdef, params, batch.tokens.reshape(-1, 4))
+    flat = models.encode_tokens(graphdef, params, batch.tokens.reshape(-1, 4))
     vectors = np.asarray(flat, np.float64).reshape(B, -1, D).swapaxes(0, 1)
     return float(loss), vectors, jax.tree.map(lambda x: np.asarray(x, np.float64), params)
 

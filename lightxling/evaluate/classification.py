@@ -37,7 +37,7 @@ def identity(vectors: Array) -> Array:
 
 def pair_features(pair: tuple[Array, Array]) -> jax.Array:
     """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
-    return inference.pair_features(*map(jnp.asarray, pair))
+    return inference.inference_features(*map(jnp.asarray, pair))
 
 
 @dataclasses.dataclass(frozen=True)

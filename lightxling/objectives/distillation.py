@@ -22,8 +22,8 @@ from lightxling.config.objectives import ObjectivesConfig, RegressionConfig, Sof
 from lightxling.model.build import Model
 from lightxling.model.encoder import linear
 from lightxling.model.heads import Sizes
-from lightxling.objectives.contrast import normalize, products
-from lightxling.objectives.term import Head, Inputs, Term
+from lightxling.objectives.contrast import products, unit_rows
+from lightxling.objectives.term import Head, Term, TermInputs
 
 SAME = 0.95
 """Similarity to the teacher above which two sentences count as the same, and get the margin."""
@@ -44,7 +44,7 @@ def teacher_similarities(
       teacher: vectors of any norm; sides that the labels do not use may hold anything finite.
       pivot: 0 or 1, the side of each pair whose language comes first in the priority list.
     """
-    left, right = (normalize(teacher[:, side].astype(jnp.float32)) for side in (0, 1))
+    left, right = (unit_rows(teacher[:, side].astype(jnp.float32)) for side in (0, 1))
     if labels == "average":
         return (products(left, left) + products(right, right)) / 2
     if labels == "priority":
@@ -104,7 +104,7 @@ def soft_contrast(
     Source: IMASCL, section 3, and its released code, whose lambda is 1.
     """
     similarities = jax.lax.stop_gradient(similarities)
-    a, b = normalize(src.astype(jnp.float32)), normalize(tgt.astype(jnp.float32))
+    a, b = unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32))
     weigh = {"softmax": lambda m: jax.nn.softmax(m / teacher_temperature), "raw": lambda m: m}
     weights = weigh[targets](similarities)
     back = weigh[targets](similarities.T)
@@ -134,7 +134,7 @@ def similarity_regression(
     Source: IMASCL's released code, the baseline it calls MSE.
     """
     similarities = jax.lax.stop_gradient(similarities)
-    cosines = products(normalize(src.astype(jnp.float32)), normalize(tgt.astype(jnp.float32)))
+    cosines = products(unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32)))
     return jnp.mean(((cosines - similarities) / temperature) ** 2)
 
 
@@ -209,7 +209,7 @@ def layer_weights(layers: int, *, published_index: bool = False) -> dict[int, fl
     return {i: 1 / (layers - 1) / (1 + math.log(i + shift)) for i in inner}
 
 
-def soft_term(settings: SoftConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def soft_term(settings: SoftConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     (src, tgt), batch = inputs.vectors, inputs.batch
     if settings.labels == "hard":
         similarities, targets = jnp.eye(len(src)), "raw"
@@ -232,7 +232,9 @@ def soft_term(settings: SoftConfig, model: Model, inputs: Inputs) -> Float[Array
     )
 
 
-def regression_term(settings: RegressionConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def regression_term(
+    settings: RegressionConfig, model: Model, inputs: TermInputs
+) -> Float[Array, ""]:
     vectors, batch = inputs.vectors, inputs.batch
     if model.teacher_map is not None:
         vectors = model.teacher_map(vectors)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from lightxling.config.objectives import SimilarityConfig
 from lightxling.model.build import Model
 from lightxling.objectives.contrast import products
-from lightxling.objectives.term import Inputs, Term
+from lightxling.objectives.term import Term, TermInputs
 
 
 def softmax_and_complement(
@@ -64,7 +64,9 @@ def similarity_matching(
     return {"sum": jnp.sum, "mean": jnp.mean}[reduction](cells)
 
 
-def similarity_term(settings: SimilarityConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def similarity_term(
+    settings: SimilarityConfig, model: Model, inputs: TermInputs
+) -> Float[Array, ""]:
     return similarity_matching(*inputs.vectors, reduction=settings.reduction, eps=settings.eps)
 
 

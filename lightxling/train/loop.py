@@ -49,8 +49,8 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     plan = Plan.open(config, workdir, say)
     steps = compile_steps(plan, say)
-    state = start(plan, workdir, say)
-    describe(plan, state, workdir, say)
+    state = recover_state(plan, workdir, say)
+    describe_run(plan, state, workdir, say)
     first, last, count = int(state.step), plan.steps, config.train.profile_steps
     recorder, dev = Recorder(plan, first), Dev(plan)
     written = workdir if processes.is_first() else None
@@ -80,7 +80,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
     return dev.scores
 
 
-def start(plan: Plan, workdir: Path, say: Callable[[str], None]) -> TrainState:
+def recover_state(plan: Plan, workdir: Path, say: Callable[[str], None]) -> TrainState:
     """The state of the newest whole checkpoint; or that of step 0, with the parameters of
     `plan.origin` where there is one.
 
@@ -96,7 +96,7 @@ def start(plan: Plan, workdir: Path, say: Callable[[str], None]) -> TrainState:
     return state
 
 
-def describe(plan: Plan, state: TrainState, workdir: Path, say: Callable[[str], None]) -> None:
+def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[str], None]) -> None:
     """Writes into the folder of the run what it is, and says how large.
 
     Raises:
@@ -123,15 +123,15 @@ def describe(plan: Plan, state: TrainState, workdir: Path, say: Callable[[str], 
         say(line)
 
 
-def sizes(plan: Plan, params: models.Params) -> Iterator[str]:
+def sizes(plan: Plan, params: models.ParamTree) -> Iterator[str]:
     """Parameters, rows and steps in words, a line for every task."""
     learning, main = "", plan.main
     if plan.config.train.trainable:
-        trained, _ = freeze.split(params, plan.config.train.trainable)
-        learning = f"; {models.count(trained):,} learn"
+        trained, _ = freeze.split_params(params, plan.config.train.trainable)
+        learning = f"; {models.count_parameters(trained):,} learn"
     yield (
-        f"{models.count(params):,} parameters "
-        f"({models.count(params['encoder']):,} in the encoder{learning}), "
+        f"{models.count_parameters(params):,} parameters "
+        f"({models.count_parameters(params['encoder']):,} in the encoder{learning}), "
         f"{main.store.train.rows:,} training pairs, {main.store.dev.rows:,} dev pairs, "
         f"{main.batches.steps_per_epoch:,} steps an epoch, {plan.steps:,} steps"
     )

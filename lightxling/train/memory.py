@@ -124,7 +124,7 @@ def readable(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def check(need: Need, free: int | None, config: Config) -> str:
+def check_memory(need: Need, free: int | None, config: Config) -> str:
     """The estimate in words.
 
     Raises:

@@ -133,7 +133,7 @@ class _Modules:
         self, base: Path, workdir: Path, plan: ModularPlan, progress: Callable[[str], None]
     ):
         self.base, self.workdir, self.plan, self.progress = base, workdir, plan, progress
-        self.chosen = self.languages = check(plan)
+        self.chosen = self.languages = chosen_languages(plan)
         self.encoder = bundles.load(base)
         self.recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
         self.sums = {written: _sums(written) for written in plan.sources}
@@ -255,7 +255,7 @@ class _Modules:
         return path
 
 
-def check(plan: ModularPlan) -> list[str]:
+def chosen_languages(plan: ModularPlan) -> list[str]:
     """The languages of a plan, the pivot first.
 
     Raises:

@@ -43,7 +43,7 @@ _BLOCK = 1 << 24  # cells of a matrix of similarities made at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class PieceOrigins:
     """How the pieces of a new tokenizer got their embeddings."""
 
     copied: int
@@ -65,7 +65,7 @@ def specialise(
     language: str,
     vocab_size: int = 0,
     new_pieces: NewPieces = "parts",
-) -> tuple[Bundle, Report]:
+) -> tuple[Bundle, PieceOrigins]:
     """The encoder with a tokenizer and a table of its own for a language.
 
     Args:
@@ -82,7 +82,7 @@ def specialise(
             "from an encoder with pieces (tokenizer.model=bpe or unigram)"
         )
     old = Tokenizer(bundle.tokenizer)
-    settings = settings_of(bundle.tokenizer)
+    settings = tokenizer_settings(bundle.tokenizer)
     if vocab_size:
         settings = dataclasses.replace(settings, vocab_size=vocab_size)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +124,7 @@ def specialise_to(
     progress(str(report))
 
 
-def settings_of(tokenizer: bytes) -> TokenizerConfig:
+def tokenizer_settings(tokenizer: bytes) -> TokenizerConfig:
     """How a sentencepiece model was trained, so that another one can be trained alike."""
     model = read_model(tokenizer)
     spec = model.trainer_spec
@@ -155,7 +155,7 @@ def transfer(
     new_pieces: Sequence[str],
     auxiliary: Float[np.ndarray, "V A"] | None,
     cut: Callable[[Sequence[str]], list[np.ndarray]],
-) -> tuple[Float[np.ndarray, "V E"], Report]:
+) -> tuple[Float[np.ndarray, "V E"], PieceOrigins]:
     """The new table.
 
         E'_v = E_v                                      for a shared piece
@@ -189,7 +189,7 @@ def transfer(
         known = parts[parts > UNK]
         words[number] = table[known if len(known) else [UNK]].mean(axis=0)
     words[PAD] = table[PAD]
-    return words, Report(int(is_shared.sum()), len(mixed), len(rest))
+    return words, PieceOrigins(int(is_shared.sum()), len(mixed), len(rest))
 
 
 def sparsemax(z: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from lightxling.base.errors import UserError
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
-from lightxling.model.build import Params
+from lightxling.model.build import ParamTree
 from lightxling.objectives.combine import initialise_tasks
 from lightxling.saved import checkpoint
 from lightxling.train import freeze
@@ -22,7 +22,7 @@ from lightxling.train.sharding import shardings
 
 class TrainState(NamedTuple):
     step: jax.Array
-    params: Params
+    params: ParamTree
     opt_state: optax.OptState
     best: jax.Array
     """Best dev P@1 so far, in per cent; -1 before the first measurement."""
@@ -43,7 +43,7 @@ def initial_state(
     key = jax.random.key(config.train.seed)
     params = initialise_tasks(config, vocab_size, key, languages, teacher_width)
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
-    trained, _ = freeze.split(params, config.train.trainable)
+    trained, _ = freeze.split_params(params, config.train.trainable)
     return TrainState(step, params, optimizer.init(trained), best)
 
 

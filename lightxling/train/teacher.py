@@ -40,7 +40,7 @@ def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
     return set().union(*(term.taught_sides(pivot) for term in objectives.active().values()))
 
 
-def find(config: Config) -> FrozenEncoder | None:
+def find_teacher(config: Config) -> FrozenEncoder | None:
     """The teacher of a run, checked before anything expensive; None if no objective has one.
 
     Raises:
