@@ -3,6 +3,7 @@
 A new objective is one file in this folder (`term`) and its settings in `config.ObjectivesConfig`.
 """
 
+import functools
 import importlib
 import pkgutil
 from pathlib import Path
@@ -46,14 +47,11 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
       teacher_width: of the teacher's vectors; 0 without a teacher.
     """
 
-    def bound(make):
-        def made(model, vocab_size, rngs):
-            return make(objectives, Sizes(model, vocab_size, languages, teacher_width), rngs)
-
-        return made
+    def make(head, model, vocab_size, rngs):
+        return head.make(objectives, Sizes(model, vocab_size, languages, teacher_width), rngs)
 
     heads = [TERMS[name].head for name in objectives.active() if name in TERMS]
-    return {head.name: bound(head.make) for head in heads if head}
+    return {head.name: functools.partial(make, head) for head in heads if head}
 
 
 def initialise_tasks(

@@ -22,7 +22,7 @@ def softmax_and_complement(
     """P = softmax_row(logits) and 1 - P, the latter exact where P is close to 1.
 
     1 - P_ij is the softmax mass of the other cells of the row. Only the largest cell of a row can
-    be close to 1, so only there the sum is taken anew, without that cell.
+    be close to 1, so only there the sum is taken again, without that cell.
     """
     log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)

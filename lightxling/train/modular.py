@@ -67,8 +67,8 @@ class ModularPlan:
     vocab_size: int = 0
     """Pieces of a language's tokenizer, at most; 0: as many as the base's has."""
     new_pieces: NewPieces = "parts"
-    """What pieces of a language's tokenizer start as that the base lacks: the mean of what the base
-    cuts them into, or, as published, a mixture of shared ones that are similar (FOCUS)."""
+    """What pieces start as that the base does not have: the mean of what the base cuts them into,
+    or, as published, a mixture of shared ones that are similar (FOCUS)."""
     epochs: tuple[float, ...] = ()
     """Of the three stages; by default as in their recipes."""
 

@@ -19,6 +19,7 @@ auxiliary vectors.
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def specialise(
     Args:
       sentences: text of the language, cleaned.
       vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
-      new_pieces: what those that the encoder lacks start as.
+      new_pieces: what those start as that are new to the encoder.
 
     Raises:
       UserError: the encoder has a vocabulary of words.
@@ -95,7 +96,8 @@ def specialise(
         ids, lengths = new.encode(sentences, bundle.config.max_length)
         auxiliary = context_vectors(ids.astype(np.int64), lengths, new.vocab_size)
     table = array(bundle.params, "words")
-    words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, _parts(old))
+    cut = functools.partial(_cut, old)
+    words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, cut)
     params = {name: v for name, v in bundle.params.items() if name != "words.scales"}
     specialised = dataclasses.replace(
         bundle,
@@ -137,16 +139,11 @@ def tokenizer_settings(tokenizer: bytes) -> TokenizerConfig:
     )
 
 
-def _parts(old: Tokenizer) -> Callable[[Sequence[str]], list[np.ndarray]]:
+def _cut(old: Tokenizer, pieces: Sequence[str]) -> list[np.ndarray]:
     """Cuts the text of pieces with the old tokenizer."""
-
-    def cut(pieces: Sequence[str]) -> list[np.ndarray]:
-        texts = [piece.replace("▁", " ").strip() for piece in pieces]
-        ids, lengths = old.encode(texts, 1 << 10)
-        ends = np.cumsum(lengths)
-        return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-    return cut
+    texts = [piece.replace("▁", " ").strip() for piece in pieces]
+    ids, lengths = old.encode(texts, 1 << 10)
+    return np.split(ids, np.cumsum(lengths)[:-1]) if texts else []
 
 
 def transfer(

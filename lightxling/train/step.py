@@ -76,12 +76,8 @@ def compile_steps(plan: Plan, say: Callable[[str], None]) -> dict[str, Callable]
             task.name,
             plan.config.train.trainable,
         )
-        shapes = batch_shapes(
-            plan.mesh,
-            task.batches[0],
-            rows=task.rows,
-            length=task.batches.longest,
-        )
+        batch, length = task.batches[0], task.batches.longest
+        shapes = batch_shapes(plan.mesh, batch, rows=task.rows, length=length)
         # the first call of this shape finds the compiled step: nothing is compiled twice
         needs.append(memory.estimate(step.lower(plan.target, shapes).compile(), plan.target))
         steps[task.name] = step

@@ -44,7 +44,7 @@ def find_teacher(config: Config) -> FrozenEncoder | None:
     """The teacher of a run, checked before anything expensive; None if no objective has one.
 
     Raises:
-      UserError: it is missing, damaged, lacks its extra, or does not know a language.
+      UserError: it or its extra is missing, it is damaged, or does not know a language.
     """
     if not config.objectives.taught:
         return None
