@@ -103,9 +103,11 @@ def soft_contrast(
     """
     similarities = jax.lax.stop_gradient(similarities)
     a, b = unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32))
-    weights, back = similarities, similarities.T
-    if teacher_temperature is not None:
-        weights, back = (jax.nn.softmax(m / teacher_temperature) for m in (weights, back))
+
+    def weigh(m):
+        return m if teacher_temperature is None else jax.nn.softmax(m / teacher_temperature)
+
+    weights, back = weigh(similarities), weigh(similarities.T)
     lowered = margin * (similarities > SAME).astype(jnp.float32)
 
     def cost(x, y, weights, lowered):
