@@ -15,7 +15,7 @@ from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives import combine
 from lightxling.objectives.combine import heads_of
-from lightxling.objectives.inference import classification, inference_features, score_regression
+from lightxling.objectives.inference import classification, pair_features, score_regression
 from lightxling.objectives.ranking import quick_thought, ranking
 
 B, D, K, V = 8, 6, 3, 30
@@ -92,7 +92,7 @@ def test_inference_equals_a_loop():
 
 def test_features_are_both_vectors_their_difference_and_product():
     u, v = jnp.array([1.0, 2.0]), jnp.array([3.0, -4.0])
-    np.testing.assert_array_equal(inference_features(u, v), [1, 2, 3, -4, 2, 6, 3, -8])
+    np.testing.assert_array_equal(pair_features(u, v), [1, 2, 3, -4, 2, 6, 3, -8])
 
 
 def test_score_regression_equals_a_loop():

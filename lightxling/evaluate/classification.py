@@ -37,7 +37,7 @@ def identity(vectors: Array) -> Array:
 
 def pair_features(pair: tuple[Array, Array]) -> jax.Array:
     """Features of two sentences: vectors u, v [..., D] to (u, v, |u - v|, u * v) [..., 4 D]."""
-    return inference.inference_features(*map(jnp.asarray, pair))
+    return inference.pair_features(*map(jnp.asarray, pair))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +275,10 @@ def _epoch(
             key = jax.random.fold_in(jax.random.key(drawn), number)
             inputs = jax.tree.map(lambda x: x[rows], train)
             grad = jax.grad(_mean_loss)(params, inputs, train_labels[rows], real, key, head)
-            updates, state = tx.update(grad, state)
+            with jax.numpy_dtype_promotion(
+                "standard"
+            ):  # Adam raises a decay to the number of steps
+                updates, state = tx.update(grad, state)
             return (optax.apply_updates(params, updates), state), None
 
         batches = (order, real, jnp.arange(len(real)))

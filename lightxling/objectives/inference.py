@@ -15,7 +15,7 @@ from lightxling.objectives.contrast import unit_rows
 from lightxling.objectives.term import Head, Term, TermInputs
 
 
-def inference_features(u: Float[Array, "*B D"], v: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
+def pair_features(u: Float[Array, "*B D"], v: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
     """(u, v, |u - v|, u * v), as wide as four vectors. Source: InferSent (arXiv 1705.02364)."""
     return jnp.concatenate([u, v, jnp.abs(u - v), u * v], axis=-1)
 
@@ -44,7 +44,7 @@ def score_regression(
 
 
 def inference_term(settings: InferenceConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
-    logits = model.inference(inference_features(*inputs.vectors))
+    logits = model.inference(pair_features(*inputs.vectors))
     return classification(logits, inputs.batch.labels.astype(jnp.int32))
 
 
