@@ -1,4 +1,4 @@
-"""Eight virtual devices, checked shapes, no silent rank promotion: set before jax is imported."""
+"""Eight virtual devices, checked shapes, no silent promotion: set before jax is imported."""
 
 import os
 
@@ -28,6 +28,7 @@ hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.register_profile("explore")
 hypothesis.settings.load_profile("same")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # one program at a time on those threads
 install_import_hook("lightxling", "beartype.beartype")
 

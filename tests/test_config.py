@@ -38,7 +38,7 @@ def test_every_recipe_builds_its_model_and_the_heads_of_its_tasks(name):
     assert params.get("tasks", {}).keys() == {
         task for task, own in terms.items() if own.keys() & with_heads or "response" in task
     }
-    assert models.count(params["encoder"]) > 0
+    assert models.count_parameters(params["encoder"]) > 0
 
 
 def test_the_dual_encoder_has_a_head_for_each_of_its_five_tasks():

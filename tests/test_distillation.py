@@ -92,45 +92,39 @@ def test_priority_is_average_when_the_sides_have_the_same_vectors():
     "settings",
     [
         {},
-        {"targets": "raw", "tcm": True, "tcm_double": False, "cross": 0.5},
-        {"temperature": 0.05, "teacher_temperature": 0.4, "tcm": True, "margin": 0.3},
+        {"teacher_temperature": None, "mono": 1.0, "cross": 0.5},
+        {"temperature": 0.05, "teacher_temperature": 0.4, "mono": 2.0, "margin": 0.3},
     ],
 )
 def test_soft_contrast_equals_a_loop(settings):
     m = teacher_loop("priority")
     m[2, 3] += 0.1  # not symmetric: the way back uses the transpose
     full = {
-        "temperature": 0.1, "teacher_temperature": 0.1, "targets": "softmax", "cross": 1.0,
-        "tcm": False, "tcm_double": True, "margin": 0.0,
+        "temperature": 0.1, "teacher_temperature": 0.1, "cross": 1.0, "mono": 0.0, "margin": 0.0,
     } | settings  # fmt: skip
     cost = functools.partial(
         term_loop,
         tau=full["temperature"],
-        tau_teacher=full["teacher_temperature"],
-        targets=full["targets"],
+        tau_teacher=full["teacher_temperature"] or 1.0,
+        targets="softmax" if full["teacher_temperature"] else "raw",
         margin=full["margin"],
     )
     expected = full["cross"] * (cost(cosines(SRC, TGT), m) + cost(cosines(TGT, SRC), m.T))
-    if full["tcm"]:
-        factor = 2 if full["tcm_double"] else 1
-        expected += factor * (cost(cosines(SRC, SRC), m) + cost(cosines(TGT, TGT), m))
+    expected += full["mono"] * (cost(cosines(SRC, SRC), m) + cost(cosines(TGT, TGT), m))
     given = jax.jit(functools.partial(soft_contrast, **settings))(*f32(SRC, TGT, m))
     np.testing.assert_allclose(given, expected, rtol=2e-5)
 
 
 def test_hard_labels_are_the_contrastive_loss():
     src, tgt, m = f32(SRC, TGT, np.eye(B))
-    hard = soft_contrast(src, tgt, m, targets="raw", temperature=0.1)
+    hard = soft_contrast(src, tgt, m, teacher_temperature=None, temperature=0.1)
     np.testing.assert_allclose(hard, alignment(src, tgt, temperature=0.1), rtol=1e-6)
 
 
-def test_tcm_adds_four_monolingual_terms():
+def test_mono_adds_four_monolingual_terms():
     """With one language twice, each monolingual term costs what a cross-lingual one does."""
     src, m = f32(SRC, teacher_loop("left"))
-    cross, whole, once = (
-        soft_contrast(src, src, m, tcm=tcm, tcm_double=double)
-        for tcm, double in ((False, True), (True, True), (True, False))
-    )
+    cross, whole, once = (soft_contrast(src, src, m, mono=mono) for mono in (0.0, 2.0, 1.0))
     np.testing.assert_allclose(whole, cross * (2 + 4) / 2, rtol=1e-6)
     np.testing.assert_allclose(once, cross * (2 + 2) / 2, rtol=1e-6)
 
@@ -151,7 +145,7 @@ def test_no_gradient_reaches_the_teacher():
     def all_losses(teacher):
         m = teacher_similarities(teacher, pivot, "average")
         return (
-            soft_contrast(src, tgt, m, tcm=True)
+            soft_contrast(src, tgt, m, mono=2.0)
             + similarity_regression(src, tgt, m)
             + vector_regression(jnp.zeros((B, T)), jnp.zeros((B, T)), teacher, pivot)
         )
@@ -247,7 +241,7 @@ def test_ese_gives_the_objectives_to_inner_layers_and_leading_dimensions(share):
     flat = tokens.reshape(2 * B, 9)
     layers = every_layer(graphdef, params, flat)
     assert layers.shape == (4, 2 * B, 8)
-    last = jax.jit(functools.partial(models.encode, graphdef))(params, flat)
+    last = jax.jit(functools.partial(models.encode_tokens, graphdef))(params, flat)
     np.testing.assert_allclose(layers[-1], last, atol=1e-6)
 
     @jax.jit

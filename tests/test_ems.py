@@ -58,8 +58,8 @@ def test_parameter_counts_of_the_code():
     params = jax.eval_shape(
         lambda: models.initialise(config.model, 60_000, jax.random.key(0), heads)
     )
-    assert models.count(params["encoder"]) == 137_143_296
-    assert models.count(params) == 208_782_848
+    assert models.count_parameters(params["encoder"]) == 137_143_296
+    assert models.count_parameters(params) == 208_782_848
 
 
 def ems_loss(params, graphdef, batch, objectives, seen=None) -> tuple[float, float]:
@@ -68,7 +68,7 @@ def ems_loss(params, graphdef, batch, objectives, seen=None) -> tuple[float, flo
     tokens = np.array(batch.tokens)
     seen = tokens if seen is None else seen
     B, _, L = tokens.shape
-    encoded = models.encode(graphdef, params, jnp.array(seen).reshape(2 * B, L))
+    encoded = models.encode_tokens(graphdef, params, jnp.array(seen).reshape(2 * B, L))
     vectors = np.array(encoded, np.float64).reshape(B, 2, -1)
 
     def dense(x, layer):
@@ -140,7 +140,7 @@ def test_the_loss_equals_a_slow_loop(changes):
 def test_the_target_language_matters_for_the_words_but_not_for_the_vector():
     graphdef, params = make(EMS)
     model, batch = models.merge(graphdef, params), make_batch()
-    vectors = models.encode(graphdef, params, batch.tokens[:, 0])
+    vectors = models.encode_tokens(graphdef, params, batch.tokens[:, 0])
     french, german = (model.prediction(vectors, jnp.full(4, code))[0] for code in (1, 2))
     assert np.abs(french - german).max(axis=1).min() > 1e-3
 

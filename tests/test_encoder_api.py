@@ -53,7 +53,7 @@ def test_numpy_forward_is_the_training_forward(changes):
     encoder = Encoder(small, backend="numpy")
     texts = [*sentences(40), *HOSTILE]
     params = jax.tree.map(jnp.asarray, {"encoder": nest(small.params)})
-    expected = build.encode(graphdef, params, jnp.asarray(padded(encoder, texts)))
+    expected = build.encode_tokens(graphdef, params, jnp.asarray(padded(encoder, texts)))
     found = encoder.encode(texts, normalize=False)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
 

@@ -105,9 +105,9 @@ def test_the_gradient_of_a_part_is_that_part_of_the_whole_gradient(micro_batch):
     state, _ = start(config)
     batch = make_batch()
     _, whole = jax.jit(gradient(config))(state.params, batch, None)
-    parts = freeze.split(state.params, config.train.trainable)
+    parts = freeze.split_params(state.params, config.train.trainable)
     _, part = jax.jit(gradient(config, micro_batch))(parts[0], batch, None, parts[1])
-    expected = leaves(freeze.split(whole, config.train.trainable)[0])
+    expected = leaves(freeze.split_params(whole, config.train.trainable)[0])
     assert leaves(part).keys() == expected.keys()
     for name, value in leaves(part).items():
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
@@ -116,14 +116,14 @@ def test_the_gradient_of_a_part_is_that_part_of_the_whole_gradient(micro_batch):
 def test_split_and_join_are_inverse():
     tree = {"a": {0: {"x": 1, "y": 2}, 1: {"x": 3}}, "b": 4, "c": {"d": 5}}
     for patterns in ((), ("a",), ("a.0.x", "b"), ("a.*.x",), ("c.d", "a.1"), ("*",)):
-        sides = freeze.split(tree, patterns)
-        assert freeze.join(*sides) == tree
-        assert freeze.join(*sides[::-1]) == tree
-    assert freeze.split(tree, ("a.*.x",)) == (
+        sides = freeze.split_params(tree, patterns)
+        assert freeze.join_params(*sides) == tree
+        assert freeze.join_params(*sides[::-1]) == tree
+    assert freeze.split_params(tree, ("a.*.x",)) == (
         {"a": {0: {"x": 1}, 1: {"x": 3}}},
         {"a": {0: {"y": 2}}, "b": 4, "c": {"d": 5}},
     )
-    assert freeze.split(tree, ()) == (tree, {})
+    assert freeze.split_params(tree, ()) == (tree, {})
 
 
 @pytest.mark.parametrize(

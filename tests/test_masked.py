@@ -106,7 +106,7 @@ def test_the_objective_predicts_every_masked_position_from_its_own_state(problem
     )
     assert terms.keys() == {"mlm"}
     model = models.merge(graphdef, params)
-    hidden = combine.mask(OBJECTIVES, model, batch, key)
+    hidden = combine.mask_batch(OBJECTIVES, model, batch, key)
     assert not np.array_equal(hidden.tokens, batch.tokens)
     total, count = 0.0, 0
     predict = jax.jit(lambda p, state: models.merge(graphdef, p).prediction(state[None]))
@@ -141,7 +141,7 @@ def test_a_word_that_is_hidden_hides_its_letters(problem):
     graphdef = models.structure(config, VOCAB, HEADS)
     letters = np.random.default_rng(0).integers(1, 6, (*batch.tokens.shape, 4))
     batch = batch._replace(ngrams=jnp.array(letters, jnp.int32))
-    seen = combine.mask(OBJECTIVES, models.merge(graphdef, fresh), batch, jax.random.key(3))
+    seen = combine.mask_batch(OBJECTIVES, models.merge(graphdef, fresh), batch, jax.random.key(3))
     is_changed = np.array(seen.tokens != batch.tokens)
     assert is_changed.any(axis=(0, 2)).all()
     assert not np.array(seen.ngrams)[is_changed].any()

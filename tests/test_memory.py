@@ -12,7 +12,7 @@ from lightxling.base.errors import UserError
 from lightxling.config.schema import Config
 from lightxling.train import memory
 from lightxling.train.loop import train
-from lightxling.train.memory import Need, check, host_memory
+from lightxling.train.memory import Need, check_memory, host_memory
 from lightxling.train.state import TrainState
 
 
@@ -58,7 +58,7 @@ def test_groups_of_the_first_version(tmp_path):
 
 def test_unknown_memory_is_not_a_reason_to_refuse(tmp_path):
     assert host_memory(tmp_path) is None
-    assert "memory: 600 MB: " in check(Need(10**8, 2 * 10**8, 3 * 10**8), None, Config())
+    assert "memory: 600 MB: " in check_memory(Need(10**8, 2 * 10**8, 3 * 10**8), None, Config())
 
 
 def test_a_split_leaf_counts_its_share(mesh):
@@ -89,7 +89,7 @@ def test_the_parts_are_those_of_a_known_program():
 def test_what_does_not_fit_is_refused_with_what_to_lower():
     need = Need(10**9, 3 * 10**9, 2 * 10**9)
     with pytest.raises(UserError) as error:
-        check(need, 5 * 10**9, Config())
+        check_memory(need, 5 * 10**9, Config())
     message = str(error.value)
     assert "needs 6.00 GB" in message
     assert "5.00 GB are free" in message
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused_with_what_to_lower():
         Config(), train=dataclasses.replace(Config().train, micro_batch=8)
     )
     with pytest.raises(UserError, match="micro_batch=4,"):
-        check(need, 5 * 10**9, smaller)
+        check_memory(need, 5 * 10**9, smaller)
 
 
 def test_a_run_that_cannot_fit_does_not_start(tiny, tmp_path, monkeypatch):

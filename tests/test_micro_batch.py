@@ -16,8 +16,8 @@ from lightxling.config.schema import Config, MeshConfig, ModelConfig
 from lightxling.corpus.batch import Batch
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
-from lightxling.objectives.term import Encoded
-from lightxling.train.micro_batch import join, separate, split, value_and_grad
+from lightxling.objectives.term import EncodedBatch
+from lightxling.train.micro_batch import join_pieces, split_batch, split_encoded, value_and_grad
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.sharding import make_mesh, put_batch
 from lightxling.train.state import initial_state
@@ -119,14 +119,14 @@ def test_pieces_draw_different_dropout():
 def test_vectors_are_joined_in_the_order_of_the_batch():
     """A device's third of the rows keeps its third of every piece."""
     batch = Batch(jnp.zeros((12, 2, 1), jnp.int32), jnp.arange(12, dtype=jnp.int32))
-    pieces = split(batch, 3).masked
+    pieces = split_batch(batch, 3).masked
     np.testing.assert_array_equal(pieces, [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]])
     vectors = jnp.stack([batch.masked, -batch.masked])[None, ..., None].astype(jnp.float32)
-    encoded = Encoded(vectors, 2 * vectors)
-    parts = separate(encoded, 3)
+    encoded = EncodedBatch(vectors, 2 * vectors)
+    parts = split_encoded(encoded, 3)
     np.testing.assert_array_equal(parts.vectors[:, 0, 0, :, 0], pieces)
     np.testing.assert_array_equal(parts.states[:, 0, 1, :, 0], -2 * pieces)
-    jax.tree.map(np.testing.assert_array_equal, join(parts), encoded)
+    jax.tree.map(np.testing.assert_array_equal, join_pieces(parts), encoded)
 
 
 def one_step(mesh, micro_batch):

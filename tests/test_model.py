@@ -34,9 +34,9 @@ def shapes(config, vocab, heads=NO_HEADS):
 
 
 def test_parameter_counts_of_the_paper():
-    params = shapes(ModelConfig(), 50_000, True)
-    assert models.count(params["encoder"]) == 29_909_504
-    assert models.count(params) == 30_223_184
+    params = shapes(ModelConfig(), 50_000, TOKEN_HEAD)
+    assert models.count_parameters(params["encoder"]) == 29_909_504
+    assert models.count_parameters(params) == 30_223_184
 
 
 def slow_forward(params, tokens, config):
@@ -105,15 +105,15 @@ def test_forward_equals_a_slow_loop(changes):
     tokens = np.array([[3, 7, 7, 0, 0], [4, 0, 0, 0, 0], [5, 6, 7, 8, 9]])
     expected = np.stack([slow_forward(params, row, config) for row in tokens])
     np.testing.assert_allclose(
-        models.encode(graphdef, params, jnp.array(tokens)), expected, atol=2e-5
+        models.encode_tokens(graphdef, params, jnp.array(tokens)), expected, atol=2e-5
     )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "sum"])
 def test_padding_changes_nothing_and_an_empty_sentence_is_zero(pooling):
     graphdef, params = make(dataclasses.replace(SMALL, pooling=pooling))
-    short = models.encode(graphdef, params, jnp.array([[3, 4, 5], [0, 0, 0]]))
-    padded = models.encode(graphdef, params, jnp.array([[3, 4, 5, 0, 0, 0], [0] * 6]))
+    short = models.encode_tokens(graphdef, params, jnp.array([[3, 4, 5], [0, 0, 0]]))
+    padded = models.encode_tokens(graphdef, params, jnp.array([[3, 4, 5, 0, 0, 0], [0] * 6]))
     np.testing.assert_allclose(short, padded, atol=1e-6)
     np.testing.assert_array_equal(short[1], 0)
 
@@ -146,7 +146,9 @@ def test_initialisation_has_the_reference_scales():
 def test_no_gradient_reaches_padding():
     graphdef, params = make()
     tokens = jnp.array([[3, 4, 0, 0]])
-    gradient = jax.grad(lambda p: models.encode(graphdef, p, tokens).sum())(params)["encoder"]
+    gradient = jax.grad(lambda p: models.encode_tokens(graphdef, p, tokens).sum())(params)[
+        "encoder"
+    ]
     np.testing.assert_array_equal(gradient["words"][0], 0)
     np.testing.assert_array_equal(gradient["positions"][0], 0)
     np.testing.assert_array_equal(gradient["positions"][3:], 0)
@@ -177,7 +179,7 @@ def test_bfloat16_stays_close_and_returns_float32():
     graphdef, params = make()
     half = models.structure(dataclasses.replace(SMALL, compute_dtype="bfloat16"), VOCAB)
     tokens = jnp.array([[3, 4, 5, 6]])
-    exact, rough = (models.encode(g, params, tokens) for g in (graphdef, half))
+    exact, rough = (models.encode_tokens(g, params, tokens) for g in (graphdef, half))
     assert rough.dtype == jnp.float32
     np.testing.assert_allclose(rough, exact, atol=0.1)
 

@@ -96,7 +96,9 @@ def test_one_side_meets_the_teacher_s_vectors_of_the_other(kind):
     trained, pivots = [], []
     for i, side in enumerate(np.array(batch.pivot)):
         tokens, ngrams = batch.tokens[i, 1 - side][None], batch.ngrams[i, 1 - side][None]
-        trained.append(np.array(models.encode(graphdef, params, tokens, ngrams)[0], np.float64))
+        trained.append(
+            np.array(models.encode_tokens(graphdef, params, tokens, ngrams)[0], np.float64)
+        )
         pivots.append(np.array(batch.teacher[i, side], np.float64))
     a, b = unit(np.array(trained)), unit(np.array(pivots))
     if kind != "contrastive":

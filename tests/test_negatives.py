@@ -56,7 +56,7 @@ def test_the_nearest_wrong_sentences_equal_a_loop(side, monkeypatch):
     index = np.stack([rng.integers(0, 25, 70), rng.integers(20, 50, 70)], axis=1)
     assert set(index[:, 0]) & set(index[:, 1])
     vectors = vectors_of(np.concatenate([index, [[0, 49], [0, 48], [0, 47], [1, 47]]]))
-    found = negatives.mine(vectors, side, 4)
+    found = negatives.mine_negatives(vectors, side, 4)
     np.testing.assert_array_equal(found, loop(vectors, side, 4))
 
 
@@ -64,7 +64,7 @@ def test_the_nearest_wrong_sentences_equal_a_loop(side, monkeypatch):
 def test_of_some_sentences_the_nearest_wrong_ones_are_found(side):
     rng = np.random.default_rng(1)
     vectors = vectors_of(np.stack([rng.integers(0, 25, 70), rng.integers(20, 50, 70)], axis=1))
-    found = negatives.mine(vectors, side, 4, among=12)
+    found = negatives.mine_negatives(vectors, side, 4, among=12)
     drawn = set(vectors.index[found // 2, side].ravel())
     assert 4 < len(drawn) <= 12
     np.testing.assert_array_equal(found, loop(vectors, side, 4, drawn))
@@ -72,9 +72,9 @@ def test_of_some_sentences_the_nearest_wrong_ones_are_found(side):
 
 def test_more_negatives_than_wrong_sentences_is_refused():
     index = np.array([[0, 3], [1, 4], [2, 5]])
-    assert negatives.mine(vectors_of(index), 1, 2).shape == (3, 2)
+    assert negatives.mine_negatives(vectors_of(index), 1, 2).shape == (3, 2)
     with pytest.raises(UserError, match="negatives=3 is more than the corpus has wrong sentences"):
-        negatives.mine(vectors_of(index), 1, 3)
+        negatives.mine_negatives(vectors_of(index), 1, 3)
 
 
 def mined(config, source, **ranking):
@@ -130,13 +130,13 @@ def test_another_encoder_finds_other_negatives(two_corpora):  # noqa: F811
 
 def test_the_earlier_encoder_must_be_there(tiny, tmp_path):
     with pytest.raises(UserError, match=r"mined_by=.*nowhere: no model at"):
-        negatives.find(mined(tiny, tmp_path / "nowhere"))
+        negatives.find_miner(mined(tiny, tmp_path / "nowhere"))
     few = mined(tiny, tmp_path / "earlier", mined_among=3)
     with pytest.raises(UserError, match="mined_among=3 leaves no choice"):
         validate(few)
-    found = negatives.find(mined(tiny, export_toy(tiny, tmp_path / "earlier")))
+    found = negatives.find_miner(mined(tiny, export_toy(tiny, tmp_path / "earlier")))
     assert len(found.sha256) == 64
-    assert negatives.find(tiny) is None
+    assert negatives.find_miner(tiny) is None
 
 
 def test_what_is_wrong_with_the_encoder_of_a_task_is_said_with_its_name(tiny, tmp_path):

@@ -31,19 +31,19 @@ def test_quickstart_trains_evaluates_and_says_what_next(tmp_path, monkeypatch):
     monkeypatch.setattr(
         module, "load", lambda name: dataclasses.replace(recipe, train=short, model=model)
     )
-    monkeypatch.setattr(module, "COMPOSED", 1500)
+    monkeypatch.setattr(module, "COMPOSED_SENTENCES", 1500)
     console = Console(record=True, width=200)
     module.quickstart(tmp_path / "quick", console)
     text = console.export_text()
     _, held_out = everyday.hold_out(everyday.read_sentences(), everyday.read_composed(1500))
     assert f"{len(held_out)} held-out candidates" in text
     assert "lightxling search" in text
-    assert text.count("  it: ") == module.SHOWN
+    assert text.count("  it: ") == module.SHOWN_SENTENCES
     assert (tmp_path / "quick" / "best").is_dir()
 
 
 def test_a_stopped_quickstart_evaluates_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "COMPOSED", 1500)
+    monkeypatch.setattr(module, "COMPOSED_SENTENCES", 1500)
     monkeypatch.setattr("lightxling.train.loop.train", lambda *settings: None)  # as after Ctrl-C
     console = Console(record=True, width=200)
     module.quickstart(tmp_path / "quick", console)

@@ -124,7 +124,9 @@ def params_of(objectives):
     """Parameters of a small model, and how many each head has."""
     initialise = functools.partial(models.initialise, SMALL, V, heads=heads_of(objectives, 2))
     params = jax.jit(initialise)(jax.random.key(0))
-    return params, {name: models.count(params[name]) for name in params if name != "encoder"}
+    return params, {
+        name: models.count_parameters(params[name]) for name in params if name != "encoder"
+    }
 
 
 def fc_count(hidden):
@@ -189,7 +191,7 @@ def scored(objectives, batch):
     params, _ = params_of(objectives)
     graphdef = models.structure(SMALL, V, heads_of(objectives, 2))
     loss, _ = combine.loss(objectives, graphdef, params, batch, None)
-    flat = models.encode(graphdef, params, batch.tokens.reshape(-1, 4))
+    flat = models.encode_tokens(graphdef, params, batch.tokens.reshape(-1, 4))
     vectors = np.asarray(flat, np.float64).reshape(B, -1, D).swapaxes(0, 1)
     return float(loss), vectors, jax.tree.map(lambda x: np.asarray(x, np.float64), params)
 

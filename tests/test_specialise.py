@@ -16,9 +16,9 @@ from lightxling.train.specialise import (
     WINDOW,
     context_vectors,
     read_sentences,
-    settings_of,
     sparsemax,
     specialise,
+    tokenizer_settings,
     transfer,
 )
 
@@ -141,9 +141,9 @@ def test_only_the_table_and_the_tokenizer_change(text, new_pieces):
 def test_the_new_tokenizer_is_trained_like_the_old_one(text):
     from export_samples import tokenizer
 
-    assert settings_of(tokenizer("bpe", lowercase=False)).model == "bpe"
-    assert not settings_of(tokenizer("bpe", lowercase=False)).lowercase
-    settings = settings_of(tokenizer("unigram", byte_fallback=True))
+    assert tokenizer_settings(tokenizer("bpe", lowercase=False)).model == "bpe"
+    assert not tokenizer_settings(tokenizer("bpe", lowercase=False)).lowercase
+    settings = tokenizer_settings(tokenizer("unigram", byte_fallback=True))
     assert (settings.model, settings.byte_fallback, settings.lowercase) == ("unigram", True, True)
     few, _ = specialise(bundle(tokenizer("unigram")), text[:50], "de")  # text for fewer than 340
     assert few.vocab_size < 340

@@ -266,7 +266,7 @@ def corpus_texts(config: Config, side: int) -> list[str]:
 def test_a_matrix_gives_the_same_vectors_as_its_function(tiny, tmp_path):
     config = soft(tiny, *matrix(tmp_path, corpus_texts(tiny, 0)))
     store = Store.open(prepare(config, progress=SILENT))
-    teacher = teachers.find(config)
+    teacher = teachers.find_teacher(config)
     given = teachers.sentence_vectors(config, store, teacher, progress=SILENT)
     expected = compute(config, store)
     np.testing.assert_array_equal(given.vectors, expected.vectors)
@@ -276,14 +276,14 @@ def test_a_matrix_gives_the_same_vectors_as_its_function(tiny, tmp_path):
 def test_a_matrix_of_another_length_is_refused_with_both_numbers(tiny, tmp_path):
     config = soft(tiny, *matrix(tmp_path, ["a b", "c d", "e f"], rows=2))
     with pytest.raises(UserError, match=r"2 rows .* 3 lines"):
-        teachers.find(config)
+        teachers.find_teacher(config)
 
 
 def test_a_matrix_that_lacks_a_sentence_is_refused(tiny, tmp_path):
     config = soft(tiny, *matrix(tmp_path, corpus_texts(tiny, 1)))
     store = Store.open(prepare(config, progress=SILENT))
     with pytest.raises(UserError, match=r"sentences of the corpus are missing in teacher"):
-        teachers.sentence_vectors(config, store, teachers.find(config), progress=SILENT)
+        teachers.sentence_vectors(config, store, teachers.find_teacher(config), progress=SILENT)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
@@ -340,22 +340,22 @@ def test_another_teacher_is_refused_before_the_text_is_read(tiny, tmp_path):
 
 def test_teachers_that_cannot_be(tiny, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"objectives\.soft: a teacher is needed; set teacher"):
-        teachers.find(soft(tiny))
+        teachers.find_teacher(soft(tiny))
     with pytest.raises(UserError, match="does not exist"):
-        teachers.find(soft(tiny, tmp_path / "nowhere"))
+        teachers.find_teacher(soft(tiny, tmp_path / "nowhere"))
     with pytest.raises(UserError, match="has neither language of aa-bb"):
-        teachers.find(soft(tiny, tmp_path, priority=("en",)))
+        teachers.find_teacher(soft(tiny, tmp_path, priority=("en",)))
     english = export_toy(tiny, tmp_path / "english", languages=("en",))
     assert teachers.pivot(["fr", "en"], ("en", "fr")) == 1
     with pytest.raises(UserError, match="trained on en, and is asked for bb"):
-        teachers.find(soft(tiny, english, priority=("en",), labels="right"))
+        teachers.find_teacher(soft(tiny, english, priority=("en",), labels="right"))
     with pytest.raises(UserError, match="trained on en, and is asked for aa"):
-        teachers.find(soft(tiny, english))
+        teachers.find_teacher(soft(tiny, english))
     folder = tmp_path / "sbert"
     folder.mkdir()
     (folder / "modules.json").write_text("[]")
     monkeypatch.setattr(teachers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="extra sentence-transformers"):
-        teachers.find(soft(tiny, folder))
-    assert teachers.find(soft(tiny, labels="hard")) is None
-    assert teachers.find(tiny) is None
+        teachers.find_teacher(soft(tiny, folder))
+    assert teachers.find_teacher(soft(tiny, labels="hard")) is None
+    assert teachers.find_teacher(tiny) is None

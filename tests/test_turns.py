@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightxling.train.turns import BLOCK, Turns
+from lightxling.train.turns import BLOCK_STEPS, Turns
 
 SHARES = [(1.0,), (1.0, 1.0), (2.0, 1.0), (3.7, 1.2, 0.31), (0.001, 5.0, 2.0, 2.0), (100.0, 1.0)]
 
@@ -15,7 +15,7 @@ def sequence(turns, stop):
 @pytest.mark.parametrize("shares", SHARES)
 def test_the_cycle_takes_whoever_is_due_first(shares):
     """A slow loop that keeps counts; it crosses the border of a block."""
-    stop = BLOCK + 700
+    stop = BLOCK_STEPS + 700
     counts, expected = np.zeros(len(shares), int), []
     for _ in range(stop):
         task = min(range(len(shares)), key=lambda t: ((counts[t] + 0.5) / shares[t], t))
@@ -43,10 +43,16 @@ def test_the_cycle_is_never_a_step_behind(shares):
 @pytest.mark.parametrize("order", ["cycle", "sampled"])
 def test_counts_and_steps_agree_from_anywhere(order):
     turns = Turns((3.0, 1.5, 1.0), order, seed=3)
-    whole = sequence(turns, 2 * BLOCK + 50)
-    for step in (0, 1, 9, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 49):
+    whole = sequence(turns, 2 * BLOCK_STEPS + 50)
+    for step in (0, 1, 9, BLOCK_STEPS - 1, BLOCK_STEPS, BLOCK_STEPS + 1, 2 * BLOCK_STEPS + 49):
         np.testing.assert_array_equal(turns.counts(step), np.bincount(whole[:step], minlength=3))
-    for start, stop in ((0, 0), (5, 5), (3, 90), (BLOCK - 5, BLOCK + 5), (BLOCK, 2 * BLOCK)):
+    for start, stop in (
+        (0, 0),
+        (5, 5),
+        (3, 90),
+        (BLOCK_STEPS - 5, BLOCK_STEPS + 5),
+        (BLOCK_STEPS, 2 * BLOCK_STEPS),
+    ):
         assert list(turns.steps(start, stop)) == whole[start:stop].tolist()
 
 

@@ -126,7 +126,7 @@ def test_the_paper_s_sizes():
     tables = 210_000 * 320 + 200_001 * 320
     block = 4 * (512 * 512 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512
     total = tables + 320 * 320 + 320 + 320 * 512 + 3 * block + 2 * 512
-    assert models.count(shapes["encoder"]) == total
+    assert models.count_parameters(shapes["encoder"]) == total
 
 
 def random_bundle():
@@ -197,7 +197,9 @@ def test_padding_n_grams_bring_nothing():
     graphdef = models.structure(SMALL, KNOWN + BUCKETS)
     tokens, ngrams = jnp.array([[3, 4, 0]]), jnp.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]]])
     one, other = (
-        models.encode(graphdef, {"encoder": jax.tree.map(jnp.asarray, nest(p))}, tokens, ngrams)
+        models.encode_tokens(
+            graphdef, {"encoder": jax.tree.map(jnp.asarray, nest(p))}, tokens, ngrams
+        )
         for p in (bundle.params, changed)
     )
     np.testing.assert_array_equal(one, other)

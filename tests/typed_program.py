@@ -9,7 +9,7 @@ import numpy as np
 import lightxling
 from lightxling.config.files import load
 from lightxling.config.schema import Config
-from lightxling.train.loop import train
+from lightxling.train import train
 
 light = load("light")
 assert_type(light, Config)

@@ -219,7 +219,7 @@ def measure_train(*, batch: int, length: int, repeats: int, **settings) -> dict[
     peak = peak_memory()
     floor = step_products(config, batch=batch, length=length) / jax_rate()
     return {
-        "parameters": models.count(target.params),
+        "parameters": models.count_parameters(target.params),
         "pairs_per_second": batch / seconds,
         "step_ms": seconds * 1e3,
         "floor_ms": floor * 1e3,

@@ -257,7 +257,7 @@ class _JaxBackend:
         self.params = jax.device_put({"encoder": nest(params)})
 
         def encode(params, tokens, ngrams):
-            vectors = build.encode(graphdef, params, tokens, ngrams)
+            vectors = build.encode_tokens(graphdef, params, tokens, ngrams)
             return vectors if projection is None else vectors @ jnp.asarray(projection)
 
         self.encode, self.ngrams = jax.jit(encode), bundle.config.ngrams

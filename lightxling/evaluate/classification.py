@@ -277,7 +277,9 @@ def _epoch(
             key = jax.random.fold_in(jax.random.key(drawn), number)
             inputs = jax.tree.map(lambda x: x[rows], train)
             grad = jax.grad(_mean_loss)(params, inputs, train_labels[rows], real, key, head)
-            updates, state = tx.update(grad, state)
+            # Adam raises a decay to the number of steps
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = tx.update(grad, state)
             return (optax.apply_updates(params, updates), state), None
 
         batches = (order, real, jnp.arange(len(real)))

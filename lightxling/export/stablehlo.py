@@ -56,7 +56,7 @@ def serialize(bundle: Bundle) -> bytes:
                 kept = kept * jnp.expand_dims(jnp.asarray(scales), 1 - scale_axis(name))
             params[name] = kept
         projection = params.pop("projection", None)
-        vectors = build.encode(graphdef, {"encoder": nest(params)}, tokens)
+        vectors = build.encode_tokens(graphdef, {"encoder": nest(params)}, tokens)
         return vectors if projection is None else vectors @ projection
 
     limit = bundle.config.max_length

@@ -19,9 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from lightxling.config.schema import AdapterConfig, ModelConfig
-
-FUSED = ("q", "k", "v")
-"""Thirds of the columns of a block's `qkv`, in their order."""
+from lightxling.model.params import FUSED
 
 
 class Bottleneck(nnx.Module):

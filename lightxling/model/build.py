@@ -14,9 +14,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config.schema import ModelConfig
-from lightxling.model.encoder import Encoder
+from lightxling.model.encoder import TransformerEncoder
 
-Params = dict[str, Any]
+ParamTree = dict[str, Any]
 
 Heads = Mapping[str, Callable[[ModelConfig, int, nnx.Rngs], nnx.Module | None]]
 """Place among the parameters -> what makes the head, or none, from the model's settings, the size
@@ -29,7 +29,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int, heads: Heads, rngs: nnx.Rngs):
         self.dtype = jnp.dtype(config.compute_dtype)
-        self.encoder = Encoder(config, vocab_size, rngs)
+        self.encoder = TransformerEncoder(config, vocab_size, rngs)
         for name, make in heads.items():  # in this order, in which they take their keys
             setattr(self, name, make(config, vocab_size, rngs))
 
@@ -65,24 +65,24 @@ def structure(config: ModelConfig, vocab_size: int, heads: Heads = NO_HEADS) -> 
 
 def initialise(
     config: ModelConfig, vocab_size: int, key: PRNGKeyArray, heads: Heads = NO_HEADS
-) -> Params:
+) -> ParamTree:
     """Fresh parameters; to be jitted, or given to `jax.eval_shape` for their shapes."""
     return parameters(Model(config, vocab_size, heads, nnx.Rngs(key)))
 
 
-def parameters(model: Model) -> Params:
+def parameters(model: Model) -> ParamTree:
     """The inverse of `merge`."""
     return nnx.to_pure_dict(nnx.state(model))
 
 
-def merge(graphdef: nnx.GraphDef, params: Params) -> Model:
+def merge(graphdef: nnx.GraphDef, params: ParamTree) -> Model:
     """The callable model, to be used inside a pure function."""
     return nnx.merge(graphdef, nnx.State(params))
 
 
-def encode(
+def encode_tokens(
     graphdef: nnx.GraphDef,
-    params: Params,
+    params: ParamTree,
     tokens: Int[Array, "B L"],
     ngrams: Int[Array, "B L G"] | None = None,
 ) -> Float[Array, "B D"]:
@@ -90,6 +90,6 @@ def encode(
     return merge(graphdef, params).encoder(tokens, ngrams=ngrams)
 
 
-def count(params: Params) -> int:
+def count_parameters(params: ParamTree) -> int:
     """Number of scalars."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

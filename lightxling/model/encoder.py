@@ -39,7 +39,7 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Fl
 
 
 @jax.custom_vjp
-def look_up(
+def look_up_rows(
     table: Float[Array, "V E"], ids: Int[Array, "B L"]
 ) -> tuple[Float[Array, "B L E"], Float[Array, "V E"]]:
     """Rows of the table, and the table itself for its later uses.
@@ -50,16 +50,16 @@ def look_up(
     return table[ids], table
 
 
-def _look_up_forward(table, ids):
-    return look_up(table, ids), ids
+def _look_up_rows_forward(table, ids):
+    return look_up_rows(table, ids), ids
 
 
-def _look_up_backward(ids, gradients):
+def _look_up_rows_backward(ids, gradients):
     rows, table = gradients
     return table.at[ids].add(rows), None
 
 
-look_up.defvjp(_look_up_forward, _look_up_backward)
+look_up_rows.defvjp(_look_up_rows_forward, _look_up_rows_backward)
 
 
 def mean_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
@@ -145,7 +145,7 @@ class Block(nnx.Module):
         return self.output_norm(x + beside(hidden, x, parts).astype(x.dtype))
 
 
-class Encoder(nnx.Module):
+class TransformerEncoder(nnx.Module):
     """Embeddings, `layers` blocks, pooling."""
 
     def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
@@ -190,7 +190,7 @@ class Encoder(nnx.Module):
         keys: list[PRNGKeyArray | None] = [None] * (len(self.blocks) + 1)
         if key is not None:
             keys = list(jax.random.split(key, len(keys)))
-        x, self.words[...] = look_up(self.words[...], tokens)
+        x, self.words[...] = look_up_rows(self.words[...], tokens)
         if self.ngrams is not None:
             letters = jnp.tanh(self.ngram_layer(self.ngrams[...][ngrams]))  # [B, L, G, E]
             x = x + jnp.sum(jnp.where((ngrams > 0)[..., None], letters, 0), axis=2)

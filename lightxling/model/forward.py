@@ -1,9 +1,9 @@
 """The encoder's forward pass in numpy: what runs where an encoder is used, not trained.
 
-The same function as `model.encoder.Encoder` in evaluation mode (a test holds them together),
-without padding: sentences of equal length are stacked, so attention needs no mask, and everything
-but attention runs over all tokens of a batch at once. On a CPU this is faster than compiled code
-over padded batches, and importing it takes no time.
+The same function as `model.encoder.TransformerEncoder` in evaluation mode (a test holds them
+together), without padding: sentences of equal length are stacked, so attention needs no mask, and
+everything but attention runs over all tokens of a batch at once. On a CPU this is faster than
+compiled code over padded batches, and importing it takes no time.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ from jaxtyping import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import NORM_EPS, TABLES, Params, array, merge_lora, scale_axis
-
-POOLING = {"mean": np.mean, "max": np.max, "sum": np.sum}
 
 
 class Forward:
@@ -69,7 +67,8 @@ class Forward:
                 hidden += np.float32(adapter.scale) * self.linear(narrow, f"{part}.up")
             x += hidden
             self.norm(x, f"{name}.output_norm")
-        pool, start, pooled = POOLING[config.pooling], 0, []
+        pool = {"mean": np.mean, "max": np.max, "sum": np.sum}[config.pooling]
+        start, pooled = 0, []
         for group in groups:
             hidden = x[start : start + group.size].reshape(*group.shape, -1)
             pooled.append(pool(hidden, axis=1))

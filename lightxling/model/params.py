@@ -22,7 +22,8 @@ Params = dict[str, np.ndarray]
 NORM_EPS = np.float32(1e-12)
 """Added to the variance by the norms: it vanishes in 16 bits, hence norms in float32."""
 
-_FUSED = {"q": 0, "k": 1, "v": 2}  # thirds of a block's qkv
+FUSED = ("q", "k", "v")
+"""Thirds of the columns of a block's `qkv`, in their order."""
 
 
 def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tuple[int, ...]]:
@@ -106,9 +107,9 @@ def merge_lora(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params
             for target in adapter.targets:
                 part = f"adapters.{adapter.name}.blocks.{i}.{target}"
                 change = scale * (array(params, f"{part}.a") @ array(params, f"{part}.b"))
-                name = f"blocks.{i}.{'qkv' if target in _FUSED else target}.kernel"
+                name = f"blocks.{i}.{'qkv' if target in FUSED else target}.kernel"
                 kernel = array(params, name).copy()
-                third = _FUSED.get(target, 0) * config.width
+                third = FUSED.index(target) * config.width if target in FUSED else 0
                 kernel[:, third : third + change.shape[1]] += change
                 params.pop(f"{name}.scales", None)
                 params[name] = kernel

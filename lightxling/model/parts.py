@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from lightxling.config.plan import MAIN
-from lightxling.model.build import Params
+from lightxling.model.build import ParamTree
 
 ENCODER, TASKS = "encoder", "tasks"
 
@@ -47,7 +47,7 @@ def put(tree: Any, changed: Any, name: str) -> Any:
     return jax.tree.map(into, tree, changed, is_leaf=_is_params)
 
 
-def heads(params: Params) -> dict[str, Any]:
+def heads(params: ParamTree) -> dict[str, Any]:
     """Encoder and heads by name, such as "tasks.nli.inference": `base.tree.nest` is the inverse."""
     flat = {key: value for key, value in params.items() if key != TASKS}
     for task, own in params.get(TASKS, {}).items():

@@ -3,6 +3,7 @@
 A new objective is one file in this folder (`term`) and its settings in `config.ObjectivesConfig`.
 """
 
+import functools
 import importlib
 import pkgutil
 from pathlib import Path
@@ -16,13 +17,13 @@ from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.plan import tasks_of
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
-from lightxling.model.build import Heads, Model, Params, initialise, merge
+from lightxling.model.build import Heads, Model, ParamTree, initialise, merge
 from lightxling.model.heads import Sizes
 from lightxling.model.parts import ENCODER, put
 from lightxling.objectives import distillation, masked, tokens
-from lightxling.objectives.term import MASKS, Encoded, Inputs, Term
+from lightxling.objectives.term import MASKS, EncodedBatch, Term, TermInputs
 
-Metrics = dict[str, Float[Array, ""]]
+TermValues = dict[str, Float[Array, ""]]
 
 
 def find_terms() -> dict[str, Term]:
@@ -46,24 +47,21 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
       teacher_width: of the teacher's vectors; 0 without a teacher.
     """
 
-    def bound(make):
-        def made(model, vocab_size, rngs):
-            return make(objectives, Sizes(model, vocab_size, languages, teacher_width), rngs)
-
-        return made
+    def make(head, model, vocab_size, rngs):
+        return head.make(objectives, Sizes(model, vocab_size, languages, teacher_width), rngs)
 
     heads = [TERMS[name].head for name in objectives.active() if name in TERMS]
-    return {head.name: bound(head.make) for head in heads if head}
+    return {head.name: functools.partial(make, head) for head in heads if head}
 
 
 def initialise_tasks(
     config: Config, vocab_size: int, key: PRNGKeyArray, languages: int, teacher_width: int = 0
-) -> Params:
+) -> ParamTree:
     """Fresh parameters of a run and all its tasks, see `model.parts` and `heads_of`.
 
     To be jitted, or given to `jax.eval_shape` for their shapes.
     """
-    params: Params = {}
+    params: ParamTree = {}
     for number, (name, task) in enumerate(tasks_of(config).items()):
         task_key = jax.random.fold_in(key, number) if number else key
         heads = heads_of(task.objectives, languages, teacher_width)
@@ -72,7 +70,7 @@ def initialise_tasks(
     return params
 
 
-def mask(
+def mask_batch(
     objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
 ) -> Batch:
     """The batch as the encoder sees it, with what masked language modelling hides and asks for.
@@ -105,9 +103,9 @@ def seen_as(batch: Batch, tokens: Int[Array, "B S L"]) -> Batch:
     return batch._replace(tokens=tokens, ngrams=ngrams)
 
 
-def encode(
+def encode_batch(
     objectives: ObjectivesConfig, model: Model, batch: Batch, key: PRNGKeyArray | None
-) -> Encoded:
+) -> EncodedBatch:
     """Sentence vectors of all sides, and the states at the slots where there are any.
 
     All sides are encoded in one call. The masked text is what all terms see, as in the paper
@@ -135,19 +133,19 @@ def encode(
     else:
         vectors = by_side(pool(states[-1], real))
     if batch.slots is None:
-        return Encoded(vectors)
+        return EncodedBatch(vectors)
     slots = jnp.maximum(batch.slots.reshape(B * S, -1), 0)
     at_slots = jnp.take_along_axis(states[-1], slots[..., None], axis=1).swapaxes(0, 1)
-    return Encoded(vectors, by_side(at_slots))
+    return EncodedBatch(vectors, by_side(at_slots))
 
 
-def score(
+def score_batch(
     objectives: ObjectivesConfig,
     model: Model,
     batch: Batch,
-    encoded: Encoded,
+    encoded: EncodedBatch,
     key: PRNGKeyArray | None,
-) -> tuple[Float[Array, ""], Metrics]:
+) -> tuple[Float[Array, ""], TermValues]:
     """Weighted sum of the objectives, in nats, and every term unweighted; needs the whole batch."""
     active, terms = objectives.active(), {}
     row = batch, encoded.vectors
@@ -155,7 +153,7 @@ def score(
     for name, settings in active.items():
         if name in TERMS:
             seen, layers = row if settings.sees_all_sentences else pair
-            inputs = Inputs(seen, layers[-1], encoded.states, key)
+            inputs = TermInputs(seen, layers[-1], encoded.states, key)
             terms[name] = TERMS[name].loss(settings, model, inputs)
     if "ese" in active:
         terms["ese"] = ese_loss(objectives, model, *pair)
@@ -184,7 +182,7 @@ def ese_loss(
     for i, weight in (weights | {last: 1.0}).items():
         slim = layers[i][..., : settings.dimensions]
         for name, term in terms.items():
-            total += weight * term.weight * TERMS[name].loss(term, model, Inputs(batch, slim))
+            total += weight * term.weight * TERMS[name].loss(term, model, TermInputs(batch, slim))
         if settings.compression:
             vectors = layers[i].reshape(-1, layers.shape[-1])
             divergence = distillation.compression(
@@ -197,11 +195,11 @@ def ese_loss(
 def loss(
     objectives: ObjectivesConfig,
     graphdef: nnx.GraphDef,
-    params: Params,
+    params: ParamTree,
     batch: Batch,
     key: PRNGKeyArray | None,
-) -> tuple[Float[Array, ""], Metrics]:
-    """The loss of a batch and its terms: `score` of `encode`."""
+) -> tuple[Float[Array, ""], TermValues]:
+    """The loss of a batch and its terms: `score_batch` of `encode_batch`."""
     model = merge(graphdef, params)
-    batch = mask(objectives, model, batch, key)
-    return score(objectives, model, batch, encode(objectives, model, batch, key), key)
+    batch = mask_batch(objectives, model, batch, key)
+    return score_batch(objectives, model, batch, encode_batch(objectives, model, batch, key), key)

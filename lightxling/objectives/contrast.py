@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float
 from lightxling.config.objectives import AlignConfig, ObjectivesConfig, PivotConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TwoLayers
-from lightxling.objectives.term import ORDER, Head, Inputs, Term
+from lightxling.objectives.term import ORDER, Head, Term, TermInputs
 
 
-def normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+def unit_rows(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     """Rows of unit length; a zero row stays zero, with a finite gradient."""
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
@@ -67,7 +67,7 @@ def alignment(
     sentence encoders (arXiv 2407.14878), released code.
     """
     if similarity == "cosine":
-        src, tgt = normalize(src), normalize(tgt)
+        src, tgt = unit_rows(src), unit_rows(tgt)
     logits = (products(src, tgt) - margin * jnp.eye(len(src))) / temperature
     return cross_entropy(logits, directions)
 
@@ -92,11 +92,11 @@ def cosine_distance(
     Source: modular sentence encoders (arXiv 2407.14878), the loss on parallel pairs; whether it is
     squared there is not known to us.
     """
-    distance = 1 - jnp.sum(normalize(src) * normalize(tgt), axis=-1)
+    distance = 1 - jnp.sum(unit_rows(src) * unit_rows(tgt), axis=-1)
     return jnp.mean(distance**2 if is_squared else distance)
 
 
-def align_term(settings: AlignConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def align_term(settings: AlignConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     vectors = inputs.vectors
     if settings.projection:
         vectors = model.projection(vectors)
@@ -115,7 +115,7 @@ def projection(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> Tw
     return TwoLayers(width, width, projected, jax.nn.relu, rngs) if projected else None
 
 
-def pivot_term(settings: PivotConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def pivot_term(settings: PivotConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     """The trained side against the teacher's vectors of the pivot, which are constants."""
     (trained,), batch, key = inputs.vectors, inputs.batch, inputs.key
     pivot = batch.teacher[jnp.arange(len(trained)), batch.pivot]

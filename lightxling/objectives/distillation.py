@@ -22,8 +22,8 @@ from lightxling.config.objectives import ObjectivesConfig, RegressionConfig, Sof
 from lightxling.model.build import Model
 from lightxling.model.encoder import linear
 from lightxling.model.heads import Sizes
-from lightxling.objectives.contrast import normalize, products
-from lightxling.objectives.term import Head, Inputs, Term
+from lightxling.objectives.contrast import products, unit_rows
+from lightxling.objectives.term import Head, Term, TermInputs
 
 SAME = 0.95
 """Similarity to the teacher above which two sentences count as the same, and get the margin."""
@@ -44,7 +44,7 @@ def teacher_similarities(
       teacher: vectors of any norm; sides that the labels do not use may hold anything finite.
       pivot: 0 or 1, the side of each pair whose language comes first in the priority list.
     """
-    left, right = (normalize(teacher[:, side].astype(jnp.float32)) for side in (0, 1))
+    left, right = (unit_rows(teacher[:, side].astype(jnp.float32)) for side in (0, 1))
     if labels == "average":
         return (products(left, left) + products(right, right)) / 2
     if labels == "priority":
@@ -70,20 +70,18 @@ def soft_contrast(
     similarities: Float[Array, "B B"],
     *,
     temperature: float = 0.1,
-    teacher_temperature: float = 0.1,
-    targets: Literal["softmax", "raw"] = "softmax",
+    teacher_temperature: float | None = 0.1,
     cross: float = 1.0,
-    tcm: bool = False,
-    tcm_double: bool = True,
+    mono: float = 0.0,
     margin: float = 0.0,
 ) -> Float[Array, ""]:
     """Contrastive loss whose labels are the similarities that a teacher sees.
 
-        W(M)    = softmax_row(M / teacher_temperature), or M itself (raw)
+        W(M)    = softmax_row(M / teacher_temperature), or M itself without one
         l(C, M) = -1/B sum_ij W(M)_ij log softmax_row((C - margin [M > 0.95]) / temperature)_ij
         L_cross = l(A B', M) + l(B A', M')
-        L_mono  = 2 l(A A', M) + 2 l(B B', M)                          with tcm
-        loss    = cross L_cross + L_mono
+        L_mono  = l(A A', M) + l(B B', M)
+        loss    = cross L_cross + mono L_mono
 
     A and B are the rows of `src` and `tgt` at unit length; the diagonal of A A' and B B', which is
     1, is kept.
@@ -91,11 +89,11 @@ def soft_contrast(
     Args:
       src, tgt: embeddings of any norm, paired row by row.
       similarities: M, the teacher's cosines of the pairs.
-      targets: raw weights may be negative and are not normalised. With M = I they are hard labels.
+      teacher_temperature: None: the weights are M, which may be negative and is not normalised;
+        with M = I they are hard labels.
       cross: weight of the cross-lingual part, the paper's lambda.
-      tcm: adds the monolingual part; the name is the released code's.
-      tcm_double: the 2 of L_mono, there because the released code adds each term and its equal
-        transpose; without it each counts once.
+      mono: weight of the monolingual part. 2 in the released code, which adds each term and its
+        equal transpose.
       margin: subtracted from the cosine of what the teacher holds for the same.
 
     Returns:
@@ -104,19 +102,20 @@ def soft_contrast(
     Source: IMASCL, section 3, and its released code, whose lambda is 1.
     """
     similarities = jax.lax.stop_gradient(similarities)
-    a, b = normalize(src.astype(jnp.float32)), normalize(tgt.astype(jnp.float32))
-    weigh = {"softmax": lambda m: jax.nn.softmax(m / teacher_temperature), "raw": lambda m: m}
-    weights = weigh[targets](similarities)
-    back = weigh[targets](similarities.T)
+    a, b = unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32))
+
+    def weigh(m):
+        return m if teacher_temperature is None else jax.nn.softmax(m / teacher_temperature)
+
+    weights, back = weigh(similarities), weigh(similarities.T)
     lowered = margin * (similarities > SAME).astype(jnp.float32)
 
     def cost(x, y, weights, lowered):
         return soft_cross_entropy(products(x, y) - lowered, weights, temperature=temperature)
 
     loss = cross * (cost(a, b, weights, lowered) + cost(b, a, back, lowered.T))
-    if tcm:
-        mono = cost(a, a, weights, lowered) + cost(b, b, weights, lowered)
-        loss += (2 if tcm_double else 1) * mono
+    if mono:
+        loss += mono * (cost(a, a, weights, lowered) + cost(b, b, weights, lowered))
     return loss
 
 
@@ -134,7 +133,7 @@ def similarity_regression(
     Source: IMASCL's released code, the baseline it calls MSE.
     """
     similarities = jax.lax.stop_gradient(similarities)
-    cosines = products(normalize(src.astype(jnp.float32)), normalize(tgt.astype(jnp.float32)))
+    cosines = products(unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32)))
     return jnp.mean(((cosines - similarities) / temperature) ** 2)
 
 
@@ -209,30 +208,31 @@ def layer_weights(layers: int, *, published_index: bool = False) -> dict[int, fl
     return {i: 1 / (layers - 1) / (1 + math.log(i + shift)) for i in inner}
 
 
-def soft_term(settings: SoftConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def soft_term(settings: SoftConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     (src, tgt), batch = inputs.vectors, inputs.batch
-    if settings.labels == "hard":
-        similarities, targets = jnp.eye(len(src)), "raw"
+    is_hard, temperature = settings.labels == "hard", settings.temperature
+    if is_hard:
+        similarities = jnp.eye(len(src))
     else:
-        targets = settings.targets
         similarities = teacher_similarities(batch.teacher, batch.pivot, settings.labels)
     if settings.loss == "mse":
-        return similarity_regression(src, tgt, similarities, temperature=settings.temperature)
+        return similarity_regression(src, tgt, similarities, temperature=temperature)
+    is_raw = is_hard or settings.targets == "raw"
     return soft_contrast(
         src,
         tgt,
         similarities,
-        temperature=settings.temperature,
-        teacher_temperature=settings.teacher_temperature or settings.temperature,
-        targets=targets,
+        temperature=temperature,
+        teacher_temperature=None if is_raw else settings.teacher_temperature or temperature,
         cross=settings.cross,
-        tcm=settings.tcm,
-        tcm_double=settings.tcm_double,
+        mono=(2.0 if settings.tcm_double else 1.0) if settings.tcm else 0.0,
         margin=settings.margin,
     )
 
 
-def regression_term(settings: RegressionConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def regression_term(
+    settings: RegressionConfig, model: Model, inputs: TermInputs
+) -> Float[Array, ""]:
     vectors, batch = inputs.vectors, inputs.batch
     if model.teacher_map is not None:
         vectors = model.teacher_map(vectors)

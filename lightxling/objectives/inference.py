@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 from lightxling.config.objectives import InferenceConfig, ObjectivesConfig, StsConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TwoLayers
-from lightxling.objectives.contrast import normalize
-from lightxling.objectives.term import Head, Inputs, Term
+from lightxling.objectives.contrast import unit_rows
+from lightxling.objectives.term import Head, Term, TermInputs
 
 
 def pair_features(u: Float[Array, "*B D"], v: Float[Array, "*B D"]) -> Float[Array, "*B _"]:
@@ -39,11 +39,11 @@ def score_regression(
 
     Source: Sentence-BERT (arXiv 1908.10084), section 3, regression objective.
     """
-    cosines = jnp.sum(normalize(first) * normalize(second), axis=1)
+    cosines = jnp.sum(unit_rows(first) * unit_rows(second), axis=1)
     return jnp.mean((cosines - scores) ** 2)
 
 
-def inference_term(settings: InferenceConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def inference_term(settings: InferenceConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     logits = model.inference(pair_features(*inputs.vectors))
     return classification(logits, inputs.batch.labels.astype(jnp.int32))
 
@@ -57,7 +57,7 @@ def inference_head(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -
     return TwoLayers(4 * sizes.model.width, objectives.inference.hidden, 3, jnp.tanh, rngs)
 
 
-def sts_term(settings: StsConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def sts_term(settings: StsConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     return score_regression(*inputs.vectors, inputs.batch.labels / settings.highest)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from lightxling.config.objectives import MlmConfig
 from lightxling.model.build import Model
-from lightxling.objectives.term import Inputs, Term
+from lightxling.objectives.term import Term, TermInputs
 from lightxling.objectives.tokens import MASK, TOKEN_HEAD, token_loss
 
 FIRST_PIECE = 3
@@ -82,7 +82,7 @@ def masked_loss(
     return total / jnp.maximum(weights.sum(), 1)
 
 
-def mlm_term(settings: MlmConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def mlm_term(settings: MlmConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     """Of the token states at the masked slots instead of sentence vectors."""
     answers = inputs.batch.answers.transpose(2, 1, 0)  # [K, S, B]
     prediction = model.prediction(inputs.states.reshape(answers.size, -1))

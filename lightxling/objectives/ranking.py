@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from lightxling.config.objectives import ObjectivesConfig, QuickThoughtConfig, RankingConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import FC, QuickThought, Sizes
-from lightxling.objectives.contrast import normalize, products
-from lightxling.objectives.term import Head, Inputs, Term
+from lightxling.objectives.contrast import products, unit_rows
+from lightxling.objectives.term import Head, Term, TermInputs
 
 
 def ranking(
@@ -68,11 +68,11 @@ def quick_thought(
     return ranking(sentence, before) + ranking(sentence, after)
 
 
-def ranking_term(settings: RankingConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def ranking_term(settings: RankingConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     """Sum over the directions; the hard negatives of each follow the pair."""
     vectors = inputs.vectors
     if settings.similarity == "cosine":
-        vectors = normalize(vectors)
+        vectors = unit_rows(vectors)
     (src, tgt), hard = vectors[:2], vectors[2:]
     directions = {"forward": [(src, tgt)], "backward": [(tgt, src)]}
     directions["both"] = directions["forward"] + directions["backward"]
@@ -103,7 +103,7 @@ def response(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> FC |
 
 
 def quick_thought_term(
-    settings: QuickThoughtConfig, model: Model, inputs: Inputs
+    settings: QuickThoughtConfig, model: Model, inputs: TermInputs
 ) -> Float[Array, ""]:
     before, sentence, after = inputs.vectors
     heads = model.quick_thought

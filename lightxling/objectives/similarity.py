@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from lightxling.config.objectives import SimilarityConfig
 from lightxling.model.build import Model
 from lightxling.objectives.contrast import products
-from lightxling.objectives.term import Inputs, Term
+from lightxling.objectives.term import Term, TermInputs
 
 
 def softmax_and_complement(
@@ -22,7 +22,7 @@ def softmax_and_complement(
     """P = softmax_row(logits) and 1 - P, the latter exact where P is close to 1.
 
     1 - P_ij is the softmax mass of the other cells of the row. Only the largest cell of a row can
-    be close to 1, so only there the sum is taken anew, without that cell.
+    be close to 1, so only there the sum is taken again, without that cell.
     """
     log_p = jax.nn.log_softmax(logits, axis=-1)
     p = jnp.exp(log_p)
@@ -64,7 +64,9 @@ def similarity_matching(
     return {"sum": jnp.sum, "mean": jnp.mean}[reduction](cells)
 
 
-def similarity_term(settings: SimilarityConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def similarity_term(
+    settings: SimilarityConfig, model: Model, inputs: TermInputs
+) -> Float[Array, ""]:
     return similarity_matching(*inputs.vectors, reduction=settings.reduction, eps=settings.eps)
 
 

@@ -20,7 +20,7 @@ HEADS, MASKS, ORDER = 1 << 20, 1 << 21, 1 << 22
 of pairs: beyond the keys that the encoder splits off."""
 
 
-class Encoded(NamedTuple):
+class EncodedBatch(NamedTuple):
     """What the encoder makes of a batch, or of some of its rows."""
 
     vectors: Float[Array, "*n N S B D"]
@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
     """Of the last layer, at the slots of masked language modelling."""
 
 
-class Inputs(NamedTuple):
+class TermInputs(NamedTuple):
     """What the loss of an objective is computed from: the whole batch, S sentences a row."""
 
     batch: Batch
@@ -51,5 +51,5 @@ class Head(NamedTuple):
 class Term(NamedTuple):
     """An objective: `loss(settings, model, inputs)`, a scalar, and its head if it has one."""
 
-    loss: Callable[[Any, Model, Inputs], Float[Array, ""]]
+    loss: Callable[[Any, Model, TermInputs], Float[Array, ""]]
     head: Head | None = None

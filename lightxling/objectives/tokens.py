@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from lightxling.config.objectives import ObjectivesConfig, TokensConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TokenHead
-from lightxling.objectives.term import HEADS, Head, Inputs, Term
+from lightxling.objectives.term import HEADS, Head, Term, TermInputs
 
 PAD, MASK = 0, 2
 
@@ -231,7 +231,7 @@ def _backward(chunk, residuals, gradient):
 _log_likelihood.defvjp(_forward, _backward)
 
 
-def token_term(settings: TokensConfig, model: Model, inputs: Inputs) -> Float[Array, ""]:
+def token_term(settings: TokensConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     """Mean over pairs of the KL of both sides ("batchmean", both sides added).
 
     What a side predicts is in the language of the other side.

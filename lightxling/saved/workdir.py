@@ -49,8 +49,8 @@ def description(
         "languages": list(languages),
         "vocab_size": vocab_size,
         "parameters": {
-            "encoder": models.count(params["encoder"]),
-            "training": models.count(params),
+            "encoder": models.count_parameters(params["encoder"]),
+            "training": models.count_parameters(params),
         },
         "store": {"path": str(store.path), "tokenizer": store.manifest["tokenizer"]["sha256"]},
         "versions": {

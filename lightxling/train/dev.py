@@ -77,11 +77,11 @@ def make_encode(graphdef, mesh: Mesh) -> Callable:
     same tokens in all of them.
     """
     encode = jax.jit(
-        functools.partial(models.encode, graphdef), out_shardings=NamedSharding(mesh, P())
+        functools.partial(models.encode_tokens, graphdef), out_shardings=NamedSharding(mesh, P())
     )
 
     def encode_rows(
-        params: models.Params, tokens: np.ndarray, ngrams: np.ndarray | None = None
+        params: models.ParamTree, tokens: np.ndarray, ngrams: np.ndarray | None = None
     ) -> np.ndarray:
         rows = len(tokens)
         total = rows + -rows % mesh.shape["data"]
@@ -98,7 +98,7 @@ def make_encode(graphdef, mesh: Mesh) -> Callable:
 
 def encode_split(
     encode: Callable,
-    params: models.Params,
+    params: models.ParamTree,
     split: Split,
     buckets: tuple[int, ...],
     max_length: int,

@@ -27,7 +27,7 @@ def is_trainable(path: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def split(params: Mapping, patterns: Sequence[str]) -> tuple[dict, dict]:
+def split_params(params: Mapping, patterns: Sequence[str]) -> tuple[dict, dict]:
     """The leaves that learn and the others, as trees without what is not theirs."""
     trained, frozen = {}, {}
     for name, leaf in flatten(params).items():
@@ -35,8 +35,8 @@ def split(params: Mapping, patterns: Sequence[str]) -> tuple[dict, dict]:
     return nest(trained), nest(frozen)
 
 
-def join(trained: Mapping, frozen: Mapping) -> dict:
-    """The inverse of `split`."""
+def join_params(trained: Mapping, frozen: Mapping) -> dict:
+    """The inverse of `split_params`."""
     return nest(flatten(frozen) | flatten(trained))
 
 
@@ -60,7 +60,7 @@ def check_trainable(config: Config) -> None:
             near = difflib.get_close_matches(pattern.removesuffix(".*"), parts, n=3, cutoff=0.5)
             hint = ", ".join(near or sorted(part for part in parts if part.count(".") < 2))
             raise UserError(f"train.trainable: no parameter is called {pattern!r}; near it: {hint}")
-    trained, _ = split(shapes, config.train.trainable)
+    trained, _ = split_params(shapes, config.train.trainable)
     for task in tasks_of(config):
         if not own(trained, task):
             raise UserError(

@@ -34,7 +34,7 @@ def find_frozen(config: Config) -> dict[str, Frozen]:
     frozen = {}
     for name, task in tasks_of(config).items():
         with naming(name):
-            frozen[name] = Frozen(teachers.find(task), negatives.find(task))
+            frozen[name] = Frozen(teachers.find_teacher(task), negatives.find_miner(task))
     return frozen
 
 

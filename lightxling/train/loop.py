@@ -1,10 +1,14 @@
 """The whole story of a training run."""
 
+import contextlib
 import functools
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 from rich.console import Console
 
 from lightxling.base import allocator, processes
@@ -21,8 +25,7 @@ from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress
 from lightxling.train.record import Recorder
 from lightxling.train.sharding import put_batch
-from lightxling.train.signals import stop_on_signals
-from lightxling.train.state import TrainState, start_or_resume
+from lightxling.train.state import TrainState
 from lightxling.train.step import compile_steps
 from lightxling.train.warm_start import warm_start
 
@@ -48,12 +51,14 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     plan = Plan.open(config, workdir, say)
+    # compiled before anything is on the devices: a step too large for them is refused at once
     steps = compile_steps(plan, say)
-    state = start(plan, workdir, say)
-    describe(plan, state, workdir, say)
+    state = recover_state(plan, workdir, say)
+    describe_run(plan, state, workdir, say)
     first, last, count = int(state.step), plan.steps, config.train.profile_steps
     recorder, dev = Recorder(plan, first), Dev(plan)
     written = workdir if processes.is_first() else None
+    # the innermost ends first: a trace is whole before the old handlers of signals are back
     with (
         Progress(written, start=first, stop=last, console=console) as progress,
         stop_on_signals() as stop,
@@ -61,15 +66,19 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
     ):
         for step, task, batch in recorder.timed(plan.batches(first)):
             trace.before(step, state)
+            # only begins the step; the next batch is made while the devices compute
             state, metrics = steps[task.name](state, put_batch(batch, plan.mesh, task.rows))
             recorder.add(step, task, batch, metrics)
             due = plan.due(step, stop)
             if not due:
                 continue
-            record = recorder.record()
+            record = recorder.record()  # waits for the step, and ends here if it is not finite
             if due.dev:
+                # before the checkpoint, which holds the best score so far
                 state, scores = dev.measure(state, workdir / "best")
                 record |= scores
+            # before it too: a resumed run forgets the records after its checkpoint, and needs those
+            # up to it
             progress.log(record, recorder.shown)
             if due.save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
@@ -80,15 +89,28 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
     return dev.scores
 
 
-def start(plan: Plan, workdir: Path, say: Callable[[str], None]) -> TrainState:
+def recover_state(plan: Plan, workdir: Path, say: Callable[[str], None]) -> TrainState:
     """The state of the newest whole checkpoint; or that of step 0, with the parameters of
     `plan.origin` where there is one.
 
     Raises:
-      UserError: no checkpoint is whole, or the origin's does not fit.
+      UserError: there are checkpoints and none is whole, or the origin's does not fit.
     """
     checkpoint.recover(workdir / "best")
-    state = start_or_resume(plan.initialise, plan.target, workdir / "checkpoints", say)
+    folder = workdir / "checkpoints"
+    latest = checkpoint.latest_whole(folder, say)
+    if latest is not None:
+        say(f"resuming from {folder / str(latest)}")
+        state = TrainState(**checkpoint.restore(folder / str(latest), plan.target._asdict()))
+        checkpoint.set_aside(folder, after=latest)
+    elif checkpoint.steps(folder):
+        raise UserError(
+            f"every checkpoint in {folder} is damaged; delete them to start again, or give "
+            "another --workdir"
+        )
+    else:
+        layout = jax.tree.map(lambda leaf: leaf.sharding, plan.target)
+        state = jax.jit(plan.initialise, out_shardings=layout)()
     if plan.origin and not int(state.step):
         params = warm_start(plan.origin, state.params, plan.main.languages, say)
         state = state._replace(params=params)
@@ -96,7 +118,28 @@ def start(plan: Plan, workdir: Path, say: Callable[[str], None]) -> TrainState:
     return state
 
 
-def describe(plan: Plan, state: TrainState, workdir: Path, say: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yields an event that SIGTERM and Ctrl-C set; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def handle(number, frame):
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[str], None]) -> None:
     """Writes into the folder of the run what it is, and says how large.
 
     Raises:
@@ -123,15 +166,15 @@ def describe(plan: Plan, state: TrainState, workdir: Path, say: Callable[[str], 
         say(line)
 
 
-def sizes(plan: Plan, params: models.Params) -> Iterator[str]:
+def sizes(plan: Plan, params: models.ParamTree) -> Iterator[str]:
     """Parameters, rows and steps in words, a line for every task."""
     learning, main = "", plan.main
     if plan.config.train.trainable:
-        trained, _ = freeze.split(params, plan.config.train.trainable)
-        learning = f"; {models.count(trained):,} learn"
+        trained, _ = freeze.split_params(params, plan.config.train.trainable)
+        learning = f"; {models.count_parameters(trained):,} learn"
     yield (
-        f"{models.count(params):,} parameters "
-        f"({models.count(params['encoder']):,} in the encoder{learning}), "
+        f"{models.count_parameters(params):,} parameters "
+        f"({models.count_parameters(params['encoder']):,} in the encoder{learning}), "
         f"{main.store.train.rows:,} training pairs, {main.store.dev.rows:,} dev pairs, "
         f"{main.batches.steps_per_epoch:,} steps an epoch, {plan.steps:,} steps"
     )

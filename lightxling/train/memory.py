@@ -1,5 +1,6 @@
 """What a training step needs of the memory, against what the device has, before it is asked for."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +29,7 @@ def size(tree) -> int:
     def on_device(leaf):
         sharding = getattr(leaf, "sharding", None)
         shape = sharding.shard_shape(leaf.shape) if sharding is not None else leaf.shape
-        cells = 1
-        for side in shape:
-            cells *= side
-        return cells * leaf.dtype.itemsize
+        return math.prod(shape) * leaf.dtype.itemsize
 
     return sum(map(on_device, jax.tree.leaves(tree)))
 
@@ -124,7 +122,7 @@ def readable(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def check(need: Need, free: int | None, config: Config) -> str:
+def check_memory(need: Need, free: int | None, config: Config) -> str:
     """The estimate in words.
 
     Raises:

@@ -20,15 +20,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from lightxling.base.tree import flatten, nest
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.corpus.batch import Batch
-from lightxling.model.build import Params, merge, parameters
+from lightxling.model.build import ParamTree, merge, parameters
 from lightxling.objectives import combine
-from lightxling.objectives.term import Encoded
-from lightxling.train.freeze import join as join_params
+from lightxling.objectives.term import EncodedBatch
+from lightxling.train.freeze import join_params
 
-NOTHING: Params = {}
+NO_PARAMS: ParamTree = {}
 
 
-def split(batch: Batch, micro_batch: int) -> Batch:
+def split_batch(batch: Batch, micro_batch: int) -> Batch:
     """Leaves [B, ...] as [B / micro_batch, micro_batch, ...]: piece i holds rows i, i + n, ...
 
     Neighbours go to different pieces, so that rows split over devices stay where they are: every
@@ -41,7 +41,7 @@ def split(batch: Batch, micro_batch: int) -> Batch:
     return jax.tree.map(pieces, batch)
 
 
-def join(pieces: Encoded) -> Encoded:
+def join_pieces(pieces: EncodedBatch) -> EncodedBatch:
     """Leaves [n, N, S, m, D] of all pieces as [N, S, B, D], in the order of the batch."""
 
     def whole(x):
@@ -50,8 +50,8 @@ def join(pieces: Encoded) -> Encoded:
     return jax.tree.map(whole, pieces)
 
 
-def separate(encoded: Encoded, micro_batch: int) -> Encoded:
-    """The inverse of `join`."""
+def split_encoded(encoded: EncodedBatch, micro_batch: int) -> EncodedBatch:
+    """The inverse of `join_pieces`."""
 
     def pieces(x):
         *sides, _, D = x.shape
@@ -69,8 +69,8 @@ def common(params: Mapping, like: Mapping) -> dict:
 def value_and_grad(
     objectives: ObjectivesConfig, graphdef: nnx.GraphDef, micro_batch: int = 0
 ) -> Callable[
-    [Params, Batch, PRNGKeyArray | None, Params],
-    tuple[tuple[Float[Array, ""], combine.Metrics], Params],
+    [ParamTree, Batch, PRNGKeyArray | None, ParamTree],
+    tuple[tuple[Float[Array, ""], combine.TermValues], ParamTree],
 ]:
     """Returns `f(trained, batch, key, frozen) -> ((loss, terms), gradients)` of `combine.loss`.
 
@@ -82,7 +82,9 @@ def value_and_grad(
         and nothing else.
     """
 
-    def cached(trained: Params, batch: Batch, key: PRNGKeyArray | None, frozen: Params = NOTHING):
+    def cached(
+        trained: ParamTree, batch: Batch, key: PRNGKeyArray | None, frozen: ParamTree = NO_PARAMS
+    ):
         if micro_batch in (0, len(batch.tokens)):
 
             def whole(trained):
@@ -90,35 +92,35 @@ def value_and_grad(
 
             return jax.value_and_grad(whole, has_aux=True)(trained)
         full = merge(graphdef, join_params(trained, frozen))
-        batch = combine.mask(objectives, full, batch, key)
-        pieces = split(batch, micro_batch)
+        batch = combine.mask_batch(objectives, full, batch, key)
+        pieces = split_batch(batch, micro_batch)
         numbers = jnp.arange(len(pieces.tokens))
 
         def encode(trained, number, piece):
             """What the encoder makes of a piece, and the parameters as it passes them on."""
             piece_key = None if key is None else jax.random.fold_in(key, number)
             model = merge(graphdef, join_params(trained, frozen))
-            encoded = combine.encode(objectives, model, piece, piece_key)
+            encoded = combine.encode_batch(objectives, model, piece, piece_key)
             return encoded, common(parameters(model), trained)
 
         def score(trained, encoded):
             model = merge(graphdef, join_params(trained, frozen))
-            return combine.score(objectives, model, batch, encoded, key)
+            return combine.score_batch(objectives, model, batch, encoded, key)
 
         encoded = jax.lax.map(lambda xs: encode(trained, *xs)[0], (numbers, pieces))
         (value, terms), (grads, encoded_grads) = jax.value_and_grad(
             score, argnums=(0, 1), has_aux=True
-        )(trained, join(encoded))
+        )(trained, join_pieces(encoded))
 
         def add_piece(grads, xs):
             number, piece, encoded_grad = xs
             _, backward = jax.vjp(lambda trained: encode(trained, number, piece), trained)
             # `grads` enters as the gradient of the parameters passed on: the sum is made on the
-            # way, in place for the rows of the table (see `look_up`)
+            # way, in place for the rows of the table (see `look_up_rows`)
             return backward((encoded_grad, grads))[0], None
 
         grads, _ = jax.lax.scan(
-            add_piece, grads, (numbers, pieces, separate(encoded_grads, micro_batch))
+            add_piece, grads, (numbers, pieces, split_encoded(encoded_grads, micro_batch))
         )
         return (value, terms), grads
 

@@ -67,8 +67,8 @@ class ModularPlan:
     vocab_size: int = 0
     """Pieces of a language's tokenizer, at most; 0: as many as the base's has."""
     new_pieces: NewPieces = "parts"
-    """What pieces of a language's tokenizer start as that the base lacks: the mean of what the base
-    cuts them into, or, as published, a mixture of shared ones that are similar (FOCUS)."""
+    """What pieces start as that the base does not have: the mean of what the base cuts them into,
+    or, as published, a mixture of shared ones that are similar (FOCUS)."""
     epochs: tuple[float, ...] = ()
     """Of the three stages; by default as in their recipes."""
 
@@ -133,7 +133,7 @@ class _Modules:
         self, base: Path, workdir: Path, plan: ModularPlan, progress: Callable[[str], None]
     ):
         self.base, self.workdir, self.plan, self.progress = base, workdir, plan, progress
-        self.chosen = self.languages = check(plan)
+        self.chosen = self.languages = chosen_languages(plan)
         self.encoder = bundles.load_bundle(base)
         self.recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
         self.sums = {written: _sums(written) for written in plan.sources}
@@ -255,7 +255,7 @@ class _Modules:
         return path
 
 
-def check(plan: ModularPlan) -> list[str]:
+def chosen_languages(plan: ModularPlan) -> list[str]:
     """The languages of a plan, the pivot first.
 
     Raises:

@@ -32,7 +32,7 @@ CHUNK = 8192
 """Queries that are searched together."""
 
 
-def find(config: Config) -> FrozenEncoder | None:
+def find_miner(config: Config) -> FrozenEncoder | None:
     """The earlier encoder of a task, checked before anything expensive; None without negatives.
 
     Raises:
@@ -79,7 +79,9 @@ def sentence_negatives(
         )
         progress(f"searching {ranking.negatives} hard negatives of each sentence")
         count, among = ranking.negatives, ranking.mined_among
-        found = [mine(vectors, side, count, among=among, progress=progress) for side in sides]
+        found = [
+            mine_negatives(vectors, side, count, among=among, progress=progress) for side in sides
+        ]
         with atomic_folder(final) as work:
             np.save(work / "negatives.npy", np.concatenate(found, axis=1))
             checksum = file_sha256(work / "negatives.npy")
@@ -108,7 +110,7 @@ def _open(path: Path, store: Store, count: int) -> np.ndarray:
     return np.asarray(negatives)
 
 
-def mine(
+def mine_negatives(
     vectors: SentenceVectors,
     side: int,
     count: int,

@@ -8,7 +8,7 @@ import optax
 
 from lightxling.config.schema import OptimizerConfig
 
-TABLES = ("words", "ngrams")
+EMBEDDING_TABLES = ("words", "ngrams")
 """Names of the encoder's embedding tables."""
 
 
@@ -131,7 +131,7 @@ def scale_embeddings(factor: float) -> optax.GradientTransformation:
 
     def scale(path, update):
         names = [getattr(key, "key", None) for key in path]
-        is_table = "encoder" in names and names[-1] in TABLES
+        is_table = "encoder" in names and names[-1] in EMBEDDING_TABLES
         return update * factor if is_table else update
 
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))

@@ -27,7 +27,7 @@ from lightxling.train.frozen import ask, digests, find_frozen
 from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.state import TrainState, initial_state, on_mesh
 from lightxling.train.tasks import (
-    Task,
+    RunTask,
     check_sides,
     check_stores,
     interleave,
@@ -65,7 +65,7 @@ class Plan:
     origin: Run | Export | None
     mesh: Mesh
     digests: dict[str, Any]
-    tasks: tuple[Task, ...]
+    tasks: tuple[RunTask, ...]
     turns: Turns
     steps: int
     schedule: optax.Schedule
@@ -125,7 +125,7 @@ class Plan:
         )
 
     @property
-    def main(self) -> Task:
+    def main(self) -> RunTask:
         return self.tasks[0]
 
     @property
@@ -153,7 +153,7 @@ class Plan:
         """The state as shapes with shardings."""
         return on_mesh(self.initialise, self.mesh)
 
-    def batches(self, start: int) -> Iterator[tuple[int, Task, Batch]]:
+    def batches(self, start: int) -> Iterator[tuple[int, RunTask, Batch]]:
         """Number, task and batch of every step after `start`; the number counts from 1."""
         turns = interleave(self.tasks, self.turns, start, self.steps)
         for step, (number, batch) in enumerate(turns, start + 1):

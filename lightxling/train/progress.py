@@ -22,7 +22,7 @@ def peak_memory() -> int:
 class Progress:
     """Writes one object per logged step, and keeps the live line of a terminal.
 
-    Where the output is no terminal, a line is printed at every measurement on dev instead.
+    Where the output is not a terminal, a line is printed at every measurement on dev instead.
     """
 
     def __init__(

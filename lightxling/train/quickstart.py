@@ -13,10 +13,10 @@ from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus import everyday
 
-COMPOSED = 12_000
+COMPOSED_SENTENCES = 12_000
 """Sentences composed from templates, beside the written ones."""
 
-SHOWN = 4
+SHOWN_SENTENCES = 4
 """Held-out sentences whose neighbours are printed."""
 
 
@@ -27,7 +27,8 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
       The quickstart recipe with these files as its corpus, the held-out rows, and the number of
       training rows.
     """
-    rows, held_out = everyday.hold_out(everyday.read_sentences(), everyday.read_composed(COMPOSED))
+    composed = everyday.read_composed(COMPOSED_SENTENCES)
+    rows, held_out = everyday.hold_out(everyday.read_sentences(), composed)
     sources: dict[str, list[str]] = {"train": [], "dev": []}
     for a, b in itertools.combinations(everyday.LANGUAGES, 2):
         for split, part in (("train", rows), ("dev", held_out)):
@@ -105,9 +106,9 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     vectors = {language: encoder.encode(lines) for language, lines in texts.items()}
     console.print(accuracy_table(vectors))
     say("\nNearest held-out sentence in the other languages (= is the translation):")
-    step = max(len(held_out) // SHOWN, 1)
+    step = max(len(held_out) // SHOWN_SENTENCES, 1)
     for question, answers in neighbours(
-        vectors, texts, list(range(0, len(held_out), step))[:SHOWN]
+        vectors, texts, list(range(0, len(held_out), step))[:SHOWN_SENTENCES]
     ):
         say("\n" + "\n".join([question, *answers]))
     source = workdir / "corpus" / "dev.en-fr.tsv"

@@ -11,7 +11,7 @@ from lightxling.base.errors import UserError
 from lightxling.corpus.batch import Batch
 from lightxling.train.plan import Plan
 from lightxling.train.progress import peak_memory
-from lightxling.train.tasks import Task, pair_names
+from lightxling.train.tasks import RunTask, pair_names
 
 
 class Recorder:
@@ -47,8 +47,8 @@ class Recorder:
         self.slots = self.filled = 0  # of this process's tokens
 
     def timed(
-        self, batches: Iterable[tuple[int, Task, Batch]]
-    ) -> Iterator[tuple[int, Task, Batch]]:
+        self, batches: Iterable[tuple[int, RunTask, Batch]]
+    ) -> Iterator[tuple[int, RunTask, Batch]]:
         """Passes batches on, and takes the time that they are waited for."""
         batches = iter(batches)
         while True:
@@ -61,7 +61,7 @@ class Recorder:
             self.waited += time.perf_counter() - asked
             yield upcoming
 
-    def add(self, step: int, task: Task, batch: Batch, metrics: dict[str, jax.Array]) -> None:
+    def add(self, step: int, task: RunTask, batch: Batch, metrics: dict[str, jax.Array]) -> None:
         """Notes a step that has begun, and does not wait for its end.
 
         Args:

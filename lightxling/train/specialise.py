@@ -19,6 +19,7 @@ auxiliary vectors.
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ _BLOCK = 1 << 24  # cells of a matrix of similarities made at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class PieceOrigins:
     """How the pieces of a new tokenizer got their embeddings."""
 
     copied: int
@@ -65,13 +66,13 @@ def specialise(
     language: str,
     vocab_size: int = 0,
     new_pieces: NewPieces = "parts",
-) -> tuple[Bundle, Report]:
+) -> tuple[Bundle, PieceOrigins]:
     """The encoder with a tokenizer and a table of its own for a language.
 
     Args:
       sentences: text of the language, cleaned.
       vocab_size: pieces, or as many as the text supports; 0: as many as the encoder has now.
-      new_pieces: what those that the encoder lacks start as.
+      new_pieces: what those start as that are new to the encoder.
 
     Raises:
       UserError: the encoder has a vocabulary of words.
@@ -82,7 +83,7 @@ def specialise(
             "from an encoder with pieces (tokenizer.model=bpe or unigram)"
         )
     old = Tokenizer(bundle.tokenizer)
-    settings = settings_of(bundle.tokenizer)
+    settings = tokenizer_settings(bundle.tokenizer)
     if vocab_size:
         settings = dataclasses.replace(settings, vocab_size=vocab_size)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +96,8 @@ def specialise(
         ids, lengths = new.encode(sentences, bundle.config.max_length)
         auxiliary = context_vectors(ids.astype(np.int64), lengths, new.vocab_size)
     table = array(bundle.params, "words")
-    words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, _parts(old))
+    cut = functools.partial(_cut, old)
+    words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, cut)
     params = {name: v for name, v in bundle.params.items() if name != "words.scales"}
     specialised = dataclasses.replace(
         bundle,
@@ -124,7 +126,7 @@ def specialise_to(
     progress(str(report))
 
 
-def settings_of(tokenizer: bytes) -> TokenizerConfig:
+def tokenizer_settings(tokenizer: bytes) -> TokenizerConfig:
     """How a sentencepiece model was trained, so that another one can be trained alike."""
     model = read_model(tokenizer)
     spec = model.trainer_spec
@@ -137,16 +139,11 @@ def settings_of(tokenizer: bytes) -> TokenizerConfig:
     )
 
 
-def _parts(old: Tokenizer) -> Callable[[Sequence[str]], list[np.ndarray]]:
+def _cut(old: Tokenizer, pieces: Sequence[str]) -> list[np.ndarray]:
     """Cuts the text of pieces with the old tokenizer."""
-
-    def cut(pieces: Sequence[str]) -> list[np.ndarray]:
-        texts = [piece.replace("▁", " ").strip() for piece in pieces]
-        ids, lengths = old.encode(texts, 1 << 10)
-        ends = np.cumsum(lengths)
-        return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-    return cut
+    texts = [piece.replace("▁", " ").strip() for piece in pieces]
+    ids, lengths = old.encode(texts, 1 << 10)
+    return np.split(ids, np.cumsum(lengths)[:-1]) if texts else []
 
 
 def transfer(
@@ -155,7 +152,7 @@ def transfer(
     new_pieces: Sequence[str],
     auxiliary: Float[np.ndarray, "V A"] | None,
     cut: Callable[[Sequence[str]], list[np.ndarray]],
-) -> tuple[Float[np.ndarray, "V E"], Report]:
+) -> tuple[Float[np.ndarray, "V E"], PieceOrigins]:
     """The new table.
 
         E'_v = E_v                                      for a shared piece
@@ -189,7 +186,7 @@ def transfer(
         known = parts[parts > UNK]
         words[number] = table[known if len(known) else [UNK]].mean(axis=0)
     words[PAD] = table[PAD]
-    return words, Report(int(is_shared.sum()), len(mixed), len(rest))
+    return words, PieceOrigins(int(is_shared.sum()), len(mixed), len(rest))
 
 
 def sparsemax(z: Float[np.ndarray, "N M"]) -> Float[np.ndarray, "N M"]:

@@ -1,7 +1,6 @@
 """The state of a run: the step, parameters and moments, on the devices or as shapes alone."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -10,19 +9,17 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lightxling.base.errors import UserError
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
-from lightxling.model.build import Params
+from lightxling.model.build import ParamTree
 from lightxling.objectives.combine import initialise_tasks
-from lightxling.saved import checkpoint
 from lightxling.train import freeze
 from lightxling.train.sharding import shardings
 
 
 class TrainState(NamedTuple):
     step: jax.Array
-    params: Params
+    params: ParamTree
     opt_state: optax.OptState
     best: jax.Array
     """Best dev P@1 so far, in per cent; -1 before the first measurement."""
@@ -43,7 +40,7 @@ def initial_state(
     key = jax.random.key(config.train.seed)
     params = initialise_tasks(config, vocab_size, key, languages, teacher_width)
     step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
-    trained, _ = freeze.split(params, config.train.trainable)
+    trained, _ = freeze.split_params(params, config.train.trainable)
     return TrainState(step, params, optimizer.init(trained), best)
 
 
@@ -69,29 +66,3 @@ def on_mesh(initialise: Callable[[], TrainState], mesh: Mesh) -> TrainState:
         shapes,
         shardings(mesh, shapes),
     )
-
-
-def start_or_resume(
-    initialise: Callable[[], TrainState],
-    target: TrainState,
-    folder: Path,
-    say: Callable[[str], None],
-) -> TrainState:
-    """The state of the newest whole checkpoint, or a fresh one; with the shardings of `target`.
-
-    Raises:
-      UserError: there are checkpoints, and none is whole.
-    """
-    latest = checkpoint.latest_whole(folder, say)
-    if latest is None:
-        if checkpoint.steps(folder):
-            raise UserError(
-                f"every checkpoint in {folder} is damaged; delete them to start anew, or give "
-                "another --workdir"
-            )
-        layout = jax.tree.map(lambda leaf: leaf.sharding, target)
-        return jax.jit(initialise, out_shardings=layout)()
-    say(f"resuming from {folder / str(latest)}")
-    state = TrainState(**checkpoint.restore(folder / str(latest), target._asdict()))
-    checkpoint.set_aside(folder, after=latest)
-    return state

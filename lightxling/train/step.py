@@ -35,7 +35,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        trained, frozen = freeze.split(state.params, trainable)
+        trained, frozen = freeze.split_params(state.params, trainable)
         own = parts.own((trained, state.opt_state), task)
         (value, terms), grads = value_and_grad(own[0], batch, key, parts.own(frozen, task))
         norm = optax.tree.norm(grads)
@@ -49,7 +49,7 @@ def make_train_step(
         own = jax.lax.cond(finite, update, lambda *same: same, *own)
         trained, opt_state = parts.put((trained, state.opt_state), own, task)
         metrics = {**terms, "loss": value, "grad_norm": norm, "finite": finite}
-        params = freeze.join(trained, frozen)
+        params = freeze.join_params(trained, frozen)
         return TrainState(state.step + 1, params, opt_state, state.best), metrics
 
     options = None
@@ -76,17 +76,13 @@ def compile_steps(plan: Plan, say: Callable[[str], None]) -> dict[str, Callable]
             task.name,
             plan.config.train.trainable,
         )
-        shapes = batch_shapes(
-            plan.mesh,
-            task.batches[0],
-            rows=task.rows,
-            length=task.batches.longest,
-        )
+        batch, length = task.batches[0], task.batches.longest
+        shapes = batch_shapes(plan.mesh, batch, rows=task.rows, length=length)
         # the first call of this shape finds the compiled step: nothing is compiled twice
         needs.append(memory.estimate(step.lower(plan.target, shapes).compile(), plan.target))
         steps[task.name] = step
     if needs[0] is not None:
         largest = max(needs, key=lambda need: need.total)
-        say(memory.check(largest, memory.available(), plan.config))
+        say(memory.check_memory(largest, memory.available(), plan.config))
     allocator.trim()
     return steps

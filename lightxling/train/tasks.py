@@ -29,7 +29,7 @@ from lightxling.train.sharding import local_rows, make_mesh
 from lightxling.train.turns import Turns
 
 
-class Task(NamedTuple):
+class RunTask(NamedTuple):
     """A task with its data."""
 
     name: str
@@ -125,7 +125,7 @@ def check_stores(stores: Mapping[str, tuple[Config, Store]]) -> None:
 
 def open_tasks(
     stores: Mapping[str, tuple[Config, Store]], answers: Mapping[str, Answers], mesh: Mesh
-) -> list[Task]:
+) -> list[RunTask]:
     """The tasks of a run, the main one first.
 
     Args:
@@ -146,7 +146,7 @@ def open_tasks(
             batches = make_batches(
                 config, store, maskable, taught, local, hard=hard, languages=languages
             )
-        tasks.append(Task(name, config, store, languages, batches, taught))
+        tasks.append(RunTask(name, config, store, languages, batches, taught))
     return tasks
 
 
@@ -210,7 +210,7 @@ def pair_names(batches: Batches, languages: Sequence[str]) -> list[str]:
     return ["-".join(languages[i] for i in pair) for pair in batches.pairs]
 
 
-def make_gradient(task: Task, vocab_size: int, teacher_width: int) -> Callable:
+def make_gradient(task: RunTask, vocab_size: int, teacher_width: int) -> Callable:
     """The function that gives a task's loss and gradients, see `micro_batch.value_and_grad`."""
     config, objectives = task.config, task.config.objectives
     if config.mesh.model > 1:  # blocks cut across what each device holds of the vocabulary table
@@ -226,7 +226,7 @@ def make_gradient(task: Task, vocab_size: int, teacher_width: int) -> Callable:
 
 
 def interleave(
-    tasks: Sequence[Task], turns: Turns, start: int, stop: int
+    tasks: Sequence[RunTask], turns: Turns, start: int, stop: int
 ) -> Iterator[tuple[int, Batch]]:
     """The task's number and the batch of each of the steps start ... stop - 1 (from 0)."""
     spans = zip(tasks, turns.counts(start), turns.counts(stop), strict=True)

@@ -40,11 +40,11 @@ def read_sides(objectives: ObjectivesConfig, pivot: int) -> set[int]:
     return set().union(*(term.taught_sides(pivot) for term in objectives.active().values()))
 
 
-def find(config: Config) -> FrozenEncoder | None:
+def find_teacher(config: Config) -> FrozenEncoder | None:
     """The teacher of a run, checked before anything expensive; None if no objective has one.
 
     Raises:
-      UserError: it is missing, damaged, lacks its extra, or does not know a language.
+      UserError: it or its extra is missing, it is damaged, or does not know a language.
     """
     if not config.objectives.taught:
         return None

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-BLOCK = 1 << 14
+BLOCK_STEPS = 1 << 14
 """Steps that are worked out together."""
 
 
@@ -31,8 +31,8 @@ class Turns:
         if len(self.shares) == 1:
             yield from (0 for _ in range(start, stop))
             return
-        for number in range(start // BLOCK, -(-stop // BLOCK)):
-            first = number * BLOCK
+        for number in range(start // BLOCK_STEPS, -(-stop // BLOCK_STEPS)):
+            first = number * BLOCK_STEPS
             tasks = self._cycle(number)[0] if self.order == "cycle" else self._sampled(number)
             yield from tasks[max(start - first, 0) : stop - first].tolist()
 
@@ -40,7 +40,7 @@ class Turns:
         """Steps that each task has among the first `step`, int64 [T]."""
         if len(self.shares) == 1:
             return np.array([step])
-        number, rest = divmod(step, BLOCK)
+        number, rest = divmod(step, BLOCK_STEPS)
         if self.order == "cycle":
             tasks, counts = self._cycle(number)
         else:
@@ -52,9 +52,9 @@ class Turns:
     def _cycle(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The tasks of a block of steps, and the steps that each task has before it."""
         T, total = len(self.shares), sum(self.shares)
-        first = number * BLOCK
+        first = number * BLOCK_STEPS
         # by time t the tasks have had t * total steps together, but for half a step each
-        begin, end = max(first - T, 0) / total, (first + BLOCK + T) / total
+        begin, end = max(first - T, 0) / total, (first + BLOCK_STEPS + T) / total
         due, tasks, before = [], [], np.zeros(T, np.int64)
         for task, share in enumerate(self.shares):
             before[task] = max(int(begin * share) - 1, 0)
@@ -67,9 +67,9 @@ class Turns:
         tasks = np.concatenate(tasks)[order]
         skipped = first - before.sum()  # due after `begin`, and before the block
         before += np.bincount(tasks[:skipped], minlength=T)
-        return tasks[skipped : skipped + BLOCK], before
+        return tasks[skipped : skipped + BLOCK_STEPS], before
 
     def _sampled(self, number: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, number, 2])
         shares = np.array(self.shares)
-        return rng.choice(len(shares), BLOCK, p=shares / shares.sum())
+        return rng.choice(len(shares), BLOCK_STEPS, p=shares / shares.sum())

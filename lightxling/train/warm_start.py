@@ -18,10 +18,10 @@ from lightxling.base.files import read_json
 from lightxling.base.tree import flatten, nest
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model import parts
-from lightxling.model.build import Params
+from lightxling.model.build import ParamTree
 from lightxling.model.params import FREE, dequantize
 from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, read_run_params
-from lightxling.train.freeze import join
+from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
 
@@ -33,7 +33,7 @@ class Export:
     path: Path
     model: ModelConfig
     languages: tuple[str, ...]
-    params: Params
+    params: ParamTree
 
 
 def read_origin(config: Config) -> Run | Export:
@@ -81,7 +81,7 @@ def read_origin(config: Config) -> Run | Export:
     return origin
 
 
-def shapes(tree: Params) -> dict[str, tuple[int | str, ...]]:
+def comparable_shapes(tree: ParamTree) -> dict[str, tuple[int | str, ...]]:
     """Name -> shape of every leaf, in which the rows of a language table may be any number."""
     named = {}
     for name, leaf in flatten(tree).items():
@@ -91,8 +91,8 @@ def shapes(tree: Params) -> dict[str, tuple[int | str, ...]]:
 
 
 def warm_start(
-    origin: Run | Export, params: Params, languages: Sequence[str], say: Callable[[str], None]
-) -> Params:
+    origin: Run | Export, params: ParamTree, languages: Sequence[str], say: Callable[[str], None]
+) -> ParamTree:
     """Fresh parameters with those of `origin`'s best checkpoint in place of what fits.
 
     Args:
@@ -108,11 +108,11 @@ def warm_start(
     new_adapters -= whole["encoder"].get("adapters", {}).keys()
     if new_adapters:
         fresh = {name: params["encoder"]["adapters"][name] for name in new_adapters}
-        whole["encoder"] = join(whole["encoder"], {"adapters": fresh})
+        whole["encoder"] = join_params(whole["encoder"], {"adapters": fresh})
     trained, started, told = parts.heads(whole), {}, []
     for path, fresh in parts.heads(params).items():
         part = path.replace(".", "/")
-        ours, theirs = shapes(fresh), shapes(trained.get(path, {}))
+        ours, theirs = comparable_shapes(fresh), comparable_shapes(trained.get(path, {}))
         if ours == theirs:
             told.append(part)
             taken = dict(trained[path])

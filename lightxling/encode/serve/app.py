@@ -78,7 +78,7 @@ class Service:
     def __init__(self, encoder: Encoder, settings: ServeSettings, name: str, key: str | None):
         self.encoder, self.settings, self.name = encoder, settings, name
         self.key = None if key is None else key.encode()
-        self.served = protocol.Served(name, encoder.dimension, encoder.bundle.leading)
+        self.served = protocol.ServedModel(name, encoder.dimension, encoder.bundle.leading)
         self.started = int(time.time())
         self.metrics = ServerMetrics()
         encoder.encode(["warm up"])  # compiles, on accelerators
@@ -136,7 +136,7 @@ class Service:
             raise Refusal(
                 408, f"the body did not come within {self.settings.timeout:g} s", code="timeout"
             ) from None
-        question = protocol.parse(body, self.served, self.settings)
+        question = protocol.parse_request(body, self.served, self.settings)
         future = self.batcher.submit(question.texts)
         try:
             async with asyncio.timeout_at(end):
