@@ -165,8 +165,10 @@ def main() -> None:
             f"{room:12} {len(own):3} files {sum(map(counts.get, own)):6,} lines  {', '.join(uses)}"
         )
     whole = {pair: n for pair, n in between.items() if all(pair)}
-    print(f"{len(rooms)} rooms, {len(whole)} arrows between rooms")
-    print(f"{sum(whole.values())} imports of a file by one of another room")
+    folders = {room_of(module) for module in house.files if "." in module}
+    print(f"{len(folders)} rooms and {len(rooms) - len(folders)} modules at the top")
+    print(f"{len(whole)} arrows between them")
+    print(f"{sum(whole.values())} imports of a file by one of elsewhere")
     for title, found in {
         "circles": [", ".join(circle) for circle in circles(house)],
         "imports that go back": imports_back(house),
