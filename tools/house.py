@@ -168,7 +168,7 @@ def main() -> None:
     folders = {room_of(module) for module in house.files if "." in module}
     print(f"{len(folders)} rooms and {len(rooms) - len(folders)} modules at the top")
     print(f"{len(whole)} arrows between them")
-    print(f"{sum(whole.values())} imports of a file by one of elsewhere")
+    print(f"{sum(whole.values())} imports of files across them")
     for title, found in {
         "circles": [", ".join(circle) for circle in circles(house)],
         "imports that go back": imports_back(house),
