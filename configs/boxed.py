@@ -18,7 +18,7 @@ language.
     ... and without the head, temperature 0.05        29.2           `many`
 
     all 6,500 steps, 1.2 hours of one core            77.2   the first run
-    ... and 51,200 pairs more, in batches of 128      75.0   a rate that starts anew costs at first
+    ... and 51,200 pairs more, in batches of 128      75.0   a rate that starts again costs at first
     ... in batches of 256                             76.1
     ... in batches of 512                             76.8
     ... and 870,400 pairs more, in batches of 512     81.5   the second run

@@ -135,7 +135,10 @@ def stands_in_the_package(name: str) -> bool:
         file = place / f"{rest.pop(0)}.py"
     else:
         file = place / "__init__.py"
-    return not rest or bool(re.search(rf"\b{rest[0]}\b", file.read_text("utf-8")))
+    text = file.read_text("utf-8")
+    if "import *" in text:  # the face of a folder
+        text = "".join(one.read_text("utf-8") for one in file.parent.glob("*.py"))
+    return not rest or bool(re.search(rf"\b{rest[0]}\b", text))
 
 
 @every_page
