@@ -1,8 +1,8 @@
 """Bytes, P@1, speed and memory of every export of an encoder, beside models of the sizes in use
 today.
 
-    python tools/benchmark_export.py runs/light --dev "en-fr=dev.en-fr.tsv.gz"
-    "en-de=dev.en-de.tsv.gz"
+    python tools/benchmark_export.py runs/light --dev "en-fr=dev.en-fr.tsv.gz" \\
+        "en-de=dev.en-de.tsv.gz"
 
 Every row runs in a process of its own, so that peak memory is its own: the encoder as it was
 trained, its exports, and BertModels with random weights (through torch) for speed and memory only.
