@@ -1,6 +1,6 @@
 """Writes docs/settings.md: every setting of a run, from the texts in lightxling/config/.
 
-    python tools/settings_page.py
+python tools/settings_page.py
 """
 
 import inspect
