@@ -34,7 +34,7 @@ from lightxling.model.params import dequantize
 from lightxling.saved.adapters import with_adapters
 from lightxling.saved.bundle import BOXED, Bundle, load_bundle
 
-TOKENS = 2048
+TOKENS = 512
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Padded lengths of jax batches."""
