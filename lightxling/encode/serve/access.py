@@ -2,8 +2,8 @@
 
 A page of a stranger's site can have its own name point to 127.0.0.1 (DNS rebinding), and the
 browser of whoever visits it then takes this server for that site. The `Host` of such a request is
-the name of the site, so that names are checked. Addresses in numbers cannot be rebound and always pass, as
-does `localhost`.
+the name of the site, so that names are checked. Addresses in numbers cannot be rebound and always
+pass, as does `localhost`.
 """
 
 import hmac
