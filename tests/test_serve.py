@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -570,3 +571,16 @@ def test_a_text_without_a_finite_vector_fails_alone():
         np.testing.assert_allclose(body["data"][0]["embedding"], expected, atol=1e-6)
     finally:
         service.batcher.close()
+
+
+def test_a_soak_leaves_the_server_as_it_was(monkeypatch, capsys, model):
+    """Six hundred mixed requests; tools/soak_serve.py has the long one."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "tools")
+    import soak_serve
+
+    assert soak_serve.main([str(model), "--requests", "600", "--connections", "8"]) == 0
+    rows = re.findall(r"\| [\d,]+ \| (\d+) \| (\d+) \| (\d+) \|", capsys.readouterr().out)
+    memory, descriptors, threads = np.array(rows, int)[2:].T  # the first ones open connections
+    assert np.ptp(memory) < 20  # MB
+    assert np.ptp(descriptors) <= 12
+    assert np.ptp(threads) <= 4
