@@ -243,7 +243,8 @@ class TrainConfig:
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
     """Folder of a run or of a safetensors export to start from. Its encoder, its tokenizer and
-    those of its heads that fit are taken. Languages may differ, and adapters may be added."""
+    those of its heads that fit are taken. Languages may differ, adapters may be added, and the mean
+    may become a learnt pooling."""
     trainable: tuple[str, ...] = ()
     """Parameters that learn, such as encoder.words or encoder.adapters.align; none named: all. A *
     stands for anything; the rest stays as it is, bit for bit."""
