@@ -149,7 +149,15 @@ def test_principal_components_keep_cosines_best():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-@pytest.mark.parametrize("changes", [{}, {"layers": 0, "embedding_width": 8}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layers": 0, "embedding_width": 8, "pooling": "weighted"},
+        {"layers": 1, "pooling": "attention", "embedding_norm": False},
+    ],
+    ids=str,
+)
 def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
     pytest.importorskip("flatbuffers")
     small = quantize(reduce_dimensions(bundle(**changes), TEXT, 12), dtype)

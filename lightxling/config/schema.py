@@ -98,7 +98,7 @@ class ModelConfig:
     """The shared transformer encoder (recipes: ACL 2021) and its token head."""
 
     layers: FromZero[int] = 2
-    """Transformer layers. 0: a bag of vectors, the mean of the normalised embeddings."""
+    """Transformer layers. 0: a bag of vectors, the pooled embeddings alone."""
     width: Positive[int] = 512
     """Width of the sentence vector; a multiple of `heads`."""
     heads: Positive[int] = 8
@@ -118,8 +118,13 @@ class ModelConfig:
     """Add absolute positions."""
     sinusoidal: bool = False
     """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
-    pooling: Literal["mean", "max", "sum"] = "mean"
-    """How the vectors of the tokens become that of the sentence."""
+    embedding_norm: bool = True
+    """Normalise the embeddings (LayerNorm). False lets a piece keep the length that it learns,
+    which is a weight in the mean of a bag."""
+    pooling: Literal["mean", "max", "sum", "weighted", "attention"] = "mean"
+    """How the vectors of the tokens become that of the sentence. weighted: a mean with a learnt
+    weight for every piece; attention: weights from the vectors themselves, softmax(q h) with a
+    learnt query q. Both start as the mean."""
     dropout: BelowOne[float] = 0.1
     """Share of hidden numbers dropped in training, at most 0.99."""
     init: Literal["reference", "scaled"] = "reference"
@@ -238,7 +243,8 @@ class TrainConfig:
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
     """Folder of a run or of a safetensors export to start from. Its encoder, its tokenizer and
-    those of its heads that fit are taken. Languages may differ, and adapters may be added."""
+    those of its heads that fit are taken. Languages may differ, adapters may be added, and the mean
+    may become a learnt pooling."""
     trainable: tuple[str, ...] = ()
     """Parameters that learn, such as encoder.words or encoder.adapters.align; none named: all. A *
     stands for anything; the rest stays as it is, bit for bit."""

@@ -9,7 +9,10 @@ from lightxling.base.errors import UserError
 from lightxling.export import web
 from lightxling.export.onnx import write_onnx
 from lightxling.export.quantize import DTYPES, Dtype
-from lightxling.export.sentence_transformers import write_sentence_transformers
+from lightxling.export.sentence_transformers import (
+    check_sentence_transformers,
+    write_sentence_transformers,
+)
 from lightxling.export.stablehlo import write_stablehlo
 from lightxling.saved.adapters import check_adapters, write_adapters
 from lightxling.saved.bundle import Bundle, write_bundle
@@ -48,7 +51,12 @@ class ExportFormat:
 
 _ALL = (
     ExportFormat("safetensors", write_bundle, "for lightxling", words=True),
-    ExportFormat("sentence-transformers", write_sentence_transformers, dtypes=DTYPES[:3]),
+    ExportFormat(
+        "sentence-transformers",
+        write_sentence_transformers,
+        dtypes=DTYPES[:3],
+        check=check_sentence_transformers,
+    ),
     ExportFormat("onnx", write_onnx, package="onnx"),
     ExportFormat("stablehlo", write_stablehlo, package="flatbuffers"),
     ExportFormat(
