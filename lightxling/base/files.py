@@ -6,6 +6,7 @@ no half file that looks complete.
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -120,6 +121,12 @@ def sync(path: Path) -> None:
     """Waits until a file is on the disk: a power cut must not empty what was renamed."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache() -> Path:

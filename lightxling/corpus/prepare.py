@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import lock
+from lightxling.base.files import file_sha256, lock
 from lightxling.base.lines import slabs
 from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
@@ -31,7 +31,7 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
-from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry, file_sha256
+from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import sync
+from lightxling.base.files import file_sha256, sync
 from lightxling.base.vectors import map_array
 from lightxling.config.files import fingerprint
 from lightxling.corpus.sources import NUMBERS
@@ -200,11 +200,6 @@ def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None)
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
     plain = {name: np.asarray(array).view(np.ndarray) for name, array in arrays.items()}
     return Split(**plain, sides=sides, folder=folder, words=words)
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_entry(path: Path) -> dict[str, Any]:

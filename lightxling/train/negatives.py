@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, parse_json, write_json
+from lightxling.base.files import atomic_folder, file_sha256, parse_json, write_json
 from lightxling.base.vectors import map_array, nearest
 from lightxling.config.objectives import RankingConfig
 from lightxling.config.schema import Config
-from lightxling.corpus.store import Store, file_sha256
+from lightxling.corpus.store import Store
 from lightxling.corpus.vectors import (
     FrozenEncoder,
     Pace,
