@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import file_sha256, sync
+from lightxling.base.files import file_sha256, sync, sync_folder
 from lightxling.base.vectors import map_array
 from lightxling.config.files import fingerprint
 from lightxling.corpus.sources import NUMBERS
@@ -327,4 +327,7 @@ class StoreWriter:
         path = self.folder / "manifest.json"
         path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
         sync(path)
+        for folder in (*(self.folder / name for name in ("train", "dev")), self.folder):
+            sync_folder(folder)
         os.replace(self.folder, final)
+        sync_folder(final.parent)

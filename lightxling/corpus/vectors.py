@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, parse_json, sync, write_json
+from lightxling.base.files import atomic, parse_json, recover, sync, write_json
 from lightxling.base.lines import slabs
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.files import fingerprint
@@ -102,6 +102,7 @@ def make_once(final: Path, progress: Callable[[str], None], make: Callable[[], N
     Returns:
       Whether it was not there.
     """
+    recover(final)
     if final.exists():
         return False
     with store_lock(final, progress):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, read_json, write_json
+from lightxling.base.files import atomic_folder, read_json, recover, write_json
 from lightxling.base.languages import CODE
 from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed, slabs
 from lightxling.base.vectors import map_array, nearest
@@ -83,6 +83,7 @@ class Index:
         text = Path(text)
         wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "3"}
         path = index or text.with_name(text.name + ".index")
+        recover(path)
         is_current = False
         with contextlib.suppress(UserError, OSError, ValueError):  # missing or damaged
             is_current = read_json(path / _ORIGIN) == wanted and _is_sound(

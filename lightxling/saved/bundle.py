@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import PACKAGE, read_json, write_json
+from lightxling.base.files import PACKAGE, read_json, recover, write_json
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
@@ -130,6 +130,7 @@ def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | i
     if path == "":  # of a shell variable that is not set
         raise UserError("the path of the model is empty; give the folder of a run or of an export")
     path = folder_of(Path(path))
+    recover(path)
     if not os.path.exists(path):  # also of names that are too long
         raise UserError(f"no model at {path}; give the folder of a run or of an export")
     if not path.is_dir():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, parse_json, read_json
+from lightxling.base.files import atomic, parse_json, read_json, recover
 from lightxling.saved.bundle import DESCRIPTION
 from lightxling.saved.results import Results, load_folder
 
@@ -45,6 +45,7 @@ def read_folder(path: Path) -> RunFolder:
     Raises:
       UserError: there is no config.json, it is damaged, or the scores are of several encoders.
     """
+    recover(path)
     if not (path / DESCRIPTION).is_file():
         raise UserError(
             f"{path} is not a run: it has no {DESCRIPTION}; give the folder that `lightxling "
