@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 
 PACKAGE = Path(__file__).parent.parent
 """The folder of lightxling's code, and of the files that come with it."""
-
-_JSON_LIMIT = 16 << 20  # bytes
 
 
 @contextlib.contextmanager
@@ -246,7 +245,7 @@ def sync(path: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file, read in pieces."""
-    with open(path, "rb") as file:
+    with limits.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -270,11 +269,7 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file that may come from a stranger."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_JSON_LIMIT + 1)
-        if len(text) > _JSON_LIMIT:
-            raise ValueError("too large")
-        value = parse_json(text)
+        value = parse_json(limits.read_bytes(path))
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
         return value

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import file_sha256, sync, sync_folder
 from lightxling.base.vectors import map_array
@@ -147,8 +148,7 @@ def _damaged(path: Path, what: str) -> UserError:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            manifest = json.loads(file.read(_MANIFEST_LIMIT))
+        manifest = json.loads(limits.read_bytes(path, _MANIFEST_LIMIT))
     except FileNotFoundError:
         raise _damaged(path, "is missing: the store was not finished") from None
     except OSError as error:

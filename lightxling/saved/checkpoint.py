@@ -11,7 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from lightxling.base import processes
+from lightxling.base import limits, processes
 from lightxling.base.errors import UserError, first_line
 from lightxling.base.files import file_sha256, parse_json
 
@@ -88,7 +88,7 @@ def recover(path: Path) -> None:
 def is_whole(path: Path) -> bool:
     """Whether every file of a checkpoint has the content that was written."""
     try:
-        return parse_json((path / CHECKSUMS).read_bytes()) == digest(path)
+        return parse_json(limits.read_bytes(path / CHECKSUMS)) == digest(path)
     except (OSError, ValueError):
         return False
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, file_sha256, parse_json, write_json
 from lightxling.base.vectors import map_array, nearest
@@ -100,7 +101,7 @@ def candidate_sides(ranking: RankingConfig) -> list[int]:
 
 def _open(path: Path, store: Store, count: int) -> np.ndarray:
     try:
-        manifest = parse_json((path / "manifest.json").read_bytes())
+        manifest = parse_json(limits.read_bytes(path / "manifest.json"))
         is_whole = manifest["sha256"] == file_sha256(path / "negatives.npy")
         negatives = map_array(path / "negatives.npy")
     except (OSError, ValueError, KeyError, TypeError):
