@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus import words
@@ -101,7 +102,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
       UserError: it cannot be read, or is damaged.
     """
     try:
-        return read_tokenizer(Path(path).read_bytes(), str(path))
+        return read_tokenizer(limits.read_bytes(path, limits.TOKENIZER), str(path))
     except OSError as error:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
 

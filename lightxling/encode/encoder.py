@@ -27,6 +27,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
 from lightxling.base.tree import nest
+from lightxling.base.vectors import NotFinite, check_finite
 from lightxling.base.vectors import normalize as unit
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
@@ -145,6 +146,9 @@ class Encoder:
         Returns:
           float32; the same sentence gives the same vector up to rounding, whatever stands around
           it.
+
+        Raises:
+          NotFinite: the numbers of a sentence overflow; it is a UserError with its `row`.
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
@@ -176,7 +180,10 @@ class Encoder:
                 for rows, found in self._run(tokens, batch_size, say):
                     part[rows] = found
                     advance(len(rows))
-        return unit(vectors) if normalize else vectors, counts
+        check_finite(vectors, "sentence")
+        if normalize:
+            vectors = unit(vectors)
+        return vectors, counts
 
     def similarity(
         self, a: Real[np.ndarray, "*A D"], b: Real[np.ndarray, "*B D"]
@@ -344,7 +351,12 @@ def encode_file(
         def batches():
             done = 0
             for slab in slabs(lines):
-                yield slab, encoder.encode(slab, batch_size, normalize)
+                try:
+                    yield slab, encoder.encode(slab, batch_size, normalize)
+                except NotFinite as error:
+                    raise NotFinite(
+                        error.row, f"line {done + error.row + 1:,} of {source}"
+                    ) from None
                 done += len(slab)
                 say(f"{done:,} lines")
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder
 from lightxling.base.lines import Problems, sound_lines
@@ -89,7 +90,7 @@ def specialise(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.model"
         tokenizers.train_tokenizer(sentences, settings, path, is_limit=True)
-        model = path.read_bytes()
+        model = limits.read_bytes(path, limits.TOKENIZER)
     new = Tokenizer(model)
     auxiliary = None
     if new_pieces == "similar":

@@ -16,13 +16,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lightxling.base.errors import UserError, first_line
+from lightxling.base.files import file_sha256
 from lightxling.base.lines import Lines
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.schema import Config
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.sources import Source
-from lightxling.corpus.store import Store, file_sha256
+from lightxling.corpus.store import Store
 from lightxling.corpus.vectors import FrozenEncoder, SentenceVectors, prepare_vectors
 from lightxling.encode.encoder import Encoder
 from lightxling.saved import bundle as bundles
