@@ -58,7 +58,7 @@ class TokenizerConfig:
     hash_buckets: Positive[int] = 10_000
     """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
-    """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
+    """Fold case, in full: ß is ss, İ is i. This is done inside the sentencepiece model's file."""
     character_coverage: float = 0.9995
     """Share of the text's characters that get a piece, 0.98 to 1. The rest is `<unk>`."""
     byte_fallback: bool = False

@@ -29,6 +29,7 @@ from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
 from lightxling.base.tree import nest
 from lightxling.base.vectors import NotFinite, check_finite
 from lightxling.base.vectors import normalize as unit
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import dequantize
@@ -136,9 +137,9 @@ class Encoder:
         """Vectors of sentences, in their order.
 
         Args:
-          sentences: a string gives one vector [D]; a list gives [N, D]. An empty string (and one of
-            white space) gives zeros. What is longer than `max_length` tokens is cut off and
-            counted.
+          sentences: a string gives one vector [D]; a list gives [N, D]. They are cleaned as
+            training text is (`corpus.cleaning.clean`). What is empty then gives zeros. What is
+            longer than `max_length` tokens is cut off and counted.
           batch_size: sentences computed together, at most.
           normalize: scale vectors to length 1.
           show_progress: show a bar on standard error, and say when something is being compiled.
@@ -192,7 +193,8 @@ class Encoder:
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
     def _tokenize(self, sentences: list[str]) -> _Tokens:
-        sentences = [text[:LINE_LIMIT] for text in sentences]
+        # as the text was that the encoder was trained on
+        sentences = [clean(text[:LINE_LIMIT]) for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from lightxling.base.errors import UserError
 from lightxling.base.vectors import nearest, normalize, ratio_margin
+from lightxling.corpus.cleaning import clean
 
 Margin = Literal["ratio", "distance", "absolute"]
 Direction = Literal["forward", "backward", "intersection", "max"]
@@ -142,7 +143,7 @@ def unique_texts(texts: Iterable[str]) -> tuple[list[str], Int[np.ndarray, " U"]
     """The different texts in order of occurrence and the row of each; blank ones are left out."""
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
-        if text.strip():
+        if clean(text):  # an invisible character alone is blank too
             first.setdefault(text, row)
     return list(first), np.fromiter(first.values(), np.int64, len(first))
 
