@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import shutil
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,16 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, read_json, write_json
 from lightxling.base.languages import CODE
-from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed, slabs
+from lightxling.base.lines import (
+    LINE_LIMIT,
+    Lines,
+    decode_line,
+    is_as_written,
+    open_bytes,
+    open_unpacked,
+    slabs,
+)
+from lightxling.base.unpacking import plain_name
 from lightxling.base.vectors import map_array, nearest
 from lightxling.encode.encoder import Encoder, write_npy
 
@@ -27,6 +37,8 @@ _LANGUAGE = re.compile(rf"({CODE})\t(.*)", re.DOTALL)
 _SLAB = 1 << 13
 _VECTORS, _STARTS, _LINES = "vectors.npy", "starts.npy", "lines.npy"
 _ORIGIN = "origin.json"
+_PLAIN = "text"
+"""A copy of a text that is packed, in another encoding or with other line ends, to look up in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +71,8 @@ class Index:
     def __init__(self, encoder: Encoder, text: Path, path: Path, rebuilt: bool):
         self.encoder, self.text, self.rebuilt = encoder, text, rebuilt
         self.vectors, self.starts, self.lines = _arrays(path)
-        ending = text.suffix.removeprefix(".")
+        self._plain = path / _PLAIN if (path / _PLAIN).is_file() else text
+        ending = os.path.splitext(plain_name(text))[1].removeprefix(".")
         self.language = ending if ending in encoder.languages else ""
 
     @classmethod
@@ -105,7 +118,7 @@ class Index:
         if not len(self) or not queries:
             return [[] for _ in queries]
         scores, rows = nearest(self.encoder.encode(queries), self.vectors, k)
-        with open(self.text, "rb") as file:
+        with open(self._plain, "rb") as file:
             return [
                 [self._hit(file, score, row) for score, row in zip(*pair, strict=True)]
                 for pair in zip(scores.tolist(), rows.tolist(), strict=True)
@@ -125,9 +138,7 @@ def split_language(line: str) -> tuple[str, str]:
 
 def _digest(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
-            if is_packed(file):
-                raise UserError(f"{path} is a gzip file; unpack it to search it: gunzip {path}")
+        with open_unpacked(path) as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -154,9 +165,9 @@ def _build(
     encoder: Encoder, text: Path, path: Path, origin: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Encodes the text into an index, in constant memory."""
-    starts = _line_starts(text)
-    is_text = np.zeros(len(starts), bool)
     with Lines.open(text) as lines, atomic_folder(path) as folder:
+        starts = _line_starts(_plain_copy(text, folder))
+        is_text = np.zeros(len(starts), bool)
 
         def batches() -> Iterator[tuple[list[str], np.ndarray]]:
             done = 0
@@ -177,6 +188,16 @@ def _build(
         np.save(folder / _STARTS, starts[is_text])
         np.save(folder / _LINES, np.flatnonzero(is_text) + 1)
         write_json(folder / _ORIGIN, origin)
+
+
+def _plain_copy(text: Path, folder: Path) -> Path:
+    """The text as lines of UTF-8 that can be looked up by their place: itself or a copy."""
+    with open_bytes(text) as source:
+        if is_as_written(source):
+            return text
+        with open(folder / _PLAIN, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    return folder / _PLAIN
 
 
 def _line_starts(path: Path) -> np.ndarray:
