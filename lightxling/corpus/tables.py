@@ -150,7 +150,8 @@ def read_parquet(
 
 
 def read_po(path: Path, languages: Sequence[str], problems: Problems) -> Iterator[tuple[str, ...]]:
-    """The entries of a gettext file: the first language is that of msgid, the second of msgstr.
+    """The entries of a gettext file: the second language is that of msgstr, unless the header says
+    that the first is.
 
     Entries that are fuzzy, obsolete or without a translation are counted; of plural forms, the
     singular and the last plural are rows.
@@ -171,20 +172,25 @@ def read_po(path: Path, languages: Sequence[str], problems: Problems) -> Iterato
         store = pypo.pofile.parsestring(data)
     except Exception as error:  # of the library, which has many
         raise UserError(f"{path} cannot be read as PO: {first_line(error)}") from None
-    _check_language(path, store, languages, problems)
+    is_turned = _is_turned(path, store, languages)
     for unit in store.units:
         if not unit.isheader():
-            yield from _po_rows(unit, path, problems)
+            for row in _po_rows(unit, path, problems):
+                yield row[::-1] if is_turned else row
 
 
-def _check_language(path: Path, store: Any, languages: Sequence[str], problems: Problems) -> None:
-    """Notes a file that says to be in another language; many say nothing."""
-    said = store.gettargetlanguage()
-    if said and distance(said, languages[1]) is None and distance(languages[1], said) is None:
+def _is_turned(path: Path, store: Any, languages: Sequence[str]) -> bool:
+    """Whether the translations are the first language, by the header; many headers do not say."""
+    said = store.gettargetlanguage() or languages[1]
+    fits = [
+        distance(said, code) is not None or distance(code, said) is not None for code in languages
+    ]
+    if not any(fits):
         raise UserError(
             f"{path} says that its translations are in {said}, not {languages[1]}; write"
             f" {languages[0]}-{said}=... or correct its header"
         )
+    return not fits[1]
 
 
 def _po_rows(unit: Any, path: Path, problems: Problems) -> Iterator[tuple[str, ...]]:
