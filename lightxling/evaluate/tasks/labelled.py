@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
-from lightxling.base.lines import plain_name
+from lightxling.base.unpacking import plain_name
 from lightxling.base.vectors import Encode, normalize
 from lightxling.corpus import readers
 from lightxling.evaluate.tasks.units import (
