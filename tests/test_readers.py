@@ -69,6 +69,9 @@ def memory_growth(tmp_path, **texts):
         ("en-fr@2=a=b@3.tsv", Source(("en", "fr"), 2.0, "a=b@3.tsv")),
         ("en-zh_Hans@0.5=*.tsv", Source(("en", "zh_Hans"), 0.5, "*.tsv")),
         ("en-fr-ast=a.tsv", Source(("en", "fr", "ast"), 1.0, "a.tsv")),
+        ("en-fr=a.tsv#3,4", Source(("en", "fr"), 1.0, "a.tsv", columns=("3", "4"))),
+        ("en-fr=a.tsv#en,fr text", Source(("en", "fr"), 1.0, "a.tsv", columns=("en", "fr text"))),
+        ("en-fr=a#b", Source(("en", "fr"), 1.0, "a#b")),  # a Moses stem
     ],
 )
 def test_parse_and_back(spec, expected):
@@ -90,6 +93,9 @@ def test_parse_and_back(spec, expected):
         ("en-fr@-1=a.tsv", "weight '-1'"),
         ("en-fr@nan=a.tsv", "weight 'nan'"),
         ("en-fr@inf=a.tsv", "weight 'inf'"),
+        ("en-fr=a.tsv#3", "one column for each language"),
+        ("en-fr=a.tsv#1,2,3", "one column for each language"),
+        ("en-fr=a.tsv#0,1", "counted from 1"),
     ],
 )
 def test_a_bad_source_is_quoted_with_the_rule(spec, message):
@@ -135,7 +141,7 @@ def test_what_is_no_row_is_counted_and_the_first_places_are_kept(tmp_path):
     assert problems.counts == {
         "1 of 2 columns": 7,
         "invalid UTF-8": 1,
-        "empty line": 1,
+        "blank line": 1,
         "line longer than 1 MiB": 1,
         "NUL byte (UTF-16?)": 1,
     }

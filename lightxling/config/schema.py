@@ -37,9 +37,12 @@ class CorpusConfig:
     unescape: bool = True
     """Turn HTML entities (`&quot;`) into characters."""
     max_chars: int = 400
-    """Longest side kept, in characters."""
+    """Longest side kept, in characters as `length_unit` counts them."""
     max_ratio: float = 4.0
-    """Longest side over shortest side, in characters. Sides under 20 characters count as 20."""
+    """Longest side over shortest side, by `length_unit`. Sides under 20 characters count as 20."""
+    length_unit: Literal["latin", "characters"] = "latin"
+    """What a side's length counts. `latin`: characters, where one of the dense scripts (Chinese,
+    kana, Hangul) counts as the Latin ones that say as much. `characters`: each counts as one."""
     deduplicate: bool = True
     """Keep the first of pairs that are equal up to case, punctuation and spaces."""
     store: str = "stores"

@@ -22,6 +22,7 @@ from lightxling.base.lines import (
     sound_lines,
 )
 from lightxling.base.unpacking import PACKED, archive_of, members, plain_name
+from lightxling.corpus.columns import first_rows, side_columns
 from lightxling.corpus.sentences import cut_sentences
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.tables import read_csv, read_jsonl, read_parquet, read_po
@@ -59,8 +60,12 @@ def read_source(
             yield from read_labelled(group[0], rows, problems)
         elif source.is_running:
             yield from read_running(group[0], problems)
+        elif source.columns and (len(group) > 1 or _reader_of(group[0]) is not _read_sides):
+            raise UserError(f"source {source}: {group[0]} has no columns; leave out what follows #")
         elif len(group) > 1:
             yield from read_moses(group, problems)
+        elif source.columns:
+            yield from _read_sides(group[0], source.languages, problems, source.columns)
         else:
             yield from _reader_of(group[0])(group[0], source.languages, problems)
 
@@ -137,7 +142,7 @@ def _numbered_rows(path: Path, problems: Problems) -> Iterator[tuple[int, list[s
 
 
 def _too_short(row: list[str], columns: int) -> str:
-    return "empty line" if row == [""] else f"{len(row)} of {columns} columns"
+    return "blank line" if row == [""] else f"{len(row)} of {columns} columns"
 
 
 def labelled_columns(header: Sequence[str]) -> list[int] | None:
@@ -224,12 +229,22 @@ def read_moses(paths: Sequence[Path], problems: Problems) -> Iterator[tuple[str,
 
 
 def _read_sides(
-    path: Path, languages: Sequence[str], problems: Problems
+    path: Path, languages: Sequence[str], problems: Problems, columns: Sequence[str] = ()
 ) -> Iterator[tuple[str, ...]]:
-    return read_tsv(path, len(languages), problems)
+    """The sentences of a tab-separated file; see `columns.side_columns`."""
+    rows = _numbered_rows(path, problems)
+    first = first_rows(rows)
+    places, has_header = side_columns(path, [row for _, row in first], languages, columns)
+    needed = max(places) + 1
+    for number, row in itertools.chain(first[has_header:], rows):
+        if len(row) >= needed:
+            yield tuple([row[i] for i in places])
+        else:
+            problems.add(_too_short(row, needed), f"{path}:{number}")
 
 
-Reader = Callable[[Path, Sequence[str], Problems], Iterator[tuple[str, ...]]]
+Reader = Callable[..., Iterator[tuple[str, ...]]]
+"""Takes the path, the languages and the problems."""
 
 READERS: dict[str, Reader] = {
     ".tsv": _read_sides,

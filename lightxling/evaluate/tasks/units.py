@@ -112,7 +112,7 @@ def tab_rows(path: Path, columns: int) -> list[tuple[str, ...]]:
     problems = Problems()
     rows = list(readers.read_tsv(path, columns, problems))
     for reason, places in problems.places.items():
-        if reason != "empty line":
+        if reason != "blank line":
             raise UserError(f"{places[0]}: {reason}; every line needs {columns}, with tabs between")
     if not rows:
         raise UserError(f"{path} is empty")
