@@ -24,7 +24,7 @@ and for nothing between its own threads."""
 def digest(path: Path) -> dict[str, str]:
     """sha256 of every file below a folder, by relative name."""
     return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name != CHECKSUMS
     }

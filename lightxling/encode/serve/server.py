@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.encode.serve.settings import ServeSettings
 
 KEY = "LIGHTXLING_API_KEY"
@@ -40,17 +41,13 @@ def serve_encoder(
         key = key.strip()  # as headers are, and a file that it was read from may end in a newline
     if key is not None and not (key and key.isascii()):
         raise UserError(f"{KEY} should hold a key of ASCII characters; unset it to need no key")
-    try:
+    with needed_by("lightxling serve"):
         import uvicorn
 
         # read when numpy is imported
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
         from lightxling.encode.serve.app import Service
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
-        ) from None
     from lightxling.encode.encoder import Encoder
     from lightxling.saved.bundle import folder_of
 
