@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Real
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
+from lightxling.base.shapes import Float, Int, Real
 from lightxling.base.tree import nest
 from lightxling.base.vectors import NotFinite, check_finite
 from lightxling.base.vectors import normalize as unit
@@ -255,10 +256,11 @@ class _JaxBackend:
     """Batches of `batch_size` sentences padded to a few lengths; each shape compiles once."""
 
     def __init__(self, bundle: Bundle):
-        import jax
-        import jax.numpy as jnp
+        with needed_by("the backend jax"):
+            import jax
+            import jax.numpy as jnp
 
-        from lightxling.model import build
+            from lightxling.model import build
 
         graphdef = build.structure(bundle.config, bundle.vocab_size)
         params = dequantize(bundle.params)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import check_output
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import nearest
 from lightxling.corpus.cleaning import clean
 from lightxling.encode import jobs, mining

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
+from lightxling.base.shapes import Bool, Float, Int, Real
 from lightxling.base.vectors import nearest, normalize, ratio_margin
 from lightxling.corpus.cleaning import clean
 
@@ -213,10 +214,8 @@ def faiss_search(index: str = "", probes: int = 32, chunk: int = 65_536) -> Sear
       probes: lists visited per query; more finds more and takes longer.
       chunk: rows added or asked at once.
     """
-    try:
+    with needed_by("this search"):
         import faiss
-    except ImportError as error:
-        raise UserError("this search needs faiss: pip install 'lightxling[faiss]'") from error
 
     def search(queries, candidates, k):
         k, rows, width = min(k, len(candidates)), *candidates.shape

@@ -9,8 +9,8 @@ compiled code over padded batches, and importing it takes no time.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Integer
 
+from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import NORM_EPS, TABLES, TINY, Params, array, merge_lora, scale_axis

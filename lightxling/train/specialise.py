@@ -25,12 +25,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder
 from lightxling.base.lines import Problems, sound_lines
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import normalize
 from lightxling.config.schema import NewPieces, TokenizerConfig
 from lightxling.corpus import tokenizer as tokenizers
