@@ -94,7 +94,7 @@ def slow_forward(params, tokens, config):
         total, pooled = 0.0, np.zeros(config.width)
         for token, state in zip(tokens, x, strict=True):
             if config.pooling == "weighted":
-                weight = np.log(1 + np.exp(p["piece_weights"][token]))
+                weight = np.log(1 + np.exp(10 * p["piece_weights"][token]))
             else:
                 weight = np.exp(sum(q * h for q, h in zip(p["pooling_query"], state, strict=True)))
             total, pooled = total + weight, pooled + weight * state

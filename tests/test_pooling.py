@@ -39,9 +39,9 @@ def test_what_is_learnt_starts_as_the_mean():
 
 
 def test_the_slope_of_a_weight_is_its_state_s_distance_from_the_mean():
-    """ds/dc_i = sigmoid(c_i) / sum_j softplus(c_j) * (h_i - s); a piece that is absent has none."""
+    """ds/dc_i = 10 sigmoid(10 c_i) / sum_j softplus(10 c_j) (h_i - s); an absent piece has none."""
     params = build.initialise(BAG, 20, jax.random.key(0))
-    c = jax.random.normal(jax.random.key(1), (20,))
+    c = 0.1 * jax.random.normal(jax.random.key(1), (20,))
     tokens, direction = np.array([3, 7, 5]), np.arange(8) - 2.5
 
     def along(c):
@@ -50,9 +50,10 @@ def test_the_slope_of_a_weight_is_its_state_s_distance_from_the_mean():
 
     rows = np.array(params["encoder"]["words"], np.float64)[tokens]
     states = (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
-    weight = np.log(1 + np.exp(np.array(c, np.float64)[tokens]))
+    raised = np.exp(10 * np.array(c, np.float64)[tokens])
+    weight = np.log(1 + raised)
     mean = weight @ states / weight.sum()
-    slope = 1 / (1 + np.exp(-np.array(c)[tokens])) / weight.sum() * ((states - mean) @ direction)
+    slope = 10 * raised / (1 + raised) / weight.sum() * ((states - mean) @ direction)
     gradient = np.array(jax.grad(along)(c))
     np.testing.assert_allclose(gradient[tokens], slope, rtol=1e-4)
     assert np.abs(slope).min() > 1e-3

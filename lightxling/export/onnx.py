@@ -17,7 +17,7 @@ import numpy as np
 
 from lightxling.base.files import write_json
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
-from lightxling.model.params import NORM_EPS, TINY, scale_axis
+from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
@@ -232,8 +232,9 @@ def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
 def _learnt_weights(b: _Builder, x: str, real: str) -> str:
     """Weights of the states [B, L, D] in the mean, of any size at padding; [B, L, 1] as `real`."""
     if b.bundle.config.pooling == "weighted":
-        column = b.add("Softplus", b.stored("piece_weights"))  # [V]
-        return b.add("Unsqueeze", b.add("Gather", column, "input_ids"), b.weight(np.array([2])))
+        column = b.add("Mul", b.stored("piece_weights"), b.weight(np.float32(PIECE_RATE)))
+        found = b.add("Softplus", b.add("Gather", column, "input_ids"))
+        return b.add("Unsqueeze", found, b.weight(np.array([2])))
     query = b.add("Unsqueeze", b.stored("pooling_query"), b.weight(np.array([1])))
     blocked = b.add("Mul", b.add("Sub", real, b.weight(np.float32(1))), b.weight(np.float32(1e30)))
     return b.add("Softmax", b.add("Add", b.add("MatMul", x, query), blocked), axis=1)

@@ -21,7 +21,7 @@ from lightxling.base.files import write_json
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
-from lightxling.model.forward import Forward, softplus
+from lightxling.model.forward import Forward, weights_of_pieces
 from lightxling.model.params import NORM_EPS, Params, dequantize
 from lightxling.saved.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
 
@@ -107,7 +107,7 @@ def static_table(bundle: Bundle) -> Float[np.ndarray, "V D"]:
     ids = np.arange(bundle.vocab_size)[:, None]
     rows = Forward(plain, {n: v for n, v in p.items() if n != "projection"})([ids])
     if config.pooling == "weighted":
-        weight = softplus(p["piece_weights"])
+        weight = weights_of_pieces(p["piece_weights"])
         rows *= (weight / weight.max())[:, None]
     if config.pooling == "attention":
         scores = rows @ p["pooling_query"]
@@ -123,7 +123,7 @@ def _write_bert(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any]]
     modules: list[tuple[str, dict[str, Any]]] = [("Transformer", bert_config(bundle))]
     if config.pooling == "weighted":
         pieces = Tokenizer(bundle.tokenizer).pieces()
-        weight = softplus(bundle.params["piece_weights"])
+        weight = weights_of_pieces(bundle.params["piece_weights"])
         weights = dict(zip(pieces, (weight / weight.max()).tolist(), strict=True))
         modules.append(("WordWeights", {"vocab": list(pieces), "word_weights": weights}))
     modules.append(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config.schema import ModelConfig
 from lightxling.model.adapters import Adapter, beside, project
-from lightxling.model.params import NORM_EPS, TINY, sinusoids
+from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, sinusoids
 
 PAD = 0
 
@@ -171,7 +171,7 @@ class TransformerEncoder(nnx.Module):
     """Embeddings, `layers` blocks, pooling.
 
     What is learnt for the pooling starts at zero, which makes all weights equal. A piece's weight
-    is softplus(c), c a number beside its row of the table, and the same in whatever sentence it
+    is softplus(10 c), c a number beside its row of the table, and the same in whatever sentence it
     stands; attention weighs what stands in a sentence by its state.
     """
 
@@ -246,7 +246,7 @@ class TransformerEncoder(nnx.Module):
         """The sentence vectors of states, one per token; padding counts for nothing."""
         real = tokens != PAD
         if self.piece_weights is not None:
-            weight = jax.nn.softplus(self.piece_weights[...][tokens])
+            weight = jax.nn.softplus(PIECE_RATE * self.piece_weights[...][tokens])
             return weighted_pool(hidden, jnp.where(real, weight, 0))
         if self.pooling_query is not None:
             weight = attention_weights(hidden, real, self.pooling_query[...])

@@ -13,7 +13,16 @@ import numpy as np
 from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
-from lightxling.model.params import NORM_EPS, TABLES, TINY, Params, array, merge_lora, scale_axis
+from lightxling.model.params import (
+    NORM_EPS,
+    PIECE_RATE,
+    TABLES,
+    TINY,
+    Params,
+    array,
+    merge_lora,
+    scale_axis,
+)
 
 SAFE = 80
 """Scores between it and its negative have exponentials, and sums of them, within float32."""
@@ -37,7 +46,7 @@ class Forward:
         }
         assert all(scale_axis(name) == 0 for name in tables)
         if config.pooling == "weighted":
-            self.weights = softplus(self.params["piece_weights"])  # [V]
+            self.weights = weights_of_pieces(self.params["piece_weights"])
 
     def __call__(
         self, groups: Sequence[Integer[np.ndarray, "_ _"]], words: WordTable | None = None
@@ -154,8 +163,9 @@ class Forward:
         return np.concatenate(pooled)
 
 
-def softplus(x: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
-    """log(1 + exp(x)), written so that nothing overflows."""
+def weights_of_pieces(c: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
+    """log(1 + exp(10 c)), written so that nothing overflows."""
+    x = np.float32(PIECE_RATE) * c
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 

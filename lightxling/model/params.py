@@ -25,6 +25,10 @@ NORM_EPS = np.float32(1e-12)
 TINY = np.float32(1e-30)
 """Least sum of weights that a weighted mean is divided by, so that nothing is divided by zero."""
 
+PIECE_RATE = 10.0
+"""A piece's weight is softplus(10 c), c what is learnt: rules such as Adam's move c by the learning
+rate in a step, so that with c alone all weights would still be much the same after 1,000 steps."""
+
 FUSED = ("q", "k", "v")
 """Thirds of the columns of a block's `qkv`, in their order."""
 
