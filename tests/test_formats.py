@@ -1,12 +1,15 @@
 """Files as other programs write them, and damaged ones: read, or refused by what they are."""
 
 import bz2
+import collections
 import gzip
 import io
 import lzma
 import pickle
 import sqlite3
+import sys
 import time
+import types
 import zipfile
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from export_samples import bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightxling.base import kinds
+from lightxling.base import kinds, unpacking
 from lightxling.base.errors import UserError
 from lightxling.base.languages import Matching, distance
 from lightxling.base.lines import Lines, Problems, sound_lines
@@ -81,7 +84,7 @@ def test_a_truncated_archive_is_named_with_the_last_line(tmp_path, pack, cut):
     (tmp_path / "a").write_bytes(data[: int(len(data) * cut)])
     with pytest.raises(UserError, match=rf"a is a damaged {pack} file.*fetch it again") as error:
         lines_of(tmp_path / "a")
-    if pack != "zip":  # its table of contents is at the end
+    if pack in ("gzip", "xz"):  # bzip2 unpacks by blocks; the list of a zip is at its end
         assert int(str(error.value).split("after line ")[1].split(" ")[0].replace(",", "")) > 3000
 
 
@@ -218,6 +221,14 @@ def test_a_database_is_named(tmp_path):
 def test_sentences_that_begin_oddly_are_sentences(tmp_path, text):
     (tmp_path / "a").write_text(text + "\n")
     assert lines_of(tmp_path / "a") == [text]
+
+
+def test_the_page_names_all_that_is_read_and_refused():
+    page = " ".join((Path(__file__).parent.parent / "docs" / "files.md").read_text().split())
+    names = [kind.name.split(",")[0] for kind in (*kinds.BINARY, *kinds.STRUCTURED)]
+    names += [f"`{ending}`" for ending in (*readers.READERS, *unpacking.PACKED)]
+    names += [packing.name for packing in unpacking.PACKINGS]
+    assert [name for name in names if name not in page] == []
 
 
 def test_telling_a_kind_takes_no_longer_for_what_is_made_to():
@@ -459,6 +470,80 @@ def test_parquet_of_pyarrow(tmp_path):
 def test_the_columns_of_a_table():
     assert tables.pick(Path("f"), ["id", "English", "fra", "eng"], ["en", "fr"]) == ["eng", "fra"]
     assert tables.pick(Path("f"), ["Source", "Target", "x"], ["en", "fr"]) == ["Source", "Target"]
+
+
+def stub(monkeypatch, home):
+    """Modules in the place of mtdata, with the names and calls of version 0.5: one corpus."""
+    Id = collections.namedtuple("Id", "group name version langs")
+    key = Id("Made", "talks", "1", ("deu", "eng"))
+
+    def parse(name):
+        group, title, version, *langs = name.split("-")
+        return Id(group, title, version, tuple(langs))
+
+    class Index:
+        ref_db = types.SimpleNamespace(get_bibtex=lambda key: "@misc{made}")
+
+        @classmethod
+        def get_instance(cls):
+            return cls()
+
+        def __contains__(self, wanted):
+            return wanted == key
+
+        def __getitem__(self, wanted):
+            url = "https://example.org/talks.tsv"
+            return types.SimpleNamespace(did=wanted, url=url, cite=(), in_ext=None)
+
+    class Cache:
+        def __init__(self, root):
+            assert root == home
+
+        def get_entry(self, entry):
+            if not (home / "talks.tsv").exists():
+                raise OSError("no network")
+            return home / "talks.tsv"
+
+    class Parser:
+        def __init__(self, path, ext, ent):
+            self.path = path
+
+        def read_segs(self, show_pbar):
+            return (line.split("\t") for line in self.path.read_text().splitlines())
+
+    modules = {"": {"cache_dir": home}, ".index": {"Index": Index}, ".cache": {"Cache": Cache}}
+    modules |= {
+        ".parser": {"Parser": Parser},
+        ".entry": {"DatasetId": types.SimpleNamespace(parse=parse)},
+    }
+    for name, content in modules.items():
+        module = types.ModuleType(f"mtdata{name}")
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, f"mtdata{name}", module)
+
+
+def test_a_corpus_of_mtdata(tmp_path, monkeypatch):
+    stub(monkeypatch, tmp_path)
+    with pytest.raises(UserError, match=r"mtdata cannot fetch https://example.*: no network"):
+        rows_of("en-de=mtdata:Made-talks-1-deu-eng")
+    (tmp_path / "talks.tsv").write_text("Ja\tYes\nNein\n")
+    with pytest.warns(UserWarning, match=r"from https://example.org/talks.tsv, whose licence"):
+        rows, problems = rows_of("en-de=mtdata:Made-talks-1-deu-eng")
+    assert rows == [("Yes", "Ja")]
+    assert problems.counts.total() == 1
+    source = Source.parse("en-de=mtdata:Made-talks-1-deu-eng")
+    assert readers.files(source) == [tmp_path / "talks.tsv"]
+    with pytest.raises(UserError, match="mtdata has no Made-walks-1-deu-eng; look it up"):
+        rows_of("en-de=mtdata:Made-walks-1-deu-eng")
+    with pytest.raises(UserError, match="is in deu and eng"):
+        rows_of("en-fr=mtdata:Made-talks-1-deu-eng")
+
+
+def test_mtdata_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mtdata", None)
+    monkeypatch.setitem(sys.modules, "mtdata.entry", None)
+    with pytest.raises(UserError, match=r"pip install 'lightxling\[mtdata\]'"):
+        rows_of("en-de=mtdata:Made-talks-1-deu-eng")
 
 
 PIECES = st.sampled_from(

@@ -23,9 +23,10 @@ class CorpusConfig:
     """Where the sentence pairs come from and which of them are kept."""
 
     sources: tuple[str, ...] = ()
-    """Parallel text, `en-fr=PATH` each. A path is a TSV (.gz too) or TMX file or a glob of them, a
-    Moses stem (`corpus` for corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH`
-    draws each of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
+    """Parallel text, `en-fr=PATH` each. A path is a file of a format of docs/files.md, packed or
+    not, or a glob of them, a Moses stem (`corpus` for corpus.en and corpus.fr),
+    `tfds:para_crawl/enfr` or `mtdata:Statmt-news_commentary-16-deu-eng`. `en-fr@2=PATH` draws each
+    of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
     language, a sentence a line."""
     dev: tuple[str, ...] = ()
     """Development pairs, written as the sources. Without any, they are split off from the sources

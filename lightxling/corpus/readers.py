@@ -22,6 +22,7 @@ from lightxling.base.lines import (
     sound_lines,
 )
 from lightxling.base.unpacking import PACKED, archive_of, members, plain_name
+from lightxling.corpus import mtdata
 from lightxling.corpus.columns import first_rows, side_columns
 from lightxling.corpus.sentences import cut_sentences
 from lightxling.corpus.sources import NUMBERS, Rows, Source
@@ -37,6 +38,8 @@ def files(source: Source) -> list[Path]:
     """The files that `source` reads; UserError when there are none."""
     if source.path.startswith(PREFIX):
         return tfds_files(source)
+    if source.path.startswith(mtdata.PREFIX):
+        return mtdata.mtdata_files(source)
     found = [archive_of(file) or file for group in _resolve(source) for file in group]
     return list(dict.fromkeys(found))
 
@@ -54,6 +57,11 @@ def read_source(
     """
     if source.path.startswith(PREFIX):
         yield from read_tfds(source, problems, rows)
+        return
+    if source.path.startswith(mtdata.PREFIX):
+        if rows in NUMBERS or source.is_running:
+            raise UserError(f"source {source}: mtdata has parallel text, and none for {rows}")
+        yield from mtdata.read_mtdata(source, problems)
         return
     for group in _resolve(source):
         if rows in NUMBERS:
