@@ -124,7 +124,9 @@ def read_parquet(
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise UserError(f"{path} is Parquet, which needs an extra: pip install pyarrow") from None
+        raise UserError(
+            f"{path} is Parquet, which needs an extra: pip install 'lightxling[formats]'"
+        ) from None
     number = 0
     try:
         with pq.ParquetFile(path) as file:
