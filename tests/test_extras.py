@@ -122,7 +122,7 @@ def test_all_that_lacks_is_named_at_once(without):
     require("this", "numpy")
     with pytest.raises(UserError) as refused:
         require("this", "jax", "numpy", "flatbuffers")
-    expected = 'this needs jax and flatbuffers: pip install "lightxling[export,train]"'
+    expected = 'this needs jax, flatbuffers: pip install "lightxling[export,train]"'
     assert str(refused.value) == expected
 
 

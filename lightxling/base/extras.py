@@ -9,6 +9,7 @@ from lightxling.base.errors import UserError
 EXTRAS = {
     "array_record": "tfds",
     "faiss": "faiss",
+    "filelock": "train",
     "flatbuffers": "export",
     "flax": "train",
     "grain": "train",
@@ -44,7 +45,7 @@ def require(what: str, *packages: str) -> None:
     lacking = [name for name in packages if importlib.util.find_spec(name) is None]
     if lacking:
         extras = ",".join(sorted({EXTRAS[name] for name in lacking}))
-        raise UserError(f'{what} needs {" and ".join(lacking)}: pip install "lightxling[{extras}]"')
+        raise UserError(f'{what} needs {", ".join(lacking)}: pip install "lightxling[{extras}]"')
 
 
 @contextlib.contextmanager

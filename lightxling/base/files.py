@@ -201,7 +201,7 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
       busy: called when another process holds it; it may raise, and otherwise that one is waited
         for.
     """
-    import filelock  # a tenth of a second, and who encodes needs none
+    import filelock  # who encodes takes no locks
 
     held = filelock.FileLock(path)
     try:
