@@ -35,7 +35,7 @@ from lightxling.model.params import dequantize
 from lightxling.saved.adapters import with_adapters
 from lightxling.saved.bundle import BOXED, Bundle, load_bundle
 
-TOKENS = 2048
+TOKENS = 512
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Padded lengths of jax batches."""
@@ -152,7 +152,9 @@ class Encoder:
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
-        return self.encode_counted(sentences, batch_size, normalize, show_progress)[0]
+        vectors, _ = self.encode_counted(sentences, batch_size, normalize, show_progress)
+        check_finite(vectors, "sentence")
+        return vectors
 
     def encode_counted(
         self,
@@ -161,7 +163,10 @@ class Encoder:
         normalize: bool = True,
         show_progress: bool = False,
     ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
-        """`encode` of a list, and how many tokens were read of each sentence."""
+        """`encode` of a list, and how many tokens were read of each sentence.
+
+        Vectors that are not normalised may be not finite: a server answers the other texts.
+        """
         sentences = list(sentences)
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
@@ -180,8 +185,8 @@ class Encoder:
                 for rows, found in self._run(tokens, batch_size, say):
                     part[rows] = found
                     advance(len(rows))
-        check_finite(vectors, "sentence")
         if normalize:
+            check_finite(vectors, "sentence")
             vectors = unit(vectors)
         return vectors, counts
 

@@ -15,6 +15,9 @@ from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import NORM_EPS, TABLES, Params, array, merge_lora, scale_axis
 
+SAFE = 80
+"""Scores between it and its negative have exponentials, and sums of them, within float32."""
+
 
 class Forward:
     """Parameters in float32; the two tables stay in their own format until looked up."""
@@ -55,7 +58,7 @@ class Forward:
                 here += table[: group.shape[1]]
                 start += group.size
         self.norm(x, "embedding_norm")
-        activate = {"swish": silu, "relu": relu}[config.activation]
+        activate = {"swish": swish, "relu": relu}[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
@@ -115,25 +118,35 @@ class Forward:
     ) -> Float[np.ndarray, "T D"]:
         width, heads = self.config.width, self.config.heads
         out = np.empty((len(qkv), width), np.float32)
+        qkv[:, :width] *= np.float32((width // heads) ** -0.5)
         start = 0
         for group in groups:
             here = slice(start, start + group.size)
             parts = qkv[here].reshape(*group.shape, 3, heads, width // heads)
             q, k, v = parts.transpose(2, 0, 3, 1, 4)  # each [n, H, L, K]
-            scores = q @ k.swapaxes(2, 3)
-            scores *= np.float32((width // heads) ** -0.5)
-            scores -= scores.max(axis=-1, keepdims=True)
-            np.exp(scores, out=scores)
-            scores /= scores.sum(axis=-1, keepdims=True)
-            out[here] = (scores @ v).swapaxes(1, 2).reshape(-1, width)
+            weights = softmax(q @ k.swapaxes(2, 3))
+            out[here] = (weights @ v).swapaxes(1, 2).reshape(-1, width)
             start += group.size
         return out
 
 
-def silu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
-    """x * sigmoid(x), in place; written so that nothing overflows."""
-    y = np.exp(-np.abs(x))
-    x *= np.where(x >= 0, 1, y) / (1 + y)
+def softmax(scores: Float[np.ndarray, "n H L L"]) -> Float[np.ndarray, "n H L L"]:
+    """Over the last axis, in place."""
+    # the maximum of every short row takes longer than all the rest, and is only needed where the
+    # exponential of a score leaves the range of float32
+    if not (scores.max() < SAFE and scores.min() > -SAFE):
+        scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.einsum("nhij->nhi", scores)[..., None]
+    return scores
+
+
+def swish(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """x * sigmoid(x) in place, as x/2 * (1 + tanh(x/2)), in which nothing overflows."""
+    x *= np.float32(0.5)
+    y = np.tanh(x)
+    y += 1
+    x *= y
     return x
 
 
