@@ -264,7 +264,7 @@ def test_drops_and_bad_lines_are_counted_and_shown(tmp_path):
     dropped.pop("held out for dev")
     assert dropped == {
         "duplicate": 10,
-        "empty side": 1,
+        "blank side": 1,
         "identical sides": 1,
         "no letters": 1,
         "longer than 400 characters": 1,

@@ -307,6 +307,7 @@ def step_on(mesh_config, config, vocab=64):
 def test_many_devices_give_the_losses_and_gradients_of_one(tiny, shape):
     config = change(tiny, optimizer__name="adamw", optimizer__learning_rate=1e-3)
     if shape[1] > 1:
+        config = change(config, model__pooling="weighted")
         tokens = dataclasses.replace(config.objectives.tokens, vocab_block=0)
         config = dataclasses.replace(
             config, objectives=dataclasses.replace(config.objectives, tokens=tokens)
@@ -322,8 +323,10 @@ def test_many_devices_give_the_losses_and_gradients_of_one(tiny, shape):
         for name in a:
             np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=1e-6, err_msg=name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, split_params)
+    split = [leaf.sharding.spec for leaf in jax.tree.leaves(state.params["encoder"])]
     words = state.params["encoder"]["words"].sharding.spec
     assert (words[0] == "model") if shape[1] > 1 else (not any(words))
+    assert sum(map(any, split)) == (2 if shape[1] > 1 else 0)  # the table, a weight for each piece
 
 
 def test_a_checkpoint_restores_onto_other_devices(tiny, tmp_path):

@@ -6,7 +6,6 @@ no half file that looks complete.
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import json
@@ -202,13 +201,18 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
       busy: called when another process holds it; it may raise, and otherwise that one is waited
         for.
     """
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(file, fcntl.LOCK_EX)
+    import filelock  # who encodes takes no locks
+
+    held = filelock.FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except filelock.Timeout:
+        busy()
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def check_output(path: Path) -> None:
@@ -239,7 +243,7 @@ def is_device(path: Path) -> bool:
 
 def sync(path: Path) -> None:
     """Waits until a file is on the disk: a power cut must not empty what was renamed."""
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows syncs only what may be written to
         os.fsync(file.fileno())
 
 
@@ -284,7 +288,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, values: dict | list) -> None:
     """Writes a JSON object or list, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8", newline="\n")
 
 
 def _followed(path: Path) -> Path:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Real
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
+from lightxling.base.shapes import Float, Int, Real
 
 Encode = Callable[[list[str]], np.ndarray]
 """Sentences to vectors [N, D], not normalised."""

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import itertools
 import json
@@ -247,9 +246,12 @@ def store_lock(
 def _remove_leftovers(stores: Path) -> None:
     """Removes what killed processes have left; a process at work holds its lock."""
     for work in stores.glob(".*.part"):
-        with open(work.with_suffix(".lock"), "w") as file, contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(BlockingIOError), lock(work.with_suffix(".lock"), _leave):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _leave() -> None:
+    raise BlockingIOError
 
 
 class _Preparation:

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json, recover, sync, write_json
 from lightxling.base.lines import slabs
+from lightxling.base.shapes import Bool, Float, Int
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.files import fingerprint
 from lightxling.config.schema import Config

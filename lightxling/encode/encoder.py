@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Real
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
+from lightxling.base.shapes import Float, Int, Real
 from lightxling.base.tree import nest
 from lightxling.base.vectors import NotFinite, check_finite
 from lightxling.base.vectors import normalize as unit
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import dequantize
@@ -136,9 +138,9 @@ class Encoder:
         """Vectors of sentences, in their order.
 
         Args:
-          sentences: a string gives one vector [D]; a list gives [N, D]. An empty string (and one of
-            white space) gives zeros. What is longer than `max_length` tokens is cut off and
-            counted.
+          sentences: a string gives one vector [D]; a list gives [N, D]. They are cleaned as
+            training text is (`corpus.cleaning.clean`). What is empty then gives zeros. What is
+            longer than `max_length` tokens is cut off and counted.
           batch_size: sentences computed together, at most.
           normalize: scale vectors to length 1.
           show_progress: show a bar on standard error, and say when something is being compiled.
@@ -197,7 +199,8 @@ class Encoder:
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
     def _tokenize(self, sentences: list[str]) -> _Tokens:
-        sentences = [text[:LINE_LIMIT] for text in sentences]
+        # as the text was that the encoder was trained on
+        sentences = [clean(text[:LINE_LIMIT]) for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length
@@ -258,10 +261,11 @@ class _JaxBackend:
     """Batches of `batch_size` sentences padded to a few lengths; each shape compiles once."""
 
     def __init__(self, bundle: Bundle):
-        import jax
-        import jax.numpy as jnp
+        with needed_by("the backend jax"):
+            import jax
+            import jax.numpy as jnp
 
-        from lightxling.model import build
+            from lightxling.model import build
 
         graphdef = build.structure(bundle.config, bundle.vocab_size)
         params = dequantize(bundle.params)

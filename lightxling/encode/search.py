@@ -10,9 +10,9 @@ import dataclasses
 import hashlib
 import os
 import re
+import shutil
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
-from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,16 @@ from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, file_sha256, read_json, recover, write_json
 from lightxling.base.languages import CODE
-from lightxling.base.lines import LINE_LIMIT, Lines, decode_line, is_packed, slabs
+from lightxling.base.lines import (
+    LINE_LIMIT,
+    Lines,
+    decode_line,
+    is_as_written,
+    open_bytes,
+    open_unpacked,
+    slabs,
+)
+from lightxling.base.unpacking import archive_of, plain_name
 from lightxling.base.vectors import map_array, nearest
 from lightxling.encode.encoder import Encoder, write_npy
 
@@ -29,6 +38,8 @@ _LANGUAGE = re.compile(rf"({CODE})\t(.*)", re.DOTALL)
 _SLAB = 1 << 13
 _VECTORS, _STARTS, _LINES = "vectors.npy", "starts.npy", "lines.npy"
 _ORIGIN = "origin.json"
+_PLAIN = "text"
+"""A copy of a text that is packed, in another encoding or with other line ends, to look up in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +78,8 @@ class Index:
         self.encoder, self.text, self.rebuilt = encoder, text, rebuilt
         self.vectors, self.starts, self.lines = _arrays(path)
         self._seen, self._digest = made_of
-        ending = text.suffix.removeprefix(".")
+        self._plain = _plain(text, path)
+        ending = os.path.splitext(plain_name(text))[1].removeprefix(".")
         self.language = ending if ending in encoder.languages else ""
 
     @classmethod
@@ -89,8 +101,7 @@ class Index:
           UserError: the text cannot be read or the index not be written.
         """
         text = Path(text)
-        with _opened(text) as file:
-            seen = _signature(file)  # before its content is read: what is edited then is noticed
+        seen = _signature(text)  # before its content is read: what is edited then is noticed
         wanted = {"text": _digest(text), "encoder": encoder.fingerprint, "format": "3"}
         path = index or text.with_name(text.name + ".index")
         recover(path)
@@ -100,7 +111,7 @@ class Index:
             sums = origin.pop("arrays", None)  # which those made before do not have
             is_current = (
                 origin == wanted
-                and _is_sound(*_arrays(path), encoder.dimension, text.stat().st_size)
+                and _is_sound(*_arrays(path), encoder.dimension, _plain(text, path).stat().st_size)
                 and sums in (None, _sums(path))
             )
         if not is_current:
@@ -124,17 +135,17 @@ class Index:
         if not len(self) or not queries:
             return [[] for _ in queries]
         scores, rows = nearest(self.encoder.encode(queries), self.vectors, k)
-        with _opened(self.text) as file:
-            self._check_text(file)
+        self._check_text()
+        with limits.open_file(self._plain) as file:
             return [
                 [self._hit(file, score, row) for score, row in zip(*pair, strict=True)]
                 for pair in zip(scores.tolist(), rows.tolist(), strict=True)
             ]
 
-    def _check_text(self, file) -> None:
+    def _check_text(self) -> None:
         """Places in the text mean nothing once it was edited; a look at its times costs nothing,
         and only if they have changed it is read."""
-        seen = _signature(file)
+        seen = _signature(self.text)
         if seen == self._seen:
             return
         if _digest(self.text) != self._digest:
@@ -156,26 +167,27 @@ def split_language(line: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", line)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
+def _plain(text: Path, path: Path) -> Path:
+    """The file whose places an index holds: its own copy of the text, or the text."""
+    return path / _PLAIN if (path / _PLAIN).is_file() else text
+
+
+def _signature(path: Path) -> tuple[int, ...]:
+    """Changes whenever the content of a file may have changed."""
     try:
-        with limits.open_file(path) as file:
-            yield file
+        with limits.open_file(archive_of(path) or path) as file:
+            about = os.fstat(file.fileno())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _signature(file: BufferedReader) -> tuple[int, ...]:
-    """Changes whenever the content of a file may have changed."""
-    about = os.fstat(file.fileno())
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _digest(path: Path) -> str:
-    with _opened(path) as file:
-        if is_packed(file):
-            raise UserError(f"{path} is a gzip file; unpack it to search it: gunzip {path}")
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+    try:
+        with open_unpacked(path) as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _sums(path: Path) -> dict[str, str]:
@@ -207,9 +219,9 @@ def _build(
     encoder: Encoder, text: Path, path: Path, origin: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Encodes the text into an index, in constant memory."""
-    starts = _line_starts(text)
-    is_text = np.zeros(len(starts), bool)
     with Lines.open(text) as lines, atomic_folder(path) as folder:
+        starts = _line_starts(_plain_copy(text, folder))
+        is_text = np.zeros(len(starts), bool)
 
         def batches() -> Iterator[tuple[list[str], np.ndarray]]:
             done = 0
@@ -230,6 +242,16 @@ def _build(
         np.save(folder / _STARTS, starts[is_text])
         np.save(folder / _LINES, np.flatnonzero(is_text) + 1)
         write_json(folder / _ORIGIN, {**origin, "arrays": _sums(folder)})
+
+
+def _plain_copy(text: Path, folder: Path) -> Path:
+    """The text as lines of UTF-8 that can be looked up by their place: itself or a copy."""
+    with open_bytes(text) as source:
+        if is_as_written(source):
+            return text
+        with open(folder / _PLAIN, "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    return folder / _PLAIN
 
 
 def _line_starts(path: Path) -> np.ndarray:

@@ -9,11 +9,11 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json
+from lightxling.base.shapes import Float, Int
 from lightxling.config.files import from_dict
 
 VECTORS_FORMAT, MANIFEST = "lightxling vectors 1", "manifest.json"

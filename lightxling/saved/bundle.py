@@ -16,6 +16,7 @@ import numpy as np
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.base.files import PACKAGE, file_sha256, read_json, recover, write_json
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
@@ -247,10 +248,11 @@ def read_run(path: Path) -> Run:
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
     """All parameters of a run, heads included, as the tree of `lightxling.model.parts`."""
-    import jax
+    with needed_by(f"the run {run.path} (an export does not)"):
+        import jax
 
-    from lightxling.objectives.combine import initialise_tasks
-    from lightxling.saved.checkpoint import load_params
+        from lightxling.objectives.combine import initialise_tasks
+        from lightxling.saved.checkpoint import load_params
 
     initialise = functools.partial(
         initialise_tasks,

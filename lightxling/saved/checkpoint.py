@@ -28,7 +28,7 @@ _STEP = re.compile("0|[1-9][0-9]{0,18}")
 def digest(path: Path) -> dict[str, str]:
     """sha256 of every file below a folder, by relative name."""
     return {
-        str(file.relative_to(path)): file_sha256(file)
+        file.relative_to(path).as_posix(): file_sha256(file)
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name != CHECKSUMS
     }

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, file_sha256, parse_json, write_json
+from lightxling.base.shapes import Bool, Int
 from lightxling.base.vectors import map_array, nearest
 from lightxling.config.objectives import RankingConfig
 from lightxling.config.schema import Config

@@ -1,9 +1,10 @@
 """Starting a run from the parameters of another, or of an export (`train.init_from`).
 
 The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
-the languages need not be: it knows none. Adapters that it does not have are added: they
-start as nothing. A head is taken whole where its shapes fit, and starts afresh otherwise. The rows
-of a language table go by the code of the language, and new languages have new rows.
+the languages need not be: it knows none. Adapters that it does not have are added: they start as
+nothing. So does a learnt pooling, in an encoder that has the mean. A head is taken whole where its
+shapes fit, and starts afresh otherwise. The rows of a language table go by the code of the
+language, and new languages have new rows.
 """
 
 import dataclasses
@@ -24,6 +25,8 @@ from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, rea
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
+LEARNT = {"weighted": "piece_weights", "attention": "pooling_query"}
+"""Poolings that start as the mean -> what is learnt for them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,8 @@ def read_origin(config: Config) -> Run | Export:
         origin = Export(Path(folder), model, bundle.languages, {"encoder": nest(params)})
     theirs, ours = dataclasses.asdict(model), dataclasses.asdict(config.model)
     may_differ = {*FREE, "adapters"}  # which are compared one by one
+    if model.pooling == "mean" and config.model.pooling in LEARNT:
+        may_differ.add("pooling")  # it starts as the mean
     differing = [key for key in ours if key not in may_differ and ours[key] != theirs[key]]
     if differing:
         table = "\n".join(
@@ -109,6 +114,9 @@ def warm_start(
     if new_adapters:
         fresh = {name: params["encoder"]["adapters"][name] for name in new_adapters}
         whole["encoder"] = join_params(whole["encoder"], {"adapters": fresh})
+    for name in LEARNT.values():
+        if name in params["encoder"].keys() - whole["encoder"].keys():
+            whole["encoder"][name] = params["encoder"][name]
     trained, started, told = parts.heads(whole), {}, []
     for path, fresh in parts.heads(params).items():
         part = path.replace(".", "/")

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from lightxling.base.shapes import Float, Int
 from lightxling.encode.serve.protocol import Refusal
 
 SHARE = 32

@@ -17,9 +17,9 @@ import zlib
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base.files import parse_json
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import normalize
 from lightxling.encode.serve.settings import ServeSettings
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.encode.serve.access import KEY, Door, own_names, read_key
 from lightxling.encode.serve.settings import ServeSettings
 
@@ -30,16 +31,12 @@ def serve_encoder(
     """
     settings.validate()
     door = Door(own_names(settings), key := read_key(settings.key_file))
-    try:
+    with needed_by("lightxling serve"):
         # read when numpy is imported
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
         from lightxling.encode.serve.app import Service
         from lightxling.encode.serve.connections import Server, allowed_connections
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
-        ) from None
     from lightxling.encode.encoder import Encoder
     from lightxling.saved.bundle import folder_of
 
