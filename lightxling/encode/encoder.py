@@ -154,7 +154,9 @@ class Encoder:
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
-        return self.encode_counted(sentences, batch_size, normalize, show_progress)[0]
+        vectors, _ = self.encode_counted(sentences, batch_size, normalize, show_progress)
+        check_finite(vectors, "sentence")
+        return vectors
 
     def encode_counted(
         self,
@@ -163,7 +165,10 @@ class Encoder:
         normalize: bool = True,
         show_progress: bool = False,
     ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
-        """`encode` of a list, and how many tokens were read of each sentence."""
+        """`encode` of a list, and how many tokens were read of each sentence.
+
+        Vectors that are not normalised may be not finite: a server answers the other texts.
+        """
         sentences = list(sentences)
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
@@ -182,8 +187,8 @@ class Encoder:
                 for rows, found in self._run(tokens, batch_size, say):
                     part[rows] = found
                     advance(len(rows))
-        check_finite(vectors, "sentence")
         if normalize:
+            check_finite(vectors, "sentence")
             vectors = unit(vectors)
         return vectors, counts
 
