@@ -9,8 +9,8 @@ compiled code over padded batches, and importing it takes no time.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Integer
 
+from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import (
@@ -23,6 +23,9 @@ from lightxling.model.params import (
     merge_lora,
     scale_axis,
 )
+
+SAFE = 80
+"""Scores between it and its negative have exponentials, and sums of them, within float32."""
 
 
 class Forward:
@@ -68,7 +71,7 @@ class Forward:
                 start += group.size
         if config.embedding_norm:
             self.norm(x, "embedding_norm")
-        activate = {"swish": silu, "relu": relu}[config.activation]
+        activate = {"swish": swish, "relu": relu}[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
@@ -122,17 +125,14 @@ class Forward:
     ) -> Float[np.ndarray, "T D"]:
         width, heads = self.config.width, self.config.heads
         out = np.empty((len(qkv), width), np.float32)
+        qkv[:, :width] *= np.float32((width // heads) ** -0.5)
         start = 0
         for group in groups:
             here = slice(start, start + group.size)
             parts = qkv[here].reshape(*group.shape, 3, heads, width // heads)
             q, k, v = parts.transpose(2, 0, 3, 1, 4)  # each [n, H, L, K]
-            scores = q @ k.swapaxes(2, 3)
-            scores *= np.float32((width // heads) ** -0.5)
-            scores -= scores.max(axis=-1, keepdims=True)
-            np.exp(scores, out=scores)
-            scores /= scores.sum(axis=-1, keepdims=True)
-            out[here] = (scores @ v).swapaxes(1, 2).reshape(-1, width)
+            weights = softmax(q @ k.swapaxes(2, 3))
+            out[here] = (weights @ v).swapaxes(1, 2).reshape(-1, width)
             start += group.size
         return out
 
@@ -169,10 +169,23 @@ def weights_of_pieces(c: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-def silu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
-    """x * sigmoid(x), in place; written so that nothing overflows."""
-    y = np.exp(-np.abs(x))
-    x *= np.where(x >= 0, 1, y) / (1 + y)
+def softmax(scores: Float[np.ndarray, "n H L L"]) -> Float[np.ndarray, "n H L L"]:
+    """Over the last axis, in place."""
+    # the maximum of every short row takes longer than all the rest, and is only needed where the
+    # exponential of a score leaves the range of float32
+    if not (scores.max() < SAFE and scores.min() > -SAFE):
+        scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.einsum("nhij->nhi", scores)[..., None]
+    return scores
+
+
+def swish(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """x * sigmoid(x) in place, as x/2 * (1 + tanh(x/2)), in which nothing overflows."""
+    x *= np.float32(0.5)
+    y = np.tanh(x)
+    y += 1
+    x *= y
     return x
 
 

@@ -7,8 +7,8 @@ int8 array has its scales beside it, in `NAME.scales`.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
 
+from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
 
 TABLES = ("words", "ngrams", "positions")

@@ -25,11 +25,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder
 from lightxling.base.lines import Problems, sound_lines
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import normalize
 from lightxling.config.schema import NewPieces, TokenizerConfig
 from lightxling.corpus import tokenizer as tokenizers
@@ -89,7 +90,7 @@ def specialise(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.model"
         tokenizers.train_tokenizer(sentences, settings, path, is_limit=True)
-        model = path.read_bytes()
+        model = limits.read_bytes(path, limits.TOKENIZER)
     new = Tokenizer(model)
     auxiliary = None
     if new_pieces == "similar":
