@@ -203,6 +203,9 @@ class OptimizerConfig:
     """Largest global gradient norm; 0: no clipping."""
     embedding_gradient: Positive[float] = 1.0
     """Factor of the gradient of the embedding tables, before anything else happens to it."""
+    init_from_multiplier: Positive[float] = 1.0
+    """Multiplier of the learning rate for the parameters of the encoder that `train.init_from` has.
+    New layers, adapters and all heads have the rate itself."""
     warmup_steps: FromZero[int] = 1999
     """Steps in which the learning rate grows to its peak."""
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
@@ -247,8 +250,8 @@ class TrainConfig:
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
     """Folder of a run or of a safetensors export to start from. Its encoder, its tokenizer and
-    those of its heads that fit are taken. Languages may differ, adapters may be added, and the mean
-    may become a learnt pooling."""
+    those of its heads that fit are taken. Languages may differ, adapters and layers may be added,
+    which start as nothing, and the mean may become a learnt pooling."""
     trainable: tuple[str, ...] = ()
     """Parameters that learn, such as encoder.words or encoder.adapters.align; none named: all. A *
     stands for anything; the rest stays as it is, bit for bit."""

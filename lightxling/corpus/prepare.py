@@ -38,18 +38,12 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
 
     The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
     and times of the source files. Processes that ask for the same store wait for each other. With
-    `train.init_from`, the tokenizer is that run's. A tokenizer that is trained reads the text of
-    the further tasks too, whose own stores `prepare_tasks` makes.
+    `train.init_from`, the tokenizer is that run's, and so is the store where the corpus and the
+    settings of the tokenizer are the same. A tokenizer that is trained reads the text of the
+    further tasks too, whose own stores `prepare_tasks` makes.
     """
     corpus = config.corpus
-    if config.train.init_from:
-        file = Path(config.train.init_from) / "tokenizer.model"
-        if not file.is_file():
-            raise UserError(
-                f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
-                "of a trained run"
-            )
-        config = change(config, tokenizer__file=str(file))
+    file = _tokenizer_of_start(config) if config.train.init_from else None
     if not corpus.sources:
         raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
     rows = rows_of(config.objectives)
@@ -61,6 +55,13 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
         raise UserError(f"sources with {rows} have two sentences; write them like en-en=FILE.tsv")
     others = [] if config.tokenizer.file else list(tasks_of(config).values())[1:]
     name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
+    if file:
+        trained = Path(corpus.store) / name
+        if not _fault(trained) and file_sha256(trained / file.name) == file_sha256(file):
+            progress(f"using the store {trained}")
+            return trained
+        config, others = change(config, tokenizer__file=str(file)), []
+        name = _fingerprint(config, [*sources, *dev_sources])[:12]
     final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
     if not _fault(final):  # asked before anything is written: the stores may be read-only
         progress(f"using the store {final}")
@@ -180,6 +181,16 @@ def _encode(
 
 def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
     return [Source.parse(text, rows) for text in sources]
+
+
+def _tokenizer_of_start(config: Config) -> Path:
+    file = Path(config.train.init_from) / "tokenizer.model"
+    if not file.is_file():
+        raise UserError(
+            f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
+            "of a trained run"
+        )
+    return file
 
 
 def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config] = ()) -> str:

@@ -27,7 +27,7 @@ from lightxling.train.record import Recorder
 from lightxling.train.sharding import put_batch
 from lightxling.train.state import TrainState
 from lightxling.train.step import compile_steps
-from lightxling.train.warm_start import warm_start
+from lightxling.train.warm_start import describe_origin, warm_start
 
 
 def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float] | None:
@@ -157,6 +157,8 @@ def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[st
         for task in plan.tasks:
             if task.taught:
                 about["teacher"] = {**task.taught.manifest["teacher"], "width": task.taught.width}
+        if plan.origin:
+            about["origin"] = describe_origin(plan.origin, plan.config)
         about["miners"] = plan.digests["miners"]
         about["data"] = {task.name: task.store.content for task in plan.tasks}
         write_json(workdir / "config.json", about)
