@@ -148,12 +148,14 @@ class Cleaner:
     Attributes:
       read: rows seen.
       dropped: rows dropped, by reason.
+      examples: the first row dropped for each reason.
     """
 
     def __init__(self, config: CorpusConfig):
         self.config = config
         self.read = 0
         self.dropped = collections.Counter()
+        self.examples: dict[str, tuple[str, ...]] = {}
         self._seen = HashSet()
 
     def __call__(
@@ -175,6 +177,7 @@ class Cleaner:
             reason = flaw(sides, contents, self.config, is_translation=is_translation)
             if reason:
                 self.dropped[reason] += 1
+                self.examples.setdefault(reason, sides)
                 continue
             kept.append((*sides, *row[count:]))
             firsts.append(_hash64(contents[0]))
@@ -183,5 +186,7 @@ class Cleaner:
         if not self.config.deduplicate:
             return kept, first_hashes
         fresh = self._seen.add(np.array(keys, np.uint64))
-        self.dropped["duplicate"] += int((~fresh).sum())
+        if not fresh.all():
+            self.dropped["duplicate"] += int((~fresh).sum())
+            self.examples.setdefault("duplicate", kept[int(np.argmin(fresh))][:count])
         return [row for row, new in zip(kept, fresh, strict=True) if new], first_hashes[fresh]
