@@ -26,6 +26,7 @@ _DENSE = {
     "\u3041-\u30ff\u31f0-\u31ff": 1.7,  # kana
     "\uac00-\ud7a3": 2.0,  # Hangul
 }
+_DENSEST = max(_DENSE.values())
 _ANY_DENSE = re.compile(f"[{''.join(_DENSE)}]")
 _OF_SCRIPT = [(re.compile(f"[{block}]+"), weight - 1) for block, weight in _DENSE.items()]
 _SHORT = 20  # characters; shorter sides count as this long in the length ratio
@@ -127,10 +128,17 @@ def flaw(
       is_translation: the sides say the same in different languages, so they should be about as long
         and not equal.
     """
-    measure = latin_length if config.length_unit == "latin" else len
-    lengths = [measure(side) for side in sides]
+    lengths = [len(side) for side in sides]
     if not all(lengths):
         return "blank side"
+    if config.length_unit == "latin":
+        # Most rows would pass with any characters; only the others are looked at one by one.
+        most = [
+            n if side.isascii() else n * _DENSEST for n, side in zip(lengths, sides, strict=True)
+        ]
+        is_even = max(_SHORT, *most) <= config.max_ratio * max(min(lengths), _SHORT)
+        if max(most) > config.max_chars or not is_even:
+            lengths = [latin_length(side) for side in sides]
     if max(lengths) > config.max_chars:
         return f"longer than {config.max_chars} characters"
     if is_translation and max(_SHORT, *lengths) > config.max_ratio * max(min(lengths), _SHORT):
