@@ -371,6 +371,25 @@ def test_a_damaged_store_is_made_again(tmp_path, name):
     assert said.count(f"preparing again: {store.path / name}") == 1
 
 
+def test_a_source_replaced_with_equal_size_and_times_is_noticed(tmp_path):
+    source, rows = tmp_path / "a.en-fr.tsv", pairs(300)
+    write_tsv(source, rows)
+    config = configured(tmp_path, f"en-fr={source}")
+    path = prepare(config, progress=lambda line: None)
+    before, about = Store.open(path).content, source.stat()
+    os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))  # a new ctime, the same text
+    said = []
+    assert prepare(config, progress=said.append) == path
+    assert said == [f"using the store {path}"]
+    write_tsv(source, rows[::-1])
+    os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert source.stat().st_size == about.st_size
+    said = []
+    assert prepare(config, progress=said.append) == path
+    assert any("has other text than when it was prepared" in line for line in said)
+    assert Store.open(path).content != before
+
+
 def test_two_at_once_make_one_store(tmp_path):
     path = write_tsv(tmp_path / "a.tsv", pairs(2000))
     config = configured(tmp_path, f"en-fr={path}")

@@ -51,6 +51,7 @@ def _check_run(config: Config) -> None:
     _check_sizes(config)
     _check_objectives(config.objectives)
     _check_tokenizer(config)
+    _check_start(config)
     _check_modules(config)
     _check_teaching(config)
     _check_ranking(config.objectives.ranking)
@@ -126,6 +127,15 @@ def _check_tokenizer(config: Config) -> None:
             f"tokenizer.file={tokenizer.file} and train.init_from={init_from} are "
             "given together; a run that starts from another has that one's tokenizer, so leave "
             "tokenizer.file out"
+        )
+
+
+def _check_start(config: Config) -> None:
+    factor = config.optimizer.init_from_multiplier
+    if factor != 1 and not config.train.init_from:
+        raise UserError(
+            f"optimizer.init_from_multiplier={factor} is for parameters that come from another "
+            "encoder; name it as train.init_from, or leave the multiplier out"
         )
 
 

@@ -14,7 +14,7 @@ from lightxling.config.schema import CorpusConfig
 # Controls, bidirectional marks, zero-width spaces, surrogates and private use. The joiners U+200C
 # and U+200D stay: they are spelling in Persian and in the scripts of India. Tabs and newlines
 # become spaces later.
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]"
 )
@@ -35,9 +35,9 @@ _SHORT = 20  # characters; shorter sides count as this long in the length ratio
 def clean(text: str, *, unescape: bool = True) -> str:
     """`text` in NFKC on one line, without invisible characters and repeated spaces."""
     if unescape and "&" in text:
-        text = html.unescape(text)
+        text = html.unescape(html.unescape(text))  # &amp;quot; is what careless pipelines leave
     if not text.isprintable():
-        text = _INVISIBLE.sub("", text)
+        text = INVISIBLE.sub("", text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.split())

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import itertools
 import json
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import lock
+from lightxling.base.files import file_sha256, lock
 from lightxling.base.lines import slabs
 from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
@@ -31,7 +30,7 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
-from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry, file_sha256
+from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -39,18 +38,12 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
 
     The folder's name is a fingerprint of the corpus and tokenizer settings and of the names, sizes
     and times of the source files. Processes that ask for the same store wait for each other. With
-    `train.init_from`, the tokenizer is that run's. A tokenizer that is trained reads the text of
-    the further tasks too, whose own stores `prepare_tasks` makes.
+    `train.init_from`, the tokenizer is that run's, and so is the store where the corpus and the
+    settings of the tokenizer are the same. A tokenizer that is trained reads the text of the
+    further tasks too, whose own stores `prepare_tasks` makes.
     """
     corpus = config.corpus
-    if config.train.init_from:
-        file = Path(config.train.init_from) / "tokenizer.model"
-        if not file.is_file():
-            raise UserError(
-                f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
-                "of a trained run"
-            )
-        config = change(config, tokenizer__file=str(file))
+    file = _tokenizer_of_start(config) if config.train.init_from else None
     if not corpus.sources:
         raise UserError("the recipe names no text; set corpus.sources, such as en-fr=corpus.tsv.gz")
     rows = rows_of(config.objectives)
@@ -62,6 +55,13 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
         raise UserError(f"sources with {rows} have two sentences; write them like en-en=FILE.tsv")
     others = [] if config.tokenizer.file else list(tasks_of(config).values())[1:]
     name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
+    if file:
+        trained = Path(corpus.store) / name
+        if not _fault(trained) and file_sha256(trained / file.name) == file_sha256(file):
+            progress(f"using the store {trained}")
+            return trained
+        config, others = change(config, tokenizer__file=str(file)), []
+        name = _fingerprint(config, [*sources, *dev_sources])[:12]
     final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
     if not _fault(final):  # asked before anything is written: the stores may be read-only
         progress(f"using the store {final}")
@@ -183,6 +183,16 @@ def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
     return [Source.parse(text, rows) for text in sources]
 
 
+def _tokenizer_of_start(config: Config) -> Path:
+    file = Path(config.train.init_from) / "tokenizer.model"
+    if not file.is_file():
+        raise UserError(
+            f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
+            "of a trained run"
+        )
+    return file
+
+
 def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config] = ()) -> str:
     """Hash of what a store depends on.
 
@@ -215,11 +225,24 @@ def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with the store at `path`; nothing if it is whole."""
+    """What is wrong with the store at `path`; nothing if it is whole, and of what its sources hold.
+
+    Sizes and times are in its name, but a file may be replaced by another with the same ones. Only
+    the time of the last change of its entry (ctime) cannot be set: sources whose entry is younger
+    than the store are read and compared.
+    """
     try:
-        Store.open(path)
+        store = Store.open(path)
+        made = (path / "manifest.json").stat().st_mtime_ns
+        for source in store.manifest.get("sources", []):
+            for entry in source["files"]:
+                file = Path(entry["path"])
+                if file.stat().st_ctime_ns >= made and file_sha256(file) != entry["sha256"]:
+                    return f"{file} has other text than when it was prepared"
     except UserError as error:
         return str(error)
+    except OSError as error:
+        return f"cannot read {error.filename}: {error.strerror}"
     return ""
 
 
@@ -234,9 +257,12 @@ def store_lock(
 def _remove_leftovers(stores: Path) -> None:
     """Removes what killed processes have left; a process at work holds its lock."""
     for work in stores.glob(".*.part"):
-        with open(work.with_suffix(".lock"), "w") as file, contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(BlockingIOError), lock(work.with_suffix(".lock"), _leave):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _leave() -> None:
+    raise BlockingIOError
 
 
 class _Preparation:

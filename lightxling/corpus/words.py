@@ -19,10 +19,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json
+from lightxling.base.shapes import Bool, Int, Integer
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus.pieces import PUNCTUATION, SPECIAL, UNK, Tokenizer
 

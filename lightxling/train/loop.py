@@ -27,14 +27,14 @@ from lightxling.train.record import Recorder
 from lightxling.train.sharding import put_batch
 from lightxling.train.state import TrainState
 from lightxling.train.step import compile_steps
-from lightxling.train.warm_start import warm_start
+from lightxling.train.warm_start import describe_origin, warm_start
 
 
 def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float] | None:
     """Trains, resuming from `workdir` where it holds checkpoints.
 
     Returns:
-      The last dev scores; None if SIGTERM or Ctrl-C stopped the run before its end.
+      The last dev scores; None if SIGTERM, SIGHUP or Ctrl-C stopped the run before its end.
 
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
@@ -120,7 +120,8 @@ def recover_state(plan: Plan, workdir: Path, say: Callable[[str], None]) -> Trai
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Yields an event that SIGTERM and Ctrl-C set; a second Ctrl-C interrupts at once."""
+    """Yields an event that SIGTERM, SIGHUP (the terminal was closed) and Ctrl-C set; a second
+    Ctrl-C interrupts at once. Under nohup, SIGHUP stays without effect."""
     stop = threading.Event()
 
     def handle(number, frame):
@@ -131,7 +132,11 @@ def stop_on_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
+    previous = {s: signal.signal(s, handle) for s in numbers}
     try:
         yield stop
     finally:
@@ -152,6 +157,8 @@ def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[st
         for task in plan.tasks:
             if task.taught:
                 about["teacher"] = {**task.taught.manifest["teacher"], "width": task.taught.width}
+        if plan.origin:
+            about["origin"] = describe_origin(plan.origin, plan.config)
         about["miners"] = plan.digests["miners"]
         about["data"] = {task.name: task.store.content for task in plan.tasks}
         write_json(workdir / "config.json", about)

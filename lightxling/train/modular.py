@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, write_json
+from lightxling.base.files import atomic_folder, file_sha256, write_json
 from lightxling.base.tree import flatten
 from lightxling.config.files import HARMLESS, fingerprint, load
 from lightxling.config.identity import identity_of
@@ -31,7 +31,6 @@ from lightxling.config.settings import change
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, find_paraphrases, read_rows, write_pairs
 from lightxling.corpus.sources import Source
-from lightxling.corpus.store import file_sha256
 from lightxling.encode.modular import ALIGN, MODULES_FORMAT, read_description
 from lightxling.saved import bundle as bundles
 

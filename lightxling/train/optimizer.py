@@ -1,5 +1,6 @@
 """Update rules and learning-rate schedules, as optax transformations."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
@@ -8,8 +9,8 @@ import optax
 
 from lightxling.config.schema import OptimizerConfig
 
-EMBEDDING_TABLES = ("words", "ngrams")
-"""Names of the encoder's embedding tables."""
+EMBEDDING_TABLES = ("words", "ngrams", "piece_weights")
+"""Names of the encoder's embedding tables, and of the column beside that of the pieces."""
 
 
 class ScaleByAmsgradState(NamedTuple):
@@ -137,11 +138,30 @@ def scale_embeddings(factor: float) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
 
 
+def scale_taken(factor: float, taken: Collection[str]) -> optax.GradientTransformation:
+    """Multiplies the steps of some parameters.
+
+    Args:
+      taken: their names, such as `encoder.words`.
+    """
+
+    def scale(path, update):
+        name = ".".join(str(getattr(key, "key", key)) for key in path)
+        return update * factor if name in taken else update
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
+
+
 def make_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule
+    config: OptimizerConfig, schedule: optax.Schedule, taken: Collection[str] = ()
 ) -> optax.GradientTransformation:
     """Clipping, L2 in the gradient, the rule, decoupled decay, learning rate: in this order; before
-    them the factor of the embeddings, where there is one."""
+    them the factor of the embeddings, after them that of what is taken from another encoder, where
+    there is one.
+
+    Args:
+      taken: names of the parameters that have `init_from_multiplier`.
+    """
     factor = config.embedding_gradient
     chain = optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
@@ -152,4 +172,6 @@ def make_optimizer(
         else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )
+    if config.init_from_multiplier != 1:
+        chain = optax.chain(chain, scale_taken(config.init_from_multiplier, taken))
     return chain if factor == 1 else optax.chain(scale_embeddings(factor), chain)

@@ -37,7 +37,7 @@ from lightxling.train.tasks import (
 )
 from lightxling.train.teacher import Pivots, dev_pivots
 from lightxling.train.turns import Turns
-from lightxling.train.warm_start import Export, read_origin
+from lightxling.train.warm_start import Export, read_origin, taken_parameters
 
 
 class Due(NamedTuple):
@@ -119,7 +119,7 @@ class Plan:
             turns=Turns(shares, config.train.task_order, config.train.seed),
             steps=steps,
             schedule=schedule,
-            optimizer=make_optimizer(config.optimizer, schedule),
+            optimizer=make_optimizer(config.optimizer, schedule, taken_parameters(origin)),
             vocab_size=load_tokenizer(tasks[0].store.tokenizer_path).vocab_size,
             pivots=pivots,
         )

@@ -1,14 +1,16 @@
 """Starting a run from the parameters of another, or of an export (`train.init_from`).
 
 The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
-the languages need not be: it knows none. Adapters that it does not have are added: they
-start as nothing. A head is taken whole where its shapes fit, and starts afresh otherwise. The rows
-of a language table go by the code of the language, and new languages have new rows.
+the languages need not be: it knows none. Adapters and layers that it does not have are added: they
+start as nothing. So does a learnt pooling, in an encoder that has the mean. A head is taken whole
+where its shapes fit, and starts afresh otherwise. The rows of a language table go by the code of
+the language, and new languages have new rows.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,11 +21,16 @@ from lightxling.base.tree import flatten, nest
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model import parts
 from lightxling.model.build import ParamTree
-from lightxling.model.params import FREE, dequantize
+from lightxling.model.growth import grow
+from lightxling.model.params import FREE, dequantize, shapes
 from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, read_run_params
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
+LEARNT = ("weighted", "attention")
+"""Poolings that start as the mean."""
+OF_LAYERS = ("heads", "feedforward", "activation")
+"""Settings of the model that say nothing of an encoder without layers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,26 +66,65 @@ def read_origin(config: Config) -> Run | Export:
                 "start from an export without --dimensions"
             )
         origin = Export(Path(folder), model, bundle.languages, {"encoder": nest(params)})
-    theirs, ours = dataclasses.asdict(model), dataclasses.asdict(config.model)
+    refuse_other_encoder(model, config.model, folder)
+    return origin
+
+
+def refuse_other_encoder(theirs: ModelConfig, ours: ModelConfig, folder: str) -> None:
+    """Refuses to start one encoder from another that it does not hold.
+
+    Raises:
+      UserError: names the settings of the model, or the adapter.
+    """
+    there, here = dataclasses.asdict(theirs), dataclasses.asdict(ours)
     may_differ = {*FREE, "adapters"}  # which are compared one by one
-    differing = [key for key in ours if key not in may_differ and ours[key] != theirs[key]]
+    if theirs.pooling == "mean" and ours.pooling in LEARNT:
+        may_differ.add("pooling")
+    if theirs.layers < ours.layers:
+        may_differ |= {"layers", *(() if theirs.layers else OF_LAYERS)}
+        if not (theirs.layers or there.get("embedding_norm", True)):
+            raise UserError(
+                f"train.init_from={folder} has model.embedding_norm=False and no layers, and a "
+                "layer would normalise its vectors; start from a bag with model.embedding_norm=True"
+            )
+    differing = [key for key in here if key not in may_differ and here[key] != there[key]]
     if differing:
         table = "\n".join(
-            f"  model.{key}: {theirs[key]!r} there, {ours[key]!r} here" for key in differing
+            f"  model.{key}: {there[key]!r} there, {here[key]!r} here" for key in differing
         )
+        way_out = "give the settings of that run"
+        if differing == ["layers"]:
+            way_out += "; an encoder gets fewer layers with lightxling export --layers"
         raise UserError(
-            f"the encoder of train.init_from={folder} is another one:\n{table}\n"
-            "give the settings of that run"
+            f"the encoder of train.init_from={folder} is another one:\n{table}\n{way_out}"
         )
-    for adapter in model.adapters:
-        if adapter not in config.model.adapters:
-            names = [ours.name for ours in config.model.adapters]
+    for adapter in theirs.adapters:
+        if adapter not in ours.adapters:
+            names = [one.name for one in ours.adapters]
             what = "is another one here" if adapter.name in names else "is missing here"
             raise UserError(
                 f"the adapter {adapter.name!r} of train.init_from={folder} {what}; model.adapters "
                 f"should hold {adapter}"
             )
-    return origin
+
+
+def origin_model(origin: Run | Export) -> ModelConfig:
+    return origin.model if isinstance(origin, Export) else origin.config.model
+
+
+def taken_parameters(origin: Run | Export | None) -> frozenset[str]:
+    """Names of the parameters of the encoder that come from the start, such as
+    `encoder.blocks.0.out.kernel`."""
+    if origin is None:
+        return frozenset()
+    model = origin_model(origin)
+    return frozenset(f"encoder.{name}" for name in shapes(model, 1, model.width))
+
+
+def describe_origin(origin: Run | Export, config: Config) -> dict[str, Any]:
+    """What config.json keeps of the start."""
+    layers = origin_model(origin).layers
+    return {"path": str(origin.path), "layers": layers, "new_layers": config.model.layers - layers}
 
 
 def comparable_shapes(tree: ParamTree) -> dict[str, tuple[int | str, ...]]:
@@ -104,11 +150,13 @@ def warm_start(
       UserError: the checkpoint is damaged, or the encoder has another vocabulary.
     """
     whole = origin.params if isinstance(origin, Export) else read_run_params(origin, "best")
-    new_adapters = params["encoder"].get("adapters", {}).keys()
-    new_adapters -= whole["encoder"].get("adapters", {}).keys()
-    if new_adapters:
-        fresh = {name: params["encoder"]["adapters"][name] for name in new_adapters}
-        whole["encoder"] = join_params(whole["encoder"], {"adapters": fresh})
+    fresh, taken = params["encoder"], whole["encoder"]
+    new_adapters = fresh.get("adapters", {}).keys() - taken.get("adapters", {}).keys()
+    layers, new_layers = (len(tree.get("blocks", {})) for tree in (taken, fresh))
+    new_layers -= layers
+    whole["encoder"] = join_params(taken, fresh)  # what it does not have stays as it is drawn
+    if new_layers > 0:
+        whole["encoder"] = grow(whole["encoder"], layers)
     trained, started, told = parts.heads(whole), {}, []
     for path, fresh in parts.heads(params).items():
         part = path.replace(".", "/")
@@ -139,5 +187,6 @@ def warm_start(
         f"starting from {origin.path}: {', '.join(told)}"
         + (f"; new languages: {', '.join(new)}" if new else "")
         + (f"; new adapters: {', '.join(sorted(new_adapters))}" if new_adapters else "")
+        + (f"; new layers after {layers}: {new_layers}, start as nothing" if new_layers else "")
     )
     return nest(started)

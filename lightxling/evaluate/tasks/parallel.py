@@ -11,7 +11,8 @@ import numpy as np
 
 from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
-from lightxling.base.lines import PACKED, Problems, plain_name
+from lightxling.base.lines import Problems
+from lightxling.base.unpacking import PACKED, plain_name
 from lightxling.base.vectors import Encode
 from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
