@@ -1,5 +1,6 @@
 """Which columns of other people's files are the sentences; lengths by script; what is left out."""
 
+import random
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ from lightxling.corpus import readers
 from lightxling.corpus.cleaning import content, flaw, latin_length
 from lightxling.corpus.columns import kind_of
 from lightxling.corpus.sources import Source
+from lightxling.corpus.spool import Spool
 from lightxling.evaluate import tasks
 from lightxling.evaluate.tasks.parallel import read_pairs
 
@@ -127,6 +129,22 @@ def test_a_dense_translation_stays_and_a_word_beside_a_paragraph_goes(unit):
     assert reason("a" * 20, "中" * 40) == (None if unit == "characters" else "length ratio over 4")
 
 
+def test_short_cuts_change_no_verdict():
+    rng = random.Random(0)
+    config, verdicts = CorpusConfig(max_chars=200), set()
+    for _ in range(3000):
+        sides = [rng.choice("aé中カ한") * rng.randint(1, 90) + "x" for _ in range(2)]
+        lengths = [sum(map(latin_length, side)) for side in sides]
+        expected = None
+        if max(lengths) > 200:
+            expected = "longer than 200 characters"
+        elif max(20, *lengths) > 4 * max(20, min(lengths)):
+            expected = "length ratio over 4"
+        assert flaw(sides, ["p", "q"], config) == expected
+        verdicts.add(expected)
+    assert len(verdicts) == 3
+
+
 # What is left out of an evaluation
 
 
@@ -146,3 +164,27 @@ def test_files_in_languages_that_were_not_trained_are_said(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(tasks.select_units(units, ["de"], ["en", "fr"], "x")) == 1
+
+
+# The table of prepare
+
+
+def test_every_source_is_told_with_what_it_lost(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    good = write(tmp_path / "good.tsv", ["{en}", "{fr}"])
+    mixed, empty = tmp_path / "mixed.tsv", tmp_path / "empty.tsv"
+    mixed.write_text("Yes\tOui\nNo\t \nalone\n\n" + "word\x1b[31m\t" + "mot " * 60 + "\n")
+    empty.write_text("")
+    sources = [Source.parse(f"en-fr={path}") for path in (good, mixed, good, empty)]
+    spool = Spool(CorpusConfig(dev_share=0.0), sources, [], "pairs", tmp_path, print)
+    spool.fill()
+    ratio = "length ratio over 4"
+    lost = {"blank side": 1, ratio: 1, "unreadable: blank line": 1, "unreadable: 1 of 2 columns": 1}
+    assert spool.told == [(30, 30, {}), (3, 1, lost), (30, 0, {"duplicate": 30}), (0, 0, {})]
+    table = list(spool.by_source())
+    assert table[-1].split() == ["0", "0", f"en-fr={empty}", "gave", "nothing"]
+    assert table[-2].strip() == "30 duplicate"
+    said = spool.reasons().splitlines()
+    assert f"such as {PAIRS[0][0][:14]}" in said[said.index(f"{30:>16,}  duplicate") + 1]
+    assert "such as word[31m | mot mot" in said[said.index(f"{1:>16,}  {ratio}") + 1]
+    assert all(len(line) <= 60 and line.isprintable() for line in said if "such as" in line)

@@ -308,7 +308,7 @@ def test_sentences_that_a_model_deletes_are_left_out(tmp_path):
         control_symbols=["<MASK>"],
         minloglevel=2,
     )
-    rows = [(a, b if i % 2 else "猫" * (i // 5 + 1)) for i, (a, b) in enumerate(pairs(300))]
+    rows = [(a, b if i % 2 else "猫" * (i // 15 + 1)) for i, (a, b) in enumerate(pairs(300))]
     config = configured(tmp_path, f"en-fr={write_tsv(tmp_path / 'a.tsv', rows)}")
     model = dataclasses.replace(config.tokenizer, file=str(tmp_path / "model.model"))
     path = prepare(dataclasses.replace(config, tokenizer=model), progress=lambda line: None)

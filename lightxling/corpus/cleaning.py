@@ -26,6 +26,7 @@ _DENSE = {
     "\u3041-\u30ff\u31f0-\u31ff": 1.7,  # kana
     "\uac00-\ud7a3": 2.0,  # Hangul
 }
+_DENSEST = max(_DENSE.values())
 _ANY_DENSE = re.compile(f"[{''.join(_DENSE)}]")
 _OF_SCRIPT = [(re.compile(f"[{block}]+"), weight - 1) for block, weight in _DENSE.items()]
 _SHORT = 20  # characters; shorter sides count as this long in the length ratio
@@ -127,10 +128,17 @@ def flaw(
       is_translation: the sides say the same in different languages, so they should be about as long
         and not equal.
     """
-    measure = latin_length if config.length_unit == "latin" else len
-    lengths = [measure(side) for side in sides]
+    lengths = [len(side) for side in sides]
     if not all(lengths):
         return "blank side"
+    if config.length_unit == "latin":
+        # Most rows would pass with any characters; only the others are looked at one by one.
+        most = [
+            n if side.isascii() else n * _DENSEST for n, side in zip(lengths, sides, strict=True)
+        ]
+        is_even = max(_SHORT, *most) <= config.max_ratio * max(min(lengths), _SHORT)
+        if max(most) > config.max_chars or not is_even:
+            lengths = [latin_length(side) for side in sides]
     if max(lengths) > config.max_chars:
         return f"longer than {config.max_chars} characters"
     if is_translation and max(_SHORT, *lengths) > config.max_ratio * max(min(lengths), _SHORT):
@@ -148,12 +156,14 @@ class Cleaner:
     Attributes:
       read: rows seen.
       dropped: rows dropped, by reason.
+      examples: the first row dropped for each reason.
     """
 
     def __init__(self, config: CorpusConfig):
         self.config = config
         self.read = 0
         self.dropped = collections.Counter()
+        self.examples: dict[str, tuple[str, ...]] = {}
         self._seen = HashSet()
 
     def __call__(
@@ -175,6 +185,7 @@ class Cleaner:
             reason = flaw(sides, contents, self.config, is_translation=is_translation)
             if reason:
                 self.dropped[reason] += 1
+                self.examples.setdefault(reason, sides)
                 continue
             kept.append((*sides, *row[count:]))
             firsts.append(_hash64(contents[0]))
@@ -183,5 +194,7 @@ class Cleaner:
         if not self.config.deduplicate:
             return kept, first_hashes
         fresh = self._seen.add(np.array(keys, np.uint64))
-        self.dropped["duplicate"] += int((~fresh).sum())
+        if not fresh.all():
+            self.dropped["duplicate"] += int((~fresh).sum())
+            self.examples.setdefault("duplicate", kept[int(np.argmin(fresh))][:count])
         return [row for row, new in zip(kept, fresh, strict=True) if new], first_hashes[fresh]

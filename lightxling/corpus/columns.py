@@ -98,7 +98,7 @@ def _by_name(path: Path, rows: Sequence[list[str]], named: Sequence[str]) -> lis
     if missing:
         raise UserError(
             f"{path}: no column is named {', '.join(missing)}; its first line is"
-            f" {_cut(', '.join(header))!r}. Columns have the names of the first line, or numbers"
+            f" {cut(', '.join(header))!r}. Columns have the names of the first line, or numbers"
             " from 1, such as #3,4"
         )
     return [header.index(name.lower()) for name in named]
@@ -120,7 +120,7 @@ def _told(
     texts = [i + 1 for i, kind in enumerate(kinds) if kind == "text"]
     example = next(row for row in rows if len(row) == len(kinds))
     lines = [
-        f"\n  {i}  {kind:<9}  {_cut(cell)}"
+        f"\n  {i}  {kind:<9}  {cut(cell)}"
         for i, (kind, cell) in enumerate(zip(kinds, example, strict=True), 1)
     ]
     pair = f"{'-'.join(languages)}={path}"
@@ -133,7 +133,7 @@ def _told(
     return f"{path}: {found}, not sentences; {advice}. Its columns are{''.join(lines)}"
 
 
-def _cut(text: str) -> str:
-    """The beginning of a cell, safe to print."""
-    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return text if len(text) <= 50 else text[:49] + "…"
+def cut(text: str, width: int = 50) -> str:
+    """The beginning of a text of strangers, safe to print: at most `width` characters."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text[: width + 1])
+    return text if len(text) <= width else text[: width - 1] + "…"

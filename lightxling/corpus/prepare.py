@@ -394,6 +394,7 @@ class _Preparation:
 
     def _table(self, manifest: dict[str, Any]) -> Iterator[str]:
         counts, tokens = manifest["counts"], manifest["tokens"]
+        yield from self._spool.by_source()
         yield f"{counts['read']:>14,}  pairs read{self._spool.reasons()}"
         yield f"{counts['kept']:>14,}  kept for training, {counts['dev']['kept']:,} for dev"
         unknown = {code: n["unknown"] / max(n["tokens"], 1) for code, n in tokens.items()}
