@@ -94,7 +94,7 @@ def test_an_extra_does_what_asked_for_it(extras, resolution, wheel, tmp_path):
 def test_encoding_on_every_python(python, resolution, wheel, tmp_path):
     if not installing.has(python):
         pytest.skip(f"no Python {python} at hand")
-    beside = ["pytest>=8.2", "pytest-xdist>=3.6", "hypothesis>=6.100"]
+    beside = ["pytest>=8.2", "hypothesis>=6.100", "filelock>=3.12"]
     where = installing.install(tmp_path / "env", wheel, "", python, resolution, beside)
     expected = lightxling.Encoder.load().encode("Where is the station?")
     np.testing.assert_allclose(installing.cold(where, 1)["vector"], expected[:8], atol=1e-5)

@@ -264,7 +264,7 @@ class _Computation(NamedTuple):
         """Appends the vectors that are missing; returns their width."""
         work, kind, state = self.work, self.kind, {"done": 0, "width": 0}
         if (work / "done.json").exists():
-            state = json.loads((work / "done.json").read_text())
+            state = json.loads((work / "done.json").read_text("utf-8"))
             done = state["done"]
             self.progress(f"going on after {done:,} of {sentences:,} sentences of the {kind}")
         (work / "vectors.bin").touch()
