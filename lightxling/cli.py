@@ -412,6 +412,10 @@ def script() -> int:
     """What the command line starts: `main`, in a process whose allocator suits training, where jax
     keeps what it compiles in the user's cache folder."""
     warnings.showwarning = warn_in_one_line
+    for stream in (sys.stdout, sys.stderr):
+        if sys.platform == "win32" and not stream.isatty():  # files and pipes are UTF-8, as input
+            stream.reconfigure(encoding="utf-8")
+        stream.reconfigure(errors="backslashreplace")  # of characters that the encoding has not
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):

@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.install,
     pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv"),
 ]
-HERE = f"3.{sys.version_info[1]}"
 
 ASKED = {
     "evaluate --task classification": "train",
@@ -92,10 +91,9 @@ def test_an_extra_does_what_asked_for_it(extras, resolution, wheel, tmp_path):
 @pytest.mark.parametrize("resolution", ["lowest", "lowest-direct", "highest"])
 @pytest.mark.parametrize("python", installing.PYTHONS)
 def test_encoding_on_every_python(python, resolution, wheel, tmp_path):
-    if not installing.has(python):
-        pytest.skip(f"no Python {python} at hand")
-    beside = ["pytest>=8.2", "pytest-xdist>=3.6", "hypothesis>=6.100"]
-    where = installing.install(tmp_path / "env", wheel, "", python, resolution, beside)
+    program = installing.interpreter(python) or pytest.skip(f"no Python {python} at hand")
+    beside = ["pytest>=8.2", "hypothesis>=6.100", "filelock>=3.12"]
+    where = installing.install(tmp_path / "env", wheel, "", program, resolution, beside)
     expected = lightxling.Encoder.load().encode("Where is the station?")
     np.testing.assert_allclose(installing.cold(where, 1)["vector"], expected[:8], atol=1e-5)
     copy_tests(tmp_path / "tests")
@@ -118,21 +116,29 @@ def copy_tests(folder: Path) -> None:
 @pytest.mark.parametrize("resolution", ["lowest-direct", "highest"])
 @pytest.mark.parametrize("python", installing.PYTHONS)
 def test_training_and_what_becomes_of_it(python, resolution, wheel, tmp_path):
-    if not installing.has(python):
-        pytest.skip(f"no Python {python} at hand")
-    where = installing.install(tmp_path / "env", wheel, "train", python, resolution)
+    program = installing.interpreter(python) or pytest.skip(f"no Python {python} at hand")
+    where = installing.install(tmp_path / "env", wheel, "train", program, resolution)
     (tmp_path / "here").mkdir()
     names = ["prepare", "train", "encode of a run", "report", "evaluate --task classification"]
     found = installing.walk(where, tmp_path / "here", names)
     assert found == dict.fromkeys(names, "")
-    assert np.load(tmp_path / "here" / "run.npy").shape == (24, 16)
+    assert np.load(tmp_path / "here" / "run.npy").shape == (len(installing.WORDS), 16)
 
 
 def test_it_runs_from_the_wheel_without_an_installation(wheel, tmp_path):
     installing.write_texts(tmp_path)
-    command = ["uvx", "--quiet", "--python", HERE, "--from", wheel, "lightxling", "search"]
+    command = [
+        "uvx",
+        "--quiet",
+        "--python",
+        sys.executable,
+        "--from",
+        wheel,
+        "lightxling",
+        "search",
+    ]
     said = subprocess.run(
-        [*command, "texts.txt", "--query", "The train is late."],
+        [*command, "search", "texts.txt", "--query", "The train is late."],
         cwd=tmp_path, env=installing.clean(), capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "Der Zug ist spät." in said
+    assert "Der Zug in " in said

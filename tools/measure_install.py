@@ -8,6 +8,7 @@ checkout and prints its table only; `--quick` leaves out the largest extras.
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -28,7 +29,7 @@ LARGE = ("sentence-transformers", "mteb")
 """Bring PyTorch."""
 
 TINY = (
-    "--corpus.sources en-de=pairs.tsv --corpus.dev en-de=dev.tsv --tokenizer.vocab-size 70 "
+    "--corpus.sources en-de=pairs.tsv --corpus.dev en-de=dev.tsv --tokenizer.vocab-size 48 "
     "--model.width 16 --model.layers 1 --model.heads 2 --model.feedforward 16 "
     "--model.max-length 16 --train.batch-size 8 --train.micro-batch 8 --train.pairs 32 "
     "--train.buckets 16 --train.dev-every 4 --train.checkpoint-every 4 --optimizer.warmup-steps 2"
@@ -121,17 +122,22 @@ def build(source: Path, folder: Path) -> Path:
     return wheel
 
 
-def has(python: str) -> bool:
-    """Whether an interpreter is at hand; none is fetched."""
+def interpreter(python: str) -> str:
+    """Where a Python such as 3.12 is, or "" where none is at hand; none is fetched."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    kept = sorted(pyenv.glob(f"{python}.*/bin/python"))
+    if kept:
+        return str(kept[-1])
     find = ["uv", "python", "find", "--no-project", "--no-python-downloads", python]
-    return subprocess.run(find, capture_output=True, env=clean()).returncode == 0
+    done = subprocess.run(find, capture_output=True, text=True, env=clean())
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def install(
     folder: Path,
     wheel: Path,
     extras: str = "",
-    python: str = f"3.{sys.version_info[1]}",
+    python: str = sys.executable,
     resolution: str = "highest",
     beside: Sequence[str] = (),
 ) -> Installed:
@@ -139,6 +145,7 @@ def install(
 
     Args:
       extras: separated by commas.
+      python: the interpreter.
       resolution: of uv: highest, lowest-direct or lowest.
       beside: further packages.
     """
@@ -165,14 +172,14 @@ def size(folder: Path) -> int:
 
 def write_texts(folder: Path) -> None:
     """What the commands of the walk read."""
-    english = [f"The {noun} is {state}." for noun in NOUNS for state in STATES]
-    german = [f"{noun} ist {state}." for noun in NOUNS.values() for state in STATES.values()]
+    english = [f"The {noun} in {place} is {state}." for noun, place, state in WORDS]
+    german = [f"{NOUNS[noun]} in {place} ist {STATES[state]}." for noun, place, state in WORDS]
     rows = [f"{a}\t{b}\n" for a, b in zip(english, german, strict=True)]
     files = {
         "texts.txt": "".join(f"{line}\n" for line in german),
         "other.txt": "".join(f"{line}\n" for line in english),
-        "pairs.tsv": "".join(rows[4:]),
-        "dev.tsv": "".join(rows[:4]),
+        "pairs.tsv": "".join(rows[9:]),
+        "dev.tsv": "".join(rows[:9]),
         "several.tsv": "Hello\tGuten Tag\nHello\tSchönen guten Tag\n",
     }
     labels = [f"{i % 2}\t{line}\n" for i, line in enumerate(english)]
@@ -185,7 +192,9 @@ def write_texts(folder: Path) -> None:
 
 
 NOUNS = {"train": "Der Zug", "house": "Das Haus", "door": "Die Tür", "shop": "Der Laden"}
+PLACES = ("Zürich", "Hamburg", "Leipzig", "Köln", "Bremen")
 STATES = {"late": "spät", "red": "rot", "old": "alt", "open": "offen", "big": "groß", "new": "neu"}
+WORDS = list(itertools.product(NOUNS, PLACES, STATES))
 
 
 def walk(where: Installed, folder: Path, names: Sequence[str] = tuple(WALK)) -> dict[str, str]:

@@ -75,7 +75,7 @@ def write_vocabulary(sentences: Iterable[str], config: TokenizerConfig, path: Pa
         "hash_buckets": config.hash_buckets,
         "words": ranked[: config.vocab_size - len(SPECIAL)],
     }
-    Path(path).write_text(json.dumps(model, ensure_ascii=False), "utf-8")
+    Path(path).write_text(json.dumps(model, ensure_ascii=False), "utf-8", newline="\n")
 
 
 @functools.cache

@@ -125,7 +125,7 @@ def write_mined(
     if threshold is not None:
         mined = mined.above(threshold)
     src, tgt = texts(0, mined.src), texts(1, mined.tgt)
-    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for score, i, j in zip(mined.score, mined.src.tolist(), mined.tgt.tolist(), strict=True):
             one, other = src[i].replace("\t", " "), tgt[j].replace("\t", " ")
             file.write(f"{score:.4f}\t{one}\t{other}\n")

@@ -69,7 +69,9 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
 def write_tokenizer(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json into a folder that exists."""
     tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    (folder / "tokenizer.json").write_text(
+        json.dumps(tokenizer, ensure_ascii=False), "utf-8", newline="\n"
+    )
 
 
 def _unigram(model) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
     write_json(folder / DESCRIPTION, config)
     usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])
-    (folder / "README.md").write_text(model_card(bundle, "onnx", usage), "utf-8")
+    (folder / "README.md").write_text(model_card(bundle, "onnx", usage), "utf-8", newline="\n")
 
 
 class _Builder:

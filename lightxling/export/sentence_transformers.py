@@ -81,7 +81,7 @@ def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
         folder / "config_sentence_transformers.json",
         {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None},
     )
-    (folder / "README.md").write_text(model_card(bundle))
+    (folder / "README.md").write_text(model_card(bundle), "utf-8", newline="\n")
 
 
 def _write_static(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any]]]:

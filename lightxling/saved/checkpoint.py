@@ -64,7 +64,7 @@ def save(path: Path, tree: Any) -> None:
                 checkpointer.save(temporary, tree, force=True)
             if processes.is_first():
                 checksums = temporary / CHECKSUMS
-                checksums.write_text(json.dumps(digest(temporary)))
+                checksums.write_text(json.dumps(digest(temporary)), "utf-8", newline="\n")
                 old = path.with_name(path.name + ".old")
                 shutil.rmtree(old, ignore_errors=True)
                 if path.exists():

@@ -336,7 +336,9 @@ def _write_data(
     shown = of_pivot / file_name((pivot, pivot))
     known = read_rows([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
     with atomic_folder(folder) as temporary:
-        (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
+        (temporary / TEXT).write_text(
+            "".join(f"{text}\n" for text in ordered), encoding="utf-8", newline="\n"
+        )
         for languages, pairs in find_paraphrases(rows, known).items():
             if set(languages) in ({code}, {code, pivot}):
                 write_pairs(pairs, temporary / file_name(languages))

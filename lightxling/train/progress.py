@@ -43,7 +43,7 @@ class Progress:
 
             path = workdir / "metrics.jsonl"
             forget_after(path, start)
-            self.file = path.open("a", buffering=1)
+            self.file = path.open("a", buffering=1, encoding="utf-8", newline="\n")
             self.events = SummaryWriter(str(workdir), purge_step=start + 1)
         self.bar = Bar(
             TextColumn("step"),
