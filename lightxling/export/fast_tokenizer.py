@@ -26,6 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lightxling.corpus.cleaning import INVISIBLE
 from lightxling.corpus.normaliser import read_charsmap
 from lightxling.corpus.pieces import read_model
 from lightxling.saved.bundle import Bundle
@@ -67,8 +68,12 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
 
 
 def write_tokenizer(bundle: Bundle, folder: Path) -> None:
-    """Writes tokenizer.json into a folder that exists."""
+    """Writes tokenizer.json into a folder that exists; texts are cleaned as `Encoder` cleans them.
+
+    Entities such as `&amp;` stay: no normaliser of the library resolves them.
+    """
     tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
+    tokenizer["normalizer"]["normalizers"] = [*_cleaning(), *tokenizer["normalizer"]["normalizers"]]
     (folder / "tokenizer.json").write_text(
         json.dumps(tokenizer, ensure_ascii=False), "utf-8", newline="\n"
     )
@@ -109,6 +114,13 @@ def _bpe(model) -> dict[str, Any]:
 def _replace(pattern: str, content: str, *, regex: bool = True) -> dict[str, Any]:
     kind = "Regex" if regex else "String"
     return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+def _cleaning() -> Iterable[dict[str, Any]]:
+    """`corpus.cleaning.clean`, whose class without surrogates: text of the library has none."""
+    yield _replace(INVISIBLE.pattern.replace("\ud800-\udfff", ""), "")
+    yield {"type": "NFKC"}
+    yield _replace(r"[\s\x1c-\x1f]+", " ")
 
 
 def _normalizers(model) -> Iterable[dict[str, Any]]:

@@ -88,7 +88,7 @@ export class Encoder {
   async *encode(texts) {
     const all = [];
     for (const text of texts) {
-      all.push(this.tokenizer.encode(text, this.maxLength + 1));
+      all.push(this.tokenizer.encode(clean(text), this.maxLength + 1));
       if (performance.now() - this.paused > FRAME) await this.pause();
     }
     const order = all.map((_, row) => row).sort((a, b) => all[a].length - all[b].length);
@@ -188,4 +188,18 @@ export function similarity(a, b) {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
   return sum;
+}
+
+/* What is not seen: controls, bidirectional marks, zero-width spaces, surrogates and private use. */
+const INVISIBLE = new RegExp(
+  "[\\0-\\x08\\x0e-\\x1b\\x7f-\\x84\\x86-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u202a-\\u202e" +
+    "\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\ue000-\\uf8ff\\u{e0000}-\\u{e007f}" +
+    "\\u{f0000}-\\u{10ffff}]",
+  "gu",
+);
+
+/** A text as the ones that were learnt from: as `corpus.cleaning.clean` in Python leaves it, but
+ *  for entities such as &amp;, which are not resolved here. */
+function clean(text) {
+  return text.replace(INVISIBLE, "").normalize("NFKC").replace(/[\s\x1c-\x1f\x85]+/g, " ").trim();
 }
