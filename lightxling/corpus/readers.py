@@ -69,7 +69,10 @@ def read_source(
         elif source.is_running:
             yield from read_running(group[0], problems)
         elif source.columns and (len(group) > 1 or _reader_of(group[0]) is not _read_sides):
-            raise UserError(f"source {source}: {group[0]} has no columns; leave out what follows #")
+            raise UserError(
+                f"source {source}: {group[0]} is no tab-separated file, of which alone columns are"
+                " chosen; leave out what follows #"
+            )
         elif len(group) > 1:
             yield from read_moses(group, problems)
         elif source.columns:
