@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from lightxling.base.errors import UserError
 from lightxling.config.objectives import ObjectivesConfig
-from lightxling.config.schema import Config, TaskConfig
+from lightxling.config.schema import Config, StageConfig, TaskConfig
 from lightxling.config.settings import change
 
-__all__ = ["MAIN", "naming", "rows_of", "task_alone", "tasks_of"]
+__all__ = ["MAIN", "naming", "rows_of", "stage_alone", "task_alone", "tasks_of"]
 
 MAIN = "main"
 """Name of the task that `corpus` and `objectives` describe."""
@@ -41,15 +41,28 @@ def task_alone(config: Config, task: TaskConfig) -> Config:
     )
 
 
+def stage_alone(config: Config, stage: StageConfig) -> Config:
+    """One stage of a recipe as a run of its own."""
+    return change(
+        config,
+        stages=(),
+        model__layers=stage.layers,
+        objectives=stage.objectives,
+        optimizer=stage.optimizer,
+        train=change(stage.train, seed=config.train.seed),
+    )
+
+
 @contextlib.contextmanager
-def naming(task: str) -> Iterator[None]:
-    """Puts the name of a further task before what is wrong with it."""
+def naming(part: str, kind: str = "task") -> Iterator[None]:
+    """Puts the name of a further task, or of another part of a run, before what is wrong with
+    it."""
     try:
         yield
     except UserError as error:
-        if task == MAIN:
+        if part == MAIN:
             raise
-        raise UserError(f"task {task}: {error}") from None
+        raise UserError(f"{kind} {part}: {error}") from None
 
 
 def rows_of(objectives: ObjectivesConfig) -> str:
