@@ -71,6 +71,7 @@ def _check_run(config: Config) -> None:
     _check_modules(config)
     _check_teaching(config)
     _check_ranking(config.objectives.ranking)
+    _check_equal(config.objectives)
     rows_of(config.objectives)
 
 
@@ -153,6 +154,19 @@ def _check_start(config: Config) -> None:
             f"optimizer.init_from_multiplier={factor} is for parameters that come from another "
             "encoder; name it as train.init_from, or leave the multiplier out"
         )
+
+
+def _check_equal(terms: ObjectivesConfig) -> None:
+    for name, needed, value, wanted in (
+        ("soft", "labels", terms.soft.labels, "hard"),
+        ("pivot", "loss", terms.pivot.loss, "contrastive"),
+        ("ranking", "exclude_positive", terms.ranking.exclude_positive, False),
+    ):
+        if getattr(terms, name).exclude_equal and value != wanted:
+            raise UserError(
+                f"objectives.{name}.exclude_equal=True goes with {needed}={wanted} only, and that "
+                f"is {value}; leave one of them out"
+            )
 
 
 def _check_ranking(ranking: RankingConfig) -> None:

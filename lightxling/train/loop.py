@@ -17,7 +17,7 @@ from lightxling.base.files import write_json
 from lightxling.config.schema import Config
 from lightxling.model import build as models
 from lightxling.saved import checkpoint
-from lightxling.saved.workdir import alone_in, description
+from lightxling.saved.workdir import alone_in, as_begun, description
 from lightxling.train import freeze
 from lightxling.train.dev import Dev
 from lightxling.train.plan import Plan, check_settings
@@ -42,10 +42,12 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     """
     console = console or Console(highlight=False)
     with checkpoint.full_disk_explained(workdir), processes.ending_together():
-        check_settings(config)
         console = console if processes.is_first() else Console(quiet=True)
+        say = functools.partial(console.print, markup=False, soft_wrap=True)
+        config = as_begun(config, workdir, say)
+        check_settings(config)
         runs = runs_of(config, workdir)
-        for folder, stage in earlier(runs, workdir, functools.partial(console.print, markup=False)):
+        for folder, stage in earlier(runs, workdir, say):
             if _train_in(stage, folder, console) is None:
                 return None
         return _train_in(runs[workdir], workdir, console)
