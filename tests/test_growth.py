@@ -20,9 +20,10 @@ from lightxling.encode.encoder import Encoder
 from lightxling.evaluate.compare import summary
 from lightxling.evaluate.report import report
 from lightxling.evaluate.report.repeat import command
+from lightxling.export.sentence_transformers import model_card
 from lightxling.model import build as models
 from lightxling.model.growth import grow
-from lightxling.saved.bundle import read_run, read_run_params
+from lightxling.saved.bundle import load_bundle, read_run, read_run_params, write_bundle
 from lightxling.saved.run import read_folder
 from lightxling.train.freeze import join_params
 from lightxling.train.loop import train
@@ -222,7 +223,13 @@ def test_stages_that_cannot_work_are_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_compare_and_report_show_all_stages(staged, grown, tmp_path):
+def read_card(run, folder):
+    """Lines of the model card of an export of an export."""
+    write_bundle(load_bundle(run), folder)
+    return model_card(load_bundle(folder)).splitlines()
+
+
+def test_compare_report_and_card_show_all_stages(staged, grown, tmp_path):
     values = summary(read_folder(grown)).values
     assert values["training pairs"] == 64 + 48
     output = tmp_path / "report.html"
@@ -233,6 +240,9 @@ def test_compare_and_report_show_all_stages(staged, grown, tmp_path):
     assert re.search(r"table 0 16 0\.001 64 .* this run 1 16 0\.001 48 ", text)
     assert "started from" in text
     assert "of 0 layers, to which 1 were added" in text
+    lines = read_card(grown, tmp_path)
+    assert "- table: no layers, 64 pairs in batches of 16, learning rate 0.001" in lines
+    assert "- then 1 layers, 48 pairs in batches of 16, learning rate 0.001" in lines
     repeated = command(read_run(grown).config, "x")
     assert "--stages.0.train.pairs 64" in repeated
     assert "init-from" not in repeated
