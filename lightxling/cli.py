@@ -19,6 +19,7 @@ import tyro
 
 from lightxling.base import allocator
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by, require
 from lightxling.base.files import PACKAGE, cache
 from lightxling.cli_options import (
     Encoding,
@@ -39,6 +40,9 @@ from lightxling.cli_options import (
 from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
 
+TRAINING = ("jax", "flax", "optax", "orbax", "grain", "filelock")
+"""What training is not begun without."""
+
 
 def quickstart(workdir: Path = Path("quickstart")) -> None:
     """Train, evaluate and try a tiny encoder on real text, in minutes, on a laptop.
@@ -48,6 +52,7 @@ def quickstart(workdir: Path = Path("quickstart")) -> None:
     Args:
       workdir: folder that receives the corpus and the run.
     """
+    require("lightxling quickstart", *TRAINING)
     from lightxling.train.quickstart import quickstart
 
     quickstart(workdir)
@@ -61,6 +66,7 @@ def prepare(args: list[str]) -> None:
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
     (config,) = parse_recipe(prepare, args)
+    require("lightxling prepare", "filelock")
     validate(config)
     from lightxling.corpus.prepare import prepare_tasks
     from lightxling.corpus.store import Store
@@ -79,6 +85,7 @@ def train(args: list[str]) -> None:
     Example: lightxling train light --workdir runs/mine --corpus.sources "en-fr=data/*.tsv.gz"
     """
     launch, config = parse_recipe(train, args, Launch)
+    require("lightxling train", *TRAINING)
     validate(config)
     from lightxling.base import processes
     from lightxling.train.loop import train as run
@@ -267,6 +274,7 @@ def modular(args: list[str]) -> None:
     from lightxling.train.modular import ModularPlan, Stopped, build
 
     asked, plan = parse_tables(modular, args, Modules, ModularPlan)
+    require("lightxling modular", *TRAINING)
     with contextlib.suppress(Stopped):
         build(asked.model, asked.workdir, plan)
 
@@ -356,10 +364,11 @@ def _run(argv: list[str]) -> None:
         hint = f"; perhaps you meant {near[0]}" if near else ""
         raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
     command = COMMANDS[name]
-    if "args" in command.__annotations__:  # its flags are those of dataclasses, imported by then
-        command(args)
-    else:
-        call(command, args, command)
+    with needed_by(f"lightxling {name}"):
+        if "args" in command.__annotations__:  # its flags are those of dataclasses
+            command(args)
+        else:
+            call(command, args, command)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -403,6 +412,10 @@ def script() -> int:
     """What the command line starts: `main`, in a process whose allocator suits training, where jax
     keeps what it compiles in the user's cache folder."""
     warnings.showwarning = warn_in_one_line
+    for stream in (sys.stdout, sys.stderr):
+        if sys.platform == "win32" and not stream.isatty():  # files and pipes are UTF-8, as input
+            stream.reconfigure(encoding="utf-8")
+        stream.reconfigure(errors="backslashreplace")  # of characters that the encoding has not
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):

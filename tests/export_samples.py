@@ -111,6 +111,14 @@ VARIANTS = {
     "no positions": {"positions": False},
     "three layers": {"layers": 3, "heads": 2},
     "relu": {"activation": "relu"},
+    "weighted": {"layers": 1, "pooling": "weighted"},
+    "attention": {"layers": 1, "pooling": "attention", "embedding_norm": False},
+    "weighted bag": {
+        "layers": 0,
+        "positions": False,
+        "pooling": "weighted",
+        "embedding_norm": False,
+    },
 }
 
 

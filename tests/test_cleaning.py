@@ -78,7 +78,7 @@ def test_hash_set_grows():
 @pytest.mark.parametrize(
     ("sides", "reason"),
     [
-        (("", "Oui."), "empty side"),
+        (("", "Oui."), "blank side"),
         (("a" * 401, "b" * 300), "longer than 400 characters"),
         (("a" * 400, "b" * 300), None),
         (("a" * 81, "b" * 20), "length ratio over 4"),
@@ -103,7 +103,7 @@ def test_cleaner_keeps_the_first_of_duplicates_and_counts_every_row():
     assert cleaner([("Yes", "Oui"), ("", "rien")], ("en", "fr"))[0] == []
     assert cleaner([("Yes", "Oui")], ("en", "ca"))[0] == [("Yes", "Oui")]  # other languages
     assert cleaner.read == 6
-    assert cleaner.dropped == {"duplicate": 2, "empty side": 1}
+    assert cleaner.dropped == {"duplicate": 2, "blank side": 1}
 
 
 def test_duplicates_stay_when_asked():

@@ -208,7 +208,7 @@ def every_layer(graphdef, params, tokens):
     @jax.jit
     def run(params, tokens):
         encoder = models.merge(graphdef, params).encoder
-        return jnp.stack([encoder.pool(state, tokens > 0) for state in encoder.states(tokens)])
+        return jnp.stack([encoder.pool(state, tokens) for state in encoder.states(tokens)])
 
     return run(params, jnp.array(tokens))
 

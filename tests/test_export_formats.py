@@ -149,7 +149,15 @@ def test_principal_components_keep_cosines_best():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-@pytest.mark.parametrize("changes", [{}, {"layers": 0, "embedding_width": 8}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layers": 0, "embedding_width": 8, "pooling": "weighted"},
+        {"layers": 1, "pooling": "attention", "embedding_norm": False},
+    ],
+    ids=str,
+)
 def test_stablehlo_needs_none_of_our_code(changes, dtype, tmp_path):
     pytest.importorskip("flatbuffers")
     small = quantize(reduce_dimensions(bundle(**changes), TEXT, 12), dtype)
@@ -368,9 +376,9 @@ def test_what_makes_an_encoder_smaller_does_not_go_with_adapters(tmp_path):
 @pytest.mark.parametrize(
     ("format", "package", "message"),
     [
-        ("onnx", "onnx", "--format onnx and web need the onnx package: pip install"),
-        ("web", "onnx", "--format onnx and web need the onnx package: pip install"),
-        ("stablehlo", "flatbuffers", "--format stablehlo needs the flatbuffers package: pip"),
+        ("onnx", "onnx", r'--format onnx needs onnx: pip install "lightxling\[export\]"'),
+        ("web", "onnx", r'--format web needs onnx: pip install "lightxling\[export\]"'),
+        ("stablehlo", "flatbuffers", r'needs flatbuffers: pip install "lightxling\[export\]"'),
         ("sentence-transformers", "", "sentence-transformers has no int8 weights; use float16"),
     ],
 )

@@ -4,12 +4,15 @@ import contextlib
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from export_samples import bundle
 
+from lightxling.base import files
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, atomic_folder
 from lightxling.encode.encoder import Encoder, encode_file
@@ -144,3 +147,62 @@ def test_a_point_is_no_text_and_no_export(encoder, tmp_path, monkeypatch):
     write_format(bundle(), tmp_path, "safetensors")
     with contextlib.chdir(tmp_path), pytest.raises(UserError, match=r"--output \. is not a name"):
         export(ExportSettings(Path("."), Path("."), overwrite=True))
+
+
+def test_a_process_killed_at_any_step_of_replacing_loses_nothing(tmp_path):
+    """Old or new, whole, for who opens it next; and the next who writes leaves nothing behind."""
+    script = Path(__file__).with_name("replaced.py")
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 25
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    """Only what has an owner that is dead is removed, and only what is ours."""
+    for name in (".notes.writing", ".mine.12345678.writing"):
+        (tmp_path / name).mkdir()  # has no lock: not of ours
+    program = f"""
+import os, pathlib, signal, sys
+from lightxling.base import files
+with files.scratch_folder(pathlib.Path({str(tmp_path)!r}), "vectors") as folder:
+    (folder / "half").write_text("half")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    folder = Path(process.stdout.readline().strip())
+    writer = [
+        sys.executable,
+        "-c",
+        "import sys, pathlib; from lightxling.base import files;"
+        " files.write_json(pathlib.Path(sys.argv[1]), {})",
+        str(tmp_path / "x.json"),
+    ]
+    subprocess.run(writer, check=True)
+    assert (folder / "half").exists()
+    process.kill()
+    process.communicate()
+    assert (folder / "half").exists()
+    subprocess.run(writer, check=True)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".notes.writing", ".mine.12345678.writing", "x.json"}
+
+
+def test_an_interrupt_between_the_renamings_brings_the_old_folder_back(tmp_path, monkeypatch):
+    with files.atomic_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("old")
+    real = Path.rename
+
+    def rename(self, target):
+        if self.name.endswith(".writing"):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), files.atomic_folder(tmp_path / "a") as folder:
+        (folder / "x").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a" / "x").read_text() == "old"

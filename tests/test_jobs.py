@@ -66,7 +66,7 @@ def test_equal_cosines_are_merged_by_row():
 def test_ray_is_asked_for_by_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     (tmp_path / "a.txt").write_text("the cat\n")
-    with pytest.raises(UserError, match=r"pip install 'lightxling\[ray\]'"):
+    with pytest.raises(UserError, match=r'pip install "lightxling\[ray\]"'):
         encode_files(Encoder(bundle()), [str(tmp_path / "a.txt")], tmp_path / "vectors")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 

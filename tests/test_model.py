@@ -39,6 +39,12 @@ def test_parameter_counts_of_the_paper():
     assert models.count_parameters(params) == 30_223_184
 
 
+def draw_pooling(encoder):
+    """Random numbers in place of what the pooling starts with, which is all equal."""
+    for name in {"piece_weights", "pooling_query"} & encoder.keys():
+        encoder[name] = jax.random.normal(jax.random.key(5), encoder[name].shape)
+
+
 def slow_forward(params, tokens, config):
     """One sentence, float64, loops over heads and positions."""
 
@@ -62,7 +68,8 @@ def slow_forward(params, tokens, config):
             for i in range(config.width):
                 angle = t / 10000 ** (i // 2 * 2 / config.width)
                 row[i] += np.cos(angle) if i % 2 else np.sin(angle)
-    x = norm(x, p["embedding_norm"])
+    if config.embedding_norm:
+        x = norm(x, p["embedding_norm"])
     size = config.width // config.heads
     for block in p.get("blocks", {}).values():
         qkv = dense(x, block["qkv"])
@@ -83,6 +90,15 @@ def slow_forward(params, tokens, config):
         else:
             hidden = hidden / (1 + np.exp(-hidden))
         x = norm(x + dense(hidden, block["down"]), block["output_norm"])
+    if config.pooling in ("weighted", "attention"):
+        total, pooled = 0.0, np.zeros(config.width)
+        for token, state in zip(tokens, x, strict=True):
+            if config.pooling == "weighted":
+                weight = np.log(1 + np.exp(10 * p["piece_weights"][token]))
+            else:
+                weight = np.exp(sum(q * h for q, h in zip(p["pooling_query"], state, strict=True)))
+            total, pooled = total + weight, pooled + weight * state
+        return pooled / total
     return {"mean": x.mean(0), "max": x.max(0), "sum": x.sum(0)}[config.pooling]
 
 
@@ -96,12 +112,18 @@ def slow_forward(params, tokens, config):
         {"pooling": "max"},
         {"pooling": "sum", "layers": 1},
         {"activation": "relu", "sinusoidal": True},
+        {"embedding_norm": False},
+        {"pooling": "weighted"},
+        {"pooling": "weighted", "layers": 0, "positions": False, "embedding_norm": False},
+        {"pooling": "attention", "layers": 1},
+        {"pooling": "attention", "layers": 0, "embedding_norm": False},
     ],
     ids=str,
 )
 def test_forward_equals_a_slow_loop(changes):
     config = dataclasses.replace(SMALL, **changes)
     graphdef, params = make(config)
+    draw_pooling(params["encoder"])
     tokens = np.array([[3, 7, 7, 0, 0], [4, 0, 0, 0, 0], [5, 6, 7, 8, 9]])
     expected = np.stack([slow_forward(params, row, config) for row in tokens])
     np.testing.assert_allclose(
@@ -109,9 +131,10 @@ def test_forward_equals_a_slow_loop(changes):
     )
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max", "sum"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "sum", "weighted", "attention"])
 def test_padding_changes_nothing_and_an_empty_sentence_is_zero(pooling):
     graphdef, params = make(dataclasses.replace(SMALL, pooling=pooling))
+    draw_pooling(params["encoder"])
     short = models.encode_tokens(graphdef, params, jnp.array([[3, 4, 5], [0, 0, 0]]))
     padded = models.encode_tokens(graphdef, params, jnp.array([[3, 4, 5, 0, 0, 0], [0] * 6]))
     np.testing.assert_allclose(short, padded, atol=1e-6)

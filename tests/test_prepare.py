@@ -264,7 +264,7 @@ def test_drops_and_bad_lines_are_counted_and_shown(tmp_path):
     dropped.pop("held out for dev")
     assert dropped == {
         "duplicate": 10,
-        "empty side": 1,
+        "blank side": 1,
         "identical sides": 1,
         "no letters": 1,
         "longer than 400 characters": 1,
@@ -308,7 +308,7 @@ def test_sentences_that_a_model_deletes_are_left_out(tmp_path):
         control_symbols=["<MASK>"],
         minloglevel=2,
     )
-    rows = [(a, b if i % 2 else "猫" * (i // 5 + 1)) for i, (a, b) in enumerate(pairs(300))]
+    rows = [(a, b if i % 2 else "猫" * (i // 15 + 1)) for i, (a, b) in enumerate(pairs(300))]
     config = configured(tmp_path, f"en-fr={write_tsv(tmp_path / 'a.tsv', rows)}")
     model = dataclasses.replace(config.tokenizer, file=str(tmp_path / "model.model"))
     path = prepare(dataclasses.replace(config, tokenizer=model), progress=lambda line: None)
@@ -369,6 +369,25 @@ def test_a_damaged_store_is_made_again(tmp_path, name):
     assert again.path == store.path
     assert (store.path / name).read_bytes() == whole
     assert said.count(f"preparing again: {store.path / name}") == 1
+
+
+def test_a_source_replaced_with_equal_size_and_times_is_noticed(tmp_path):
+    source, rows = tmp_path / "a.en-fr.tsv", pairs(300)
+    write_tsv(source, rows)
+    config = configured(tmp_path, f"en-fr={source}")
+    path = prepare(config, progress=lambda line: None)
+    before, about = Store.open(path).content, source.stat()
+    os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))  # a new ctime, the same text
+    said = []
+    assert prepare(config, progress=said.append) == path
+    assert said == [f"using the store {path}"]
+    write_tsv(source, rows[::-1])
+    os.utime(source, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert source.stat().st_size == about.st_size
+    said = []
+    assert prepare(config, progress=said.append) == path
+    assert any("has other text than when it was prepared" in line for line in said)
+    assert Store.open(path).content != before
 
 
 def test_two_at_once_make_one_store(tmp_path):

@@ -1,5 +1,4 @@
 import gzip
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +69,9 @@ def memory_growth(tmp_path, **texts):
         ("en-fr@2=a=b@3.tsv", Source(("en", "fr"), 2.0, "a=b@3.tsv")),
         ("en-zh_Hans@0.5=*.tsv", Source(("en", "zh_Hans"), 0.5, "*.tsv")),
         ("en-fr-ast=a.tsv", Source(("en", "fr", "ast"), 1.0, "a.tsv")),
+        ("en-fr=a.tsv#3,4", Source(("en", "fr"), 1.0, "a.tsv", columns=("3", "4"))),
+        ("en-fr=a.tsv#en,fr text", Source(("en", "fr"), 1.0, "a.tsv", columns=("en", "fr text"))),
+        ("en-fr=a#b", Source(("en", "fr"), 1.0, "a#b")),  # a Moses stem
     ],
 )
 def test_parse_and_back(spec, expected):
@@ -91,6 +93,9 @@ def test_parse_and_back(spec, expected):
         ("en-fr@-1=a.tsv", "weight '-1'"),
         ("en-fr@nan=a.tsv", "weight 'nan'"),
         ("en-fr@inf=a.tsv", "weight 'inf'"),
+        ("en-fr=a.tsv#3", "one column for each language"),
+        ("en-fr=a.tsv#1,2,3", "one column for each language"),
+        ("en-fr=a.tsv#0,1", "counted from 1"),
     ],
 )
 def test_a_bad_source_is_quoted_with_the_rule(spec, message):
@@ -136,7 +141,7 @@ def test_what_is_no_row_is_counted_and_the_first_places_are_kept(tmp_path):
     assert problems.counts == {
         "1 of 2 columns": 7,
         "invalid UTF-8": 1,
-        "empty line": 1,
+        "blank line": 1,
         "line longer than 1 MiB": 1,
         "NUL byte (UTF-16?)": 1,
     }
@@ -231,7 +236,7 @@ YES = tuv("en", "Yes") + tuv("fr", "Oui")
             tuv("en", 'Go <bpt i="1">&lt;b&gt;</bpt><hi>on</hi>!') + tuv("fr", "Va"),
             ("Go on!", "Va"),
         ),
-        (tuv("en", "a<ph>x<sub>y</sub>z</ph>b") + tuv("fr", "c"), ("ab", "c")),
+        (tuv("en", "a<ph>x<sub>y</sub>z</ph>b") + tuv("fr", "c"), ("a b", "c")),
         (tuv("en", "first") + tuv("en", "second") + tuv("fr", "un"), ("first", "un")),
         ('<note>N</note><prop type="x">P</prop>' + YES, ("Yes", "Oui")),
         (tuv("en", "") + tuv("fr", "Oui"), ("", "Oui")),  # cleaning will count it
@@ -256,7 +261,7 @@ def test_tmx_with_units_inside_segments_is_no_crash(tmp_path):
 
 
 def test_tmx_a_region_is_not_the_whole_language(tmp_path):
-    (tmp_path / "a.tmx").write_text(tmx(tuv("en", "Yes") + tuv("pt", "Sim")))
+    (tmp_path / "a.tmx").write_text(tmx(tuv("en", "Yes") + tuv("pt-PT", "Sim")))
     assert rows_of(f"en-pt_BR={tmp_path}/a.tmx")[0] == []
     (tmp_path / "b.tmx").write_text(tmx(tuv("en", "Yes") + tuv("pt-PT", "S") + tuv("pt-BR", "Sim")))
     assert rows_of(f"en-pt_BR={tmp_path}/b.tmx")[0] == [("Yes", "Sim")]
@@ -315,13 +320,13 @@ def test_a_tmx_of_any_shape_stays_small(tmp_path):
 
 
 def test_a_new_format_is_one_entry(tmp_path, monkeypatch):
-    def read_jsonl(path, languages, problems):
+    def read_bars(path, languages, problems):
         for line in sound_lines(path, problems):
-            yield tuple(json.loads(line)[code] for code in languages)
+            yield tuple(line.split("|"))
 
-    monkeypatch.setitem(readers.READERS, ".jsonl", read_jsonl)
-    path = tmp_path / "talks.en-fr.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"fr": "Oui", "en": "Yes"}\n'))
+    monkeypatch.setitem(readers.READERS, ".bars", read_bars)
+    path = tmp_path / "talks.en-fr.bars.gz"
+    path.write_bytes(gzip.compress(b"Yes|Oui\n"))
     assert rows_of(f"en-fr={path}")[0] == [("Yes", "Oui")]
     for data in (str(tmp_path), f"en-fr={path}"):  # and benchmarks find it
         ((dataset, source),) = parallel([data])

@@ -152,5 +152,5 @@ def test_mistakes_are_explained(encoder, tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         Index.open(encoder, tmp_path / "missing")
     (tmp_path / "t.gz").write_bytes(b"\x1f\x8b\x08")
-    with pytest.raises(UserError, match="gunzip"):
+    with pytest.raises(UserError, match="damaged gzip"):
         Index.open(encoder, tmp_path / "t.gz")

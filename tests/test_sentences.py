@@ -1,5 +1,8 @@
 """Running text: where sentences end, what is a document, rows of three; labelled files."""
 
+import subprocess
+import sys
+
 import pytest
 
 from lightxling.base.errors import UserError
@@ -125,3 +128,23 @@ def test_what_is_no_label_is_named_with_its_line(tmp_path, rows, line, message):
     path.write_text(f"{good}\n{line}\n")
     with pytest.raises(UserError, match=f"{path}:2: {message}"):
         rows_of(f"en-en={path}", rows)
+
+
+LONG = 1 << 17  # characters; the longest line that is read has eight times as many
+
+
+PIECES = [
+    *(".", '."', ". ", ".a", "a.", "!?", "…»", ". »", ".)\u3000", "a. a ", "。", "。」", "x", "1."),
+    *(" ", " »", "\t.", "_.", "。 ", "...a"),
+]
+
+
+def test_time_is_linear_in_the_text():
+    """By a quadratic rule, one of these would take hours; the process ends whatever happens."""
+    program = f"""
+from lightxling.corpus.sentences import cut_sentences
+for piece in {PIECES!r}:
+    for end in ("", "x"):
+        cut_sentences(piece * ({LONG} // len(piece)) + end)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=90)

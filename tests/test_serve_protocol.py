@@ -20,6 +20,7 @@ from lightxling.config.objectives import EseConfig
 from lightxling.config.schema import Config
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.serve import protocol, server
+from lightxling.encode.serve.access import KEY, read_key
 from lightxling.encode.serve.batching import SHARE, Batcher
 from lightxling.encode.serve.protocol import Refusal, ServedModel
 from lightxling.encode.serve.settings import ServeSettings
@@ -41,6 +42,8 @@ def test_a_text_and_a_list_of_texts():
     assert ask({"input": "a"}) == protocol.Question(["a"], "float", 8)
     question = ask({"input": ["", "b"], "encoding_format": "base64", "user": "me", "dimensions": 8})
     assert question == protocol.Question(["", "b"], "base64", 8)
+    nulls = dict.fromkeys(("encoding_format", "dimensions", "user", "input_type"))
+    assert ask({"input": "a", **nulls}) == protocol.Question(["a"], "float", 8)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +56,15 @@ def test_a_text_and_a_list_of_texts():
         (b"{}", 400, "model", "model is missing"),
         ({}, 400, "input", "input is missing"),
         ({"input": "a", "model": "six"}, 404, "model", "this server has 'five'"),
-        ({"input": "a", "model": None}, 404, "model", "this server has 'five'"),
+        ({"input": "a", "model": None}, 400, "model", "model is missing"),
         ({"input": "a", "inputs": "b"}, 400, "inputs", "unknown parameter 'inputs'"),
         ({"input": "a", "größe": "b"}, 400, "größe", "unknown parameter 'größe'"),
         ({"input": "a", "\ud800": "b"}, 400, "\\ud800", "unknown parameter"),
         ({"input": "a", "model": "\ud800"}, 404, "model", "this server has 'five'"),
         ({"input": []}, 400, "input", "empty list"),
-        ({"input": None}, 400, "input", "a text or a list of texts"),
+        ({"input": None}, 400, "input", "input is missing"),
         ({"input": {"a": 1}}, 400, "input", "a text or a list of texts"),
-        ({"input": [15, 27]}, 400, "input", "token numbers"),
+        ({"input": [15, 27]}, 400, "input", "check_embedding_ctx_length=False"),
         ({"input": [[15, 27], [3]]}, 400, "input", "token numbers"),
         ({"input": ["a", None]}, 400, "input", "number 1 is None"),
         ({"input": ["a"] * 4}, 400, "input", "4 texts; at most 3"),
@@ -100,7 +103,7 @@ def test_an_answer_holds_the_same_numbers_in_both_encodings():
         assert body["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
         assert [row["index"] for row in body["data"]] == [0, 1, 2]
         found[encoding] = [row["embedding"] for row in body["data"]]
-    np.testing.assert_array_equal(np.float32(found["float"]), vectors)
+    assert found["float"] == [[float(f"{number:.7g}") for number in row] for row in vectors]
     raw = [np.frombuffer(base64.b64decode(row), "<f4") for row in found["base64"]]
     np.testing.assert_array_equal(raw, vectors)
 
@@ -244,6 +247,31 @@ def test_a_batch_that_fails_does_not_stop_the_next():
     assert len(futures[1].result(timeout=0)[0]) == 1
 
 
+def test_a_request_that_fails_does_not_fail_those_of_its_batch():
+    def encode(texts):
+        if "bad" in texts:
+            raise ValueError("no vector")
+        return measured(texts)
+
+    batcher = Batcher(encode, batch=9, wait=10.0, limit=10)
+    futures = [batcher.submit(texts) for texts in (["a"], ["bad", "x"], ["b", "c"])]
+    batcher.close()
+    with pytest.raises(ValueError, match="no vector"):
+        futures[1].result(timeout=0)
+    for i, texts in ((0, ["a"]), (2, ["b", "c"])):
+        np.testing.assert_array_equal(futures[i].result(timeout=0)[0], measured(texts)[0])
+
+
+@pytest.mark.parametrize("text", ["", " \n", "a\nb", "schlüssel", "x" * 5000])
+def test_a_key_that_no_header_holds_is_refused_and_not_shown(text, tmp_path):
+    (tmp_path / "key").write_text(text)
+    with pytest.raises(UserError, match="should hold a key") as caught:
+        read_key(tmp_path / "key")
+    assert not text.strip() or text not in str(caught.value)
+    with pytest.raises(UserError, match="No such file"):
+        read_key(tmp_path / "none")
+
+
 # Settings
 
 
@@ -254,6 +282,9 @@ def test_a_batch_that_fails_does_not_stop_the_next():
         ({"max_body": -1}, "--max-body=-1"),
         ({"timeout": float("nan")}, "--timeout=nan"),
         ({"port": 70_000}, "--port=70000 should be from 0"),
+        ({"keep_alive": 0.0}, "--keep-alive=0.0 should be greater than 0"),
+        ({"allow_origin": ("example.org",)}, "--allow-origin example.org is not the origin"),
+        ({"allow_origin": ("https://a.org/b",)}, "without a path"),
         ({"wait": 40_000.0}, "--wait=40000"),
         ({"max_waiting": 10}, "--max-waiting=10 should be at least --max-inputs=2048"),
     ],
@@ -271,9 +302,9 @@ def test_a_host_that_is_no_name_is_refused(host):
 
 def test_the_extra_is_named_where_it_lacks(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(UserError, match=r"needs uvicorn: pip install 'lightxling\[serve\]'"):
+    with pytest.raises(UserError, match=r'needs uvicorn: pip install "lightxling\[serve\]"'):
         server.serve_encoder(tmp_path, ServeSettings(), say=print)
-    monkeypatch.setenv(server.KEY, " ")
+    monkeypatch.setenv(KEY, " ")
     with pytest.raises(UserError, match="LIGHTXLING_API_KEY should hold a key"):
         server.serve_encoder(tmp_path, ServeSettings(), say=print)
 

@@ -354,8 +354,8 @@ def test_teachers_that_cannot_be(tiny, tmp_path, monkeypatch):
     folder = tmp_path / "sbert"
     folder.mkdir()
     (folder / "modules.json").write_text("[]")
-    monkeypatch.setattr(teachers.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="extra sentence-transformers"):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(UserError, match=r"pip install .lightxling\[sentence-transformers\]"):
         teachers.find_teacher(soft(tiny, folder))
     assert teachers.find_teacher(soft(tiny, labels="hard")) is None
     assert teachers.find_teacher(tiny) is None

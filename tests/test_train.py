@@ -27,6 +27,7 @@ from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.saved import checkpoint
+from lightxling.saved.bundle import load_bundle
 from lightxling.saved.workdir import alone_in
 from lightxling.train.loop import train
 from lightxling.train.micro_batch import value_and_grad
@@ -108,14 +109,15 @@ def test_a_killed_run_resumes_to_the_same_bits(tiny, straight, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_sigterm_saves_and_exits_0(tiny, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_saves_and_exits_0(tiny, tmp_path, number):
     config = change(tiny, train__pairs=16 * 100_000, train__checkpoint_every=100_000)
     run = tmp_path / "run"
     process = subprocess.Popen(
         command(config, run), env=environment(), stdout=subprocess.PIPE, text=True
     )
     wait_for(lambda: (run / "metrics.jsonl").exists() and records(run), process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     step = checkpoint.steps(run / "checkpoints")[-1]
@@ -181,6 +183,30 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny, straight, tmp_pa
     # gradient is rounding alone (the bias of attention keys).
     for name in whole:
         np.testing.assert_allclose(repaired[name], whole[name], atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("which", ["checkpoints/6", "6", "checkpoints/12", "last", "best"])
+def test_a_damaged_checkpoint_is_loaded_under_no_name(tiny, straight, tmp_path, which):
+    run = tmp_path / "copy"
+    shutil.copytree(run_straight(tiny, straight), run)
+    place, checkpoint_ = (run / which, None) if "/" in which else (run, which)
+    folders = {"6": ["checkpoints/6"], "last": ["checkpoints/6", "checkpoints/12"]}
+    for folder in folders.get(which, [which]):
+        damage(run / folder)
+    with pytest.raises(UserError, match="damaged"):
+        load_bundle(place, checkpoint_)
+
+
+def test_only_what_save_wrote_is_a_checkpoint(tmp_path):
+    """What a person put there is neither counted, nor renamed, nor deleted."""
+    for name in ("007", "3", "4", "5", "10", "9.old", "notes.old", "x.writing", "٣", "3.kept"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "8").write_text("a file")
+    assert checkpoint.steps(tmp_path) == [3, 4, 5, 10]
+    checkpoint.prune(tmp_path, 2)
+    checkpoint.set_aside(tmp_path, 6)
+    kept = {"007", "5", "10.damaged", "8", "notes.old", "x.writing", "٣", "3.kept"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_what_follows_a_damaged_checkpoint_is_kept(tiny, straight, tmp_path):
@@ -281,6 +307,7 @@ def step_on(mesh_config, config, vocab=64):
 def test_many_devices_give_the_losses_and_gradients_of_one(tiny, shape):
     config = change(tiny, optimizer__name="adamw", optimizer__learning_rate=1e-3)
     if shape[1] > 1:
+        config = change(config, model__pooling="weighted")
         tokens = dataclasses.replace(config.objectives.tokens, vocab_block=0)
         config = dataclasses.replace(
             config, objectives=dataclasses.replace(config.objectives, tokens=tokens)
@@ -296,8 +323,10 @@ def test_many_devices_give_the_losses_and_gradients_of_one(tiny, shape):
         for name in a:
             np.testing.assert_allclose(a[name], b[name], rtol=2e-5, atol=1e-6, err_msg=name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, split_params)
+    split = [leaf.sharding.spec for leaf in jax.tree.leaves(state.params["encoder"])]
     words = state.params["encoder"]["words"].sharding.spec
     assert (words[0] == "model") if shape[1] > 1 else (not any(words))
+    assert sum(map(any, split)) == (2 if shape[1] > 1 else 0)  # the table, a weight for each piece
 
 
 def test_a_checkpoint_restores_onto_other_devices(tiny, tmp_path):

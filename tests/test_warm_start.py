@@ -21,6 +21,7 @@ from lightxling.config.schema import (
 )
 from lightxling.config.settings import change
 from lightxling.encode.encoder import Encoder
+from lightxling.objectives.combine import initialise_tasks
 from lightxling.saved import checkpoint
 from lightxling.saved.bundle import read_run, read_run_params
 from lightxling.train.loop import train
@@ -125,6 +126,27 @@ def test_starting_from_a_run_gives_its_vectors_before_the_first_step(base, train
     vectors = [Encoder.load(path).encode(texts) for path in (trained, tmp_path / "run")]
     np.testing.assert_array_equal(*vectors)
     assert records(tmp_path / "run")[-1]["pairs/aa-dd"] > 0
+
+
+@pytest.mark.parametrize("pooling", ["weighted", "attention"])
+def test_the_mean_may_become_a_learnt_pooling(base, trained, pooling):
+    config = with_language(base, trained, model__pooling=pooling)
+    origin = read_origin(config)
+    fresh = initialise_tasks(config, origin.vocab_size, jax.random.key(3), 4)
+    started = warm_start(origin, fresh, ["aa", "bb", "cc", "dd"], lambda text: None)["encoder"]
+    old = read_run_params(origin, "best")["encoder"]
+    (new,) = started.keys() - old.keys()
+    assert not np.asarray(started.pop(new)).any()
+    jax.tree.map(np.testing.assert_array_equal, started, old)
+
+
+def test_a_learnt_pooling_does_not_become_another(base, trained, monkeypatch):
+    run = read_run(trained)
+    theirs = dataclasses.replace(run, config=change(run.config, model__pooling="weighted"))
+    monkeypatch.setattr("lightxling.train.warm_start.read_run", lambda path: theirs)
+    for pooling in ("mean", "attention"):
+        with pytest.raises(UserError, match=f"model.pooling: 'weighted' there, '{pooling}' here"):
+            read_origin(with_language(base, trained, model__pooling=pooling))
 
 
 def test_languages_keep_their_rows_and_heads_that_fit_are_taken(base, trained):

@@ -5,20 +5,23 @@ no half file that looks complete.
 """
 
 import contextlib
-import fcntl
+import errno
+import glob
+import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 
 PACKAGE = Path(__file__).parent.parent
 """The folder of lightxling's code, and of the files that come with it."""
-
-_JSON_LIMIT = 16 << 20  # bytes
 
 
 @contextlib.contextmanager
@@ -31,46 +34,164 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
       UserError: the disk refuses, with its reason.
     """
-    direct = is_device(path)
-    target = path if direct else _followed(path)
-    temporary = path if direct else _beside(target)
     try:
-        yield temporary
-        if not direct:
+        if is_device(path):
+            yield path
+            return
+        target = _followed(path)
+        with _temporary(target) as temporary:
+            yield temporary
             sync(temporary)
             temporary.replace(target)
+            sync_folder(target.parent)
     except OSError as error:
         raise _cannot_write(path, error) from None
-    finally:
-        if not direct:
-            with contextlib.suppress(OSError):  # or it would hide the reason above
-                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """The same for an empty folder, which replaces the one that stood there.
 
+    No system that we know replaces a folder in one step everywhere: the old one is put aside, then
+    the new one gets its name. Who is killed between the two leaves neither under the name, and
+    `recover`, which whoever opens such a folder calls, brings the old one back.
+
     Raises:
       UserError: the disk refuses, with its reason.
     """
-    target = _followed(path)
-    temporary = _beside(target)
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        yield temporary
-        if target.exists():
-            old = target.with_name(f"{temporary.name}.old")
-            target.rename(old)
+        target = _followed(path)
+        recover(target)
+        with _temporary(target) as temporary:
+            temporary.mkdir()
+            yield temporary
+            for place, _, names in os.walk(temporary):
+                for name in names:
+                    sync(Path(place, name))
+                sync_folder(Path(place))
+            if target.exists():
+                target.rename(_aside(temporary))
             temporary.rename(target)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(target)
+            sync_folder(target.parent)
     except OSError as error:
         raise _cannot_write(path, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(place: Path, name: str) -> Iterator[Path]:
+    """An empty folder in `place` for files that nobody reads later; it is removed at the end, and
+    by the next who writes there if this process is killed."""
+    with _temporary(place / name) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+def recover(path: Path) -> None:
+    """Brings back a folder if a process was killed while it replaced it.
+
+    It is asked before a folder that `atomic_folder` writes is opened, or found to be missing.
+    """
+    target = _followed(path)
+    if not target.name or os.path.exists(target):
+        return
+    with contextlib.suppress(OSError):  # a folder that cannot be read or written to
+        for held in target.parent.glob(f".{glob.escape(target.name)}.*{_WRITING}.lock"):
+            _inherit(held, lambda: None)  # by one that is alive: waited for
+
+
+_WRITING = ".writing"
+_swept: set[Path] = set()
+"""Folders in which this process has removed what killed ones had left."""
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A name beside `target` that no other process takes; what stands there is removed at the end.
+
+    While its owner lives, it holds the lock of the file NAME.lock: what has a lock that is free was
+    left by a killed process, and the next one that writes in the same folder removes it.
+    """
+    if not target.name:
+        raise UserError(f"cannot write {target}: this is not a name of its own; give one")
+    parent = target.absolute().parent
+    if parent not in _swept:
+        _swept.add(parent)
+        _sweep(parent)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_WRITING}")
+    held = temporary.with_name(f"{temporary.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(held, lambda: None))
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            _remove(held)  # a file system without locks: nobody may take it for left behind
+        try:
+            yield temporary
+        finally:
+            _settle(temporary, target)
+            _remove(held)
+
+
+def _settle(temporary: Path, target: Path) -> None:
+    """Ends what was begun under a temporary name: nothing of it stays, and what was put aside for
+    it comes back if nothing has taken its place."""
+    old = _aside(temporary)
+    if old.exists() and not target.exists():
+        with contextlib.suppress(OSError):  # or it would hide the reason why it is needed
+            old.rename(target)
+    _remove(temporary)
+    if target.exists():
+        _remove(old)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes have left in a folder; a process at work holds its lock."""
+
+    def busy():
+        raise BlockingIOError
+
+    with contextlib.suppress(OSError):
+        for held in folder.glob(f".*{_WRITING}.lock"):
+            with contextlib.suppress(OSError):
+                _inherit(held, busy)
+
+
+def _inherit(held: Path, busy: Callable[[], None]) -> None:
+    """Ends what the owner of a lock's temporary name had begun, if it is dead.
+
+    Args:
+      busy: as for `lock`.
+    """
+    with lock(held, busy):
+        temporary = held.with_suffix("")
+        target = temporary.name[1:].removesuffix(_WRITING).rpartition(".")[0]
+        _settle(temporary, temporary.with_name(target))
+        held.unlink(missing_ok=True)
+
+
+def _aside(temporary: Path) -> Path:
+    """Where the folder is put that a temporary one replaces."""
+    return temporary.with_name(f"{temporary.name}.old")
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there and the disk lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 @contextlib.contextmanager
@@ -81,13 +202,19 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
       busy: called when another process holds it; it may raise, and otherwise that one is waited
         for.
     """
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with needed_by("the preparation of text"):
+        import filelock  # who encodes takes no locks
+
+    held = filelock.FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except filelock.Timeout:
+        busy()
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
 
 
 def check_output(path: Path) -> None:
@@ -118,8 +245,14 @@ def is_device(path: Path) -> bool:
 
 def sync(path: Path) -> None:
     """Waits until a file is on the disk: a power cut must not empty what was renamed."""
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows syncs only what may be written to
         os.fsync(file.fileno())
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    with limits.open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache() -> Path:
@@ -142,11 +275,7 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file that may come from a stranger."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_JSON_LIMIT + 1)
-        if len(text) > _JSON_LIMIT:
-            raise ValueError("too large")
-        value = parse_json(text)
+        value = parse_json(limits.read_bytes(path))
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
         return value
@@ -161,18 +290,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, values: dict | list) -> None:
     """Writes a JSON object or list, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        temporary.write_text(json.dumps(values, indent=2) + "\n", "utf-8", newline="\n")
 
 
 def _followed(path: Path) -> Path:
     """Where a link leads; any other path as it is."""
     return Path(os.path.realpath(path)) if os.path.islink(path) else path
-
-
-def _beside(path: Path) -> Path:
-    if not path.name:
-        raise UserError(f"cannot write {path}: this is not a name of its own; give one")
-    return path.with_name(f".{path.name}.{os.getpid()}.writing")
 
 
 def _cannot_write(path: Path, error: OSError) -> Exception:

@@ -1,40 +1,50 @@
 """The one door for text: files and standard input, line by line, in constant memory.
 
-Text comes from strangers. A line ends in a newline and nothing else; carriage returns before it are
-dropped, and so is the byte order mark that a text may begin with. Bytes that are not UTF-8, NUL
-bytes and what a line holds beyond `LINE_LIMIT` are not text: such a line is counted with its place
-(`Problems`), and then
+Text comes from strangers. What a file is, its first bytes say, whatever the name: packed ones are
+unpacked (`unpacking`), UTF-16 and UTF-32 with a byte order mark become UTF-8, and what is no text
+is refused by what it is (`kinds`).
+
+A line ends in a newline and nothing else; carriage returns before it are dropped, and so is the
+byte order mark that a text may begin with. Only where no newline stands in its first MiB, as in
+files of old Macs, do lines end in carriage returns. Bytes that are not UTF-8, NUL bytes and what a
+line holds beyond `LINE_LIMIT` are not text: such a line is counted with its place (`Problems`), and
+then
 - repaired by `Lines`, where line n has to stay line n: U+FFFD stands for what is not text;
 - left out by `sound_lines`, where text is learnt from or mined: None stands in its place.
 """
 
+import codecs
 import collections
 import contextlib
-import gzip
 import io
 import itertools
 import os
 import sys
 import warnings
-import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from lightxling.base.errors import UserError
+from lightxling.base.kinds import Kind, binary_kind, text_kind
+from lightxling.base.unpacking import archive_of, open_member, unpacked
 
 SLAB = 1 << 14
 """Lines handled together: bounds the memory beside the result."""
 LINE_LIMIT = 1 << 20
 """Bytes read of a line; far more than any encoder reads."""
-PACKED = (".gz",)
-"""Endings of the names of packed files. Their first bytes decide, whatever the name."""
 
 AnyPath = str | os.PathLike[str]
 T = TypeVar("T")
 
 _SHOWN = 5  # places remembered per reason
 _TOO_LONG = "line longer than 1 MiB"
+_MARKS = (  # longest first: that of UTF-16 begins as that of UTF-32
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 class Problems:
@@ -62,37 +72,133 @@ class Problems:
             warnings.warn(f"{count:,} {outcome}: {what}", stacklevel=2)
 
 
-def plain_name(path: AnyPath) -> str:
-    """A path without the ending of packed files."""
-    stem, ending = os.path.splitext(path)
-    return stem if ending in PACKED else os.fspath(path)
+@contextlib.contextmanager
+def open_bytes(path: AnyPath) -> Iterator[io.BufferedReader]:
+    """Opens a file, or standard input as `-`, to read the bytes of its text: unpacked, in UTF-8,
+    with newlines. `corpus.zip/a.en` is a file within an archive.
 
-
-def is_packed(file: io.BufferedReader) -> bool:
-    """Whether what is about to be read from a file is compressed."""
-    return file.peek(2)[:2] == b"\x1f\x8b"
+    Raises:
+      UserError: there is no such file, it cannot be read, it is damaged or no text.
+    """
+    with open_unpacked(path) as file:
+        if kind := binary_kind(file.peek(_HEAD)):
+            raise refusal(path, kind)
+        yield _with_newlines(_in_utf8(file))
 
 
 @contextlib.contextmanager
-def open_bytes(path: AnyPath) -> Iterator[io.BufferedReader]:
-    """Opens a file, or standard input as `-`, to read its bytes; what is packed is unpacked.
+def open_lines(path: AnyPath, kind: Kind | None = None) -> Iterator[io.BufferedReader]:
+    """The same for a text whose lines are sentences, or what its `kind` has in them.
 
     Raises:
-      UserError: there is no such file, it cannot be read, or it is damaged.
+      UserError: also where it is of another kind, such as HTML.
+    """
+    with open_bytes(path) as file:
+        found = text_kind(file.peek(_HEAD))
+        if found not in (None, kind):
+            raise refusal(path, found)
+        yield file
+
+
+@contextlib.contextmanager
+def open_unpacked(path: AnyPath) -> Iterator[io.BufferedReader]:
+    """The same for the bytes as they are, of whatever they may be.
+
+    Raises:
+      UserError: there is no such file, it cannot be read or is damaged.
     """
     name = _name(path)
     try:
+        if archive := archive_of(path):
+            yield unpacked(open_member(archive, path), name)
+            return
         is_stdin = os.fspath(path) == "-"
         with contextlib.nullcontext(sys.stdin.buffer) if is_stdin else open(path, "rb") as file:
-            if is_packed(file):
-                file = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 18)
-            yield file
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{name} is a damaged gzip file ({error}); fetch it again") from None
+            yield unpacked(file, name)
     except OSError as error:
         if error.errno is None or isinstance(error, BrokenPipeError):  # not of a file that is read
             raise
         raise UserError(f"cannot read {name}: {error.strerror}") from None
+
+
+def is_as_written(file: io.BufferedReader) -> bool:
+    """Whether a text stands on the disk as it is read: not packed, in UTF-8, with newlines."""
+    return isinstance(file.raw, io.FileIO)
+
+
+def refusal(path: AnyPath, kind: Kind) -> UserError:
+    """What is said of a file that is something else."""
+    return UserError(f"{_name(path)} is {kind.name}; {kind.remedy.replace('FILE', _name(path))}")
+
+
+def _in_utf8(file: io.BufferedReader) -> io.BufferedReader:
+    head = file.peek(4)
+    encoding = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    return in_utf8(file, encoding) if encoding else file
+
+
+def in_utf8(file: io.BufferedReader, encoding: str) -> io.BufferedReader:
+    """A file in another encoding, read as UTF-8; what is no text in it is none in UTF-8 either.
+
+    Raises:
+      LookupError: there is no such encoding.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)(_INVALID)
+    return _converted(file, lambda data, end: decoder.decode(data, end).encode(errors=_SURROGATES))
+
+
+_HEAD = 1 << 13  # bytes that tell what a file is
+_SURROGATES = "surrogatepass"
+_INVALID = "lightxling.invalid"
+# a lone surrogate, which no valid UTF-8 holds
+codecs.register_error(_INVALID, lambda error: ("\udcff", error.end))
+
+
+def _with_newlines(file: io.BufferedReader) -> io.BufferedReader:
+    """The same, or with newlines for carriage returns where no newline stands in the first MiB."""
+    if b"\n" in file.peek(1):
+        return file
+    pieces, size = [], 0
+    while size < LINE_LIMIT and (data := file.read1(LINE_LIMIT)):
+        pieces.append(data)
+        size += len(data)
+        if b"\n" in data:
+            break
+    head = b"".join(pieces)
+    if b"\r" in head[:-1] and b"\n" not in head:
+        ends = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("latin-1")(), True)
+        return _converted(file, lambda data, end: ends.decode(data, end).encode("latin-1"), head)
+    if file.seekable():
+        file.seek(-size, os.SEEK_CUR)
+        return file
+    return _converted(file, lambda data, end: data, head)
+
+
+def _converted(
+    file: io.BufferedReader, convert: Callable[[bytes, bool], bytes], head: bytes = b""
+) -> io.BufferedReader:
+    return io.BufferedReader(_Converted(file, convert, head), 1 << 18)
+
+
+class _Converted(io.RawIOBase):
+    """What `convert(data, is_end)` makes of a file, of which `head` has been read."""
+
+    def __init__(self, file: io.BufferedReader, convert: Callable, head: bytes):
+        self._file, self._convert = file, convert
+        self._ready, self._ended = memoryview(convert(head, False) if head else b""), False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._ended:
+            data = self._file.read1(1 << 18)
+            self._ended = not data
+            self._ready = memoryview(self._convert(data, self._ended))
+        n = min(len(self._ready), len(buffer))
+        buffer[:n] = self._ready[:n]
+        self._ready = self._ready[n:]
+        return n
 
 
 def _name(path: AnyPath) -> str:
@@ -134,9 +240,15 @@ def _decoded(file: io.BufferedReader, name: str, problems: Problems) -> Iterator
         yield text, not reason
 
 
-def sound_lines(path: AnyPath, problems: Problems) -> Iterator[str | None]:
-    """The lines of a text; None for one that is not text, which is counted in `problems`."""
-    with open_bytes(path) as file:
+def sound_lines(
+    path: AnyPath, problems: Problems, kind: Kind | None = None
+) -> Iterator[str | None]:
+    """The lines of a text; None for one that is not text, which is counted in `problems`.
+
+    Args:
+      kind: what the text may be, where its lines are not sentences.
+    """
+    with open_lines(path, kind) as file:
         for text, is_sound in _decoded(file, _name(path), problems):
             yield text if is_sound else None
 
@@ -156,7 +268,7 @@ class Lines:
         Args:
           problems: receives what is repaired. Without, warnings say it at the end.
         """
-        with open_bytes(path) as file:
+        with open_lines(path) as file:
             lines = cls(file, _name(path), Problems() if problems is None else problems)
             yield lines
         if problems is None:

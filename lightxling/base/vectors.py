@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+
+from lightxling.base import limits
+from lightxling.base.errors import UserError
+from lightxling.base.shapes import Float, Int, Real
 
 Encode = Callable[[list[str]], np.ndarray]
 """Sentences to vectors [N, D], not normalised."""
@@ -28,9 +31,40 @@ def map_array(path: Path) -> np.ndarray:
       ValueError: it is damaged.
     """
     try:
-        return np.load(path, mmap_mode="r")
+        limits.check_file(path)
+        return np.lib.format.open_memmap(path, mode="r")  # of an .npy only: `load` reads zips too
     except (EOFError, SyntaxError, ArithmeticError, tokenize.TokenError) as error:
         raise ValueError(f"{path} is not an .npy file: {error}") from None
+
+
+class NotFinite(UserError):
+    """A sentence of which the encoder makes no vector.
+
+    Attributes:
+      row: of the sentence among those that were given, from 0.
+    """
+
+    def __init__(self, row: int, place: str):
+        super().__init__(
+            f"the vector of {place} is not finite: the encoder's numbers overflow on it; take "
+            "another checkpoint, or train again with a lower optimizer.learning_rate"
+        )
+        self.row = row
+
+
+def check_finite(vectors: Real[np.ndarray, "N D"], place: str, first: int = 0) -> None:
+    """Refuses vectors with NaN or infinity.
+
+    Args:
+      place: what a row is called, as in `line`.
+      first: what is added to the number of a row in the message.
+
+    Raises:
+      NotFinite: names the first such row, counted from 1.
+    """
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise NotFinite(int(bad[0]), f"{place} {first + int(bad[0]) + 1:,}")
 
 
 def normalize(vectors: Real[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:

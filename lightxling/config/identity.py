@@ -108,7 +108,7 @@ VERSION_1: dict[str, dict[str, Any]] = {
 """The settings of lightxling 0.1 with their defaults then; ... is a part, which has a table."""
 # fmt: on
 
-SINCE: dict[str, dict[str, Any]] = {}
+SINCE: dict[str, dict[str, Any]] = {"CorpusConfig": {"length_unit": "characters"}}
 """First defaults of later settings that have another one now, or are gone; plain values."""
 
 

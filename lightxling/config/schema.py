@@ -23,9 +23,10 @@ class CorpusConfig:
     """Where the sentence pairs come from and which of them are kept."""
 
     sources: tuple[str, ...] = ()
-    """Parallel text, `en-fr=PATH` each. A path is a TSV (.gz too) or TMX file or a glob of them, a
-    Moses stem (`corpus` for corpus.en and corpus.fr) or `tfds:para_crawl/enfr`. `en-fr@2=PATH`
-    draws each of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
+    """Parallel text, `en-fr=PATH` each. A path is a file of a format of docs/files.md, packed or
+    not, or a glob of them, a Moses stem (`corpus` for corpus.en and corpus.fr),
+    `tfds:para_crawl/enfr` or `mtdata:Statmt-news_commentary-16-deu-eng`. `en-fr@2=PATH` draws each
+    of its pairs twice an epoch. For objectives.mlm alone, `fr=PATH` is text of one
     language, a sentence a line."""
     dev: tuple[str, ...] = ()
     """Development pairs, written as the sources. Without any, they are split off from the sources
@@ -37,9 +38,12 @@ class CorpusConfig:
     unescape: bool = True
     """Turn HTML entities (`&quot;`) into characters."""
     max_chars: int = 400
-    """Longest side kept, in characters."""
+    """Longest side kept, in characters as `length_unit` counts them."""
     max_ratio: float = 4.0
-    """Longest side over shortest side, in characters. Sides under 20 characters count as 20."""
+    """Longest side over shortest side, by `length_unit`. Sides under 20 characters count as 20."""
+    length_unit: Literal["latin", "characters"] = "latin"
+    """What a side's length counts. `latin`: characters, where one of the dense scripts (Chinese,
+    kana, Hangul) counts as the Latin ones that say as much. `characters`: each counts as one."""
     deduplicate: bool = True
     """Keep the first of pairs that are equal up to case, punctuation and spaces."""
     store: str = "stores"
@@ -58,7 +62,7 @@ class TokenizerConfig:
     hash_buckets: Positive[int] = 10_000
     """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
-    """Fold case. This is done inside the sentencepiece model (`nmt_nfkc_cf`), with the file."""
+    """Fold case, in full: ß is ss, İ is i. This is done inside the sentencepiece model's file."""
     character_coverage: float = 0.9995
     """Share of the text's characters that get a piece, 0.98 to 1. The rest is `<unk>`."""
     byte_fallback: bool = False
@@ -98,7 +102,7 @@ class ModelConfig:
     """The shared transformer encoder (recipes: ACL 2021) and its token head."""
 
     layers: FromZero[int] = 2
-    """Transformer layers. 0: a bag of vectors, the mean of the normalised embeddings."""
+    """Transformer layers. 0: a bag of vectors, the pooled embeddings alone."""
     width: Positive[int] = 512
     """Width of the sentence vector; a multiple of `heads`."""
     heads: Positive[int] = 8
@@ -118,8 +122,13 @@ class ModelConfig:
     """Add absolute positions."""
     sinusoidal: bool = False
     """Positions are fixed sines and cosines ("Attention Is All You Need") instead of learned."""
-    pooling: Literal["mean", "max", "sum"] = "mean"
-    """How the vectors of the tokens become that of the sentence."""
+    embedding_norm: bool = True
+    """Normalise the embeddings (LayerNorm). False lets a piece keep the length that it learns,
+    which is a weight in the mean of a bag."""
+    pooling: Literal["mean", "max", "sum", "weighted", "attention"] = "mean"
+    """How the vectors of the tokens become that of the sentence. weighted: a mean with a learnt
+    weight for every piece; attention: weights from the vectors themselves, softmax(q h) with a
+    learnt query q. Both start as the mean."""
     dropout: BelowOne[float] = 0.1
     """Share of hidden numbers dropped in training, at most 0.99."""
     init: Literal["reference", "scaled"] = "reference"
@@ -241,8 +250,8 @@ class TrainConfig:
     """Tasks take turns as evenly as their shares allow, or are drawn in proportion to them."""
     init_from: str = ""
     """Folder of a run or of a safetensors export to start from. Its encoder, its tokenizer and
-    those of its heads that fit are taken. Languages may differ, and adapters and layers may be
-    added: new ones start as nothing."""
+    those of its heads that fit are taken. Languages may differ, adapters and layers may be added,
+    which start as nothing, and the mean may become a learnt pooling."""
     trainable: tuple[str, ...] = ()
     """Parameters that learn, such as encoder.words or encoder.adapters.align; none named: all. A *
     stands for anything; the rest stays as it is, bit for bit."""

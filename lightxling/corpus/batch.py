@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Float, Int
+from lightxling.base.shapes import Float, Int
 
 
 class Batch(NamedTuple):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
+from lightxling.base.shapes import Bool, Float, Int
 from lightxling.config.schema import ModelConfig, TrainConfig
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import Split

@@ -14,22 +14,41 @@ from lightxling.config.schema import CorpusConfig
 # Controls, bidirectional marks, zero-width spaces, surrogates and private use. The joiners U+200C
 # and U+200D stay: they are spelling in Persian and in the scripts of India. Tabs and newlines
 # become spaces later.
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]"
 )
+# Scripts of which a character says more than a Latin one, and how many Latin ones it stands for:
+# English characters per character of translations (tools/measure_lengths.py). All other scripts
+# are below 1.5.
+_DENSE = {
+    "\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff": 3.2,  # Han
+    "\u3041-\u30ff\u31f0-\u31ff": 1.7,  # kana
+    "\uac00-\ud7a3": 2.0,  # Hangul
+}
+_DENSEST = max(_DENSE.values())
+_ANY_DENSE = re.compile(f"[{''.join(_DENSE)}]")
+_OF_SCRIPT = [(re.compile(f"[{block}]+"), weight - 1) for block, weight in _DENSE.items()]
 _SHORT = 20  # characters; shorter sides count as this long in the length ratio
 
 
 def clean(text: str, *, unescape: bool = True) -> str:
     """`text` in NFKC on one line, without invisible characters and repeated spaces."""
     if unescape and "&" in text:
-        text = html.unescape(text)
+        text = html.unescape(html.unescape(text))  # &amp;quot; is what careless pipelines leave
     if not text.isprintable():
-        text = _INVISIBLE.sub("", text)
+        text = INVISIBLE.sub("", text)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.split())
+
+
+def latin_length(text: str) -> float:
+    """Characters of `text`, where one of a dense script counts as the Latin ones it stands for."""
+    length = len(text)
+    if text.isascii() or not _ANY_DENSE.search(text):
+        return float(length)
+    return length + sum(more * sum(map(len, block.findall(text))) for block, more in _OF_SCRIPT)
 
 
 class _Content(dict):
@@ -111,7 +130,15 @@ def flaw(
     """
     lengths = [len(side) for side in sides]
     if not all(lengths):
-        return "empty side"
+        return "blank side"
+    if config.length_unit == "latin":
+        # Most rows would pass with any characters; only the others are looked at one by one.
+        most = [
+            n if side.isascii() else n * _DENSEST for n, side in zip(lengths, sides, strict=True)
+        ]
+        is_even = max(_SHORT, *most) <= config.max_ratio * max(min(lengths), _SHORT)
+        if max(most) > config.max_chars or not is_even:
+            lengths = [latin_length(side) for side in sides]
     if max(lengths) > config.max_chars:
         return f"longer than {config.max_chars} characters"
     if is_translation and max(_SHORT, *lengths) > config.max_ratio * max(min(lengths), _SHORT):
@@ -129,12 +156,14 @@ class Cleaner:
     Attributes:
       read: rows seen.
       dropped: rows dropped, by reason.
+      examples: the first row dropped for each reason.
     """
 
     def __init__(self, config: CorpusConfig):
         self.config = config
         self.read = 0
         self.dropped = collections.Counter()
+        self.examples: dict[str, tuple[str, ...]] = {}
         self._seen = HashSet()
 
     def __call__(
@@ -156,6 +185,7 @@ class Cleaner:
             reason = flaw(sides, contents, self.config, is_translation=is_translation)
             if reason:
                 self.dropped[reason] += 1
+                self.examples.setdefault(reason, sides)
                 continue
             kept.append((*sides, *row[count:]))
             firsts.append(_hash64(contents[0]))
@@ -164,5 +194,7 @@ class Cleaner:
         if not self.config.deduplicate:
             return kept, first_hashes
         fresh = self._seen.add(np.array(keys, np.uint64))
-        self.dropped["duplicate"] += int((~fresh).sum())
+        if not fresh.all():
+            self.dropped["duplicate"] += int((~fresh).sum())
+            self.examples.setdefault("duplicate", kept[int(np.argmin(fresh))][:count])
         return [row for row, new in zip(kept, fresh, strict=True) if new], first_hashes[fresh]

@@ -141,4 +141,4 @@ def write_pairs(pairs: Iterable[tuple[str, str]], path: Path) -> None:
     """Writes a pair a line, with a tab between its sides."""
     with atomic(path) as temporary:
         lines = "".join(f"{first}\t{second}\n" for first, second in pairs)
-        temporary.write_text(lines, encoding="utf-8")
+        temporary.write_text(lines, encoding="utf-8", newline="\n")

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import itertools
 import json
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import lock
+from lightxling.base.files import file_sha256, lock
 from lightxling.base.lines import slabs
 from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
@@ -31,7 +30,7 @@ from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
-from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry, file_sha256
+from lightxling.corpus.store import STORE_FORMAT, Store, StoreWriter, file_entry
 
 
 def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
@@ -226,11 +225,24 @@ def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
 
 
 def _fault(path: Path) -> str:
-    """What is wrong with the store at `path`; nothing if it is whole."""
+    """What is wrong with the store at `path`; nothing if it is whole, and of what its sources hold.
+
+    Sizes and times are in its name, but a file may be replaced by another with the same ones. Only
+    the time of the last change of its entry (ctime) cannot be set: sources whose entry is younger
+    than the store are read and compared.
+    """
     try:
-        Store.open(path)
+        store = Store.open(path)
+        made = (path / "manifest.json").stat().st_mtime_ns
+        for source in store.manifest.get("sources", []):
+            for entry in source["files"]:
+                file = Path(entry["path"])
+                if file.stat().st_ctime_ns >= made and file_sha256(file) != entry["sha256"]:
+                    return f"{file} has other text than when it was prepared"
     except UserError as error:
         return str(error)
+    except OSError as error:
+        return f"cannot read {error.filename}: {error.strerror}"
     return ""
 
 
@@ -245,9 +257,12 @@ def store_lock(
 def _remove_leftovers(stores: Path) -> None:
     """Removes what killed processes have left; a process at work holds its lock."""
     for work in stores.glob(".*.part"):
-        with open(work.with_suffix(".lock"), "w") as file, contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(BlockingIOError), lock(work.with_suffix(".lock"), _leave):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _leave() -> None:
+    raise BlockingIOError
 
 
 class _Preparation:
@@ -379,6 +394,7 @@ class _Preparation:
 
     def _table(self, manifest: dict[str, Any]) -> Iterator[str]:
         counts, tokens = manifest["counts"], manifest["tokens"]
+        yield from self._spool.by_source()
         yield f"{counts['read']:>14,}  pairs read{self._spool.reasons()}"
         yield f"{counts['kept']:>14,}  kept for training, {counts['dev']['kept']:,} for dev"
         unknown = {code: n["unknown"] / max(n["tokens"], 1) for code, n in tokens.items()}

@@ -11,12 +11,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lightxling.base import kinds
 from lightxling.base.errors import UserError
-from lightxling.base.lines import LINE_LIMIT, PACKED, Problems, plain_name, sound_lines
+from lightxling.base.lines import (
+    LINE_LIMIT,
+    Problems,
+    open_bytes,
+    open_unpacked,
+    refusal,
+    sound_lines,
+)
+from lightxling.base.unpacking import PACKED, archive_of, members, plain_name
+from lightxling.corpus import mtdata
+from lightxling.corpus.columns import first_rows, side_columns
 from lightxling.corpus.sentences import cut_sentences
 from lightxling.corpus.sources import NUMBERS, Rows, Source
+from lightxling.corpus.tables import read_csv, read_jsonl, read_parquet, read_po
 from lightxling.corpus.tfds import PREFIX, read_tfds, tfds_files
-from lightxling.corpus.tmx import read_tmx
+from lightxling.corpus.tmx import read_tmx, read_xliff
 
 _LABEL_COLUMNS = ("label", "gold_label", "score")
 _TEXT_COLUMNS = ("premise", "hypothesis", "hypo", "sentence1", "sentence2")
@@ -26,7 +38,10 @@ def files(source: Source) -> list[Path]:
     """The files that `source` reads; UserError when there are none."""
     if source.path.startswith(PREFIX):
         return tfds_files(source)
-    return [file for group in _resolve(source) for file in group]
+    if source.path.startswith(mtdata.PREFIX):
+        return mtdata.mtdata_files(source)
+    found = [archive_of(file) or file for group in _resolve(source) for file in group]
+    return list(dict.fromkeys(found))
 
 
 def read_source(
@@ -43,21 +58,31 @@ def read_source(
     if source.path.startswith(PREFIX):
         yield from read_tfds(source, problems, rows)
         return
+    if source.path.startswith(mtdata.PREFIX):
+        if rows in NUMBERS or source.is_running:
+            raise UserError(f"source {source}: mtdata has parallel text, and none for {rows}")
+        yield from mtdata.read_mtdata(source, problems)
+        return
     for group in _resolve(source):
         if rows in NUMBERS:
             yield from read_labelled(group[0], rows, problems)
         elif source.is_running:
             yield from read_running(group[0], problems)
+        elif source.columns and (len(group) > 1 or _reader_of(group[0]) is not _read_sides):
+            raise UserError(f"source {source}: {group[0]} has no columns; leave out what follows #")
         elif len(group) > 1:
             yield from read_moses(group, problems)
+        elif source.columns:
+            yield from _read_sides(group[0], source.languages, problems, source.columns)
         else:
             yield from _reader_of(group[0])(group[0], source.languages, problems)
 
 
 def _resolve(source: Source) -> list[tuple[Path, ...]]:
     """The files of `source`, in order; those to be read side by side in one tuple."""
-    found = [source.path] if os.path.isfile(source.path) else glob.glob(source.path, recursive=True)
-    found = sorted(file for file in found if os.path.isfile(file))
+    is_one = os.path.isfile(source.path) or archive_of(source.path)
+    found = [source.path] if is_one else glob.glob(source.path, recursive=True)
+    found = sorted(file for file in found if is_one or os.path.isfile(file))
     if not found:
         group = _moses_files(source.path, source.languages)
         if not any(file.is_file() for file in group):
@@ -67,6 +92,9 @@ def _resolve(source: Source) -> list[tuple[Path, ...]]:
         found = [str(group[0])]
     groups = {}  # a stem matched by the files of several languages is one group
     for file in found:
+        if inside := _moses_members(Path(file), source):
+            groups.update(dict.fromkeys(inside))
+            continue
         group = (Path(file),)
         for code in source.languages if len(set(source.languages)) > 1 else ():
             if plain_name(file).endswith(f".{code}"):
@@ -74,9 +102,27 @@ def _resolve(source: Source) -> list[tuple[Path, ...]]:
         groups[group] = None
     for group in groups:
         for file in group:
-            if not file.is_file():
+            if not file.is_file() and not archive_of(file):
                 raise UserError(f"source {source}: {file} is missing beside the other languages")
     return list(groups)
+
+
+def _moses_members(archive: Path, source: Source) -> list[tuple[Path, ...]]:
+    """The files of all languages that lie side by side in a zip archive, such as those of OPUS."""
+    names = [] if not archive.is_file() or source.is_running else members(archive)
+    first = source.languages[0]
+    stems = [
+        plain_name(n).removesuffix(f".{first}")
+        for n in names
+        if plain_name(n).endswith(f".{first}")
+    ]
+    by_plain_name = {plain_name(name): name for name in names}
+    groups = []
+    for stem in stems:
+        sides = [by_plain_name.get(f"{stem}.{code}") for code in source.languages]
+        if len(sides) > 1 and None not in sides:
+            groups.append(tuple(archive / side for side in sides))
+    return groups
 
 
 def _moses_files(stem: str, languages: Sequence[str]) -> tuple[Path, ...]:
@@ -104,7 +150,7 @@ def _numbered_rows(path: Path, problems: Problems) -> Iterator[tuple[int, list[s
 
 
 def _too_short(row: list[str], columns: int) -> str:
-    return "empty line" if row == [""] else f"{len(row)} of {columns} columns"
+    return "blank line" if row == [""] else f"{len(row)} of {columns} columns"
 
 
 def labelled_columns(header: Sequence[str]) -> list[int] | None:
@@ -156,7 +202,7 @@ def read_running(path: Path, problems: Problems) -> Iterator[tuple[str, str, str
 
 def _documents(path: Path, problems: Problems) -> Iterator[str]:
     lines = sound_lines(path, problems)
-    if plain_name(path).endswith(".tsv"):
+    if plain_name(path).lower().endswith(".tsv"):
         yield from (line.rpartition("\t")[2] for line in lines if line)
         return
     block, length = [], 0
@@ -191,19 +237,55 @@ def read_moses(paths: Sequence[Path], problems: Problems) -> Iterator[tuple[str,
 
 
 def _read_sides(
-    path: Path, languages: Sequence[str], problems: Problems
+    path: Path, languages: Sequence[str], problems: Problems, columns: Sequence[str] = ()
 ) -> Iterator[tuple[str, ...]]:
-    return read_tsv(path, len(languages), problems)
+    """The sentences of a tab-separated file; see `columns.side_columns`."""
+    rows = _numbered_rows(path, problems)
+    first = first_rows(rows)
+    places, has_header = side_columns(path, [row for _, row in first], languages, columns)
+    needed = max(places) + 1
+    for number, row in itertools.chain(first[has_header:], rows):
+        if len(row) >= needed:
+            yield tuple([row[i] for i in places])
+        else:
+            problems.add(_too_short(row, needed), f"{path}:{number}")
 
 
-READERS: dict[str, Callable[[Path, Sequence[str], Problems], Iterator[tuple[str, ...]]]] = {
+Reader = Callable[..., Iterator[tuple[str, ...]]]
+"""Takes the path, the languages and the problems."""
+
+READERS: dict[str, Reader] = {
     ".tsv": _read_sides,
     ".txt": _read_sides,
+    ".csv": read_csv,
     ".tmx": read_tmx,
+    ".xlf": read_xliff,
+    ".xliff": read_xliff,
+    ".po": read_po,
+    ".jsonl": read_jsonl,
+    ".parquet": read_parquet,
 }
 """Files with all languages: the ending of the name, packed or not, and the reader. A name with
 another ending is read as TSV."""
 
+BY_CONTENT: dict[str, Reader] = {
+    kinds.TMX.name: read_tmx,
+    kinds.XLIFF.name: read_xliff,
+    kinds.PO.name: read_po,
+    kinds.JSONL.name: read_jsonl,
+    kinds.PARQUET.name: read_parquet,
+}
+"""The reader of what a file is by its first bytes, whatever its name."""
 
-def _reader_of(path: Path):
-    return READERS.get(os.path.splitext(plain_name(path))[1], READERS[".tsv"])
+
+def _reader_of(path: Path) -> Reader:
+    with open_unpacked(path) as file:
+        kind = kinds.binary_kind(file.peek(1))
+    if kind is None:
+        with open_bytes(path) as file:
+            kind = kinds.text_kind(file.peek(1))
+    if kind is not None:
+        if kind.name not in BY_CONTENT:
+            raise refusal(path, kind)
+        return BY_CONTENT[kind.name]
+    return READERS.get(os.path.splitext(plain_name(path))[1].lower(), READERS[".tsv"])

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import math
+import os
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -26,22 +28,25 @@ class Source:
       weight: how often a row is drawn per epoch.
       path: file, glob, stem of files or `tfds:NAME/CONFIG`.
       is_running: the files hold running text in one language; a row is three sentences of it.
+      columns: of each language, by number from 1 or by name; none: the first ones, in order.
     """
 
     languages: tuple[str, ...]
     weight: float
     path: str
     is_running: bool = False
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         weight = "" if self.weight == 1 else f"@{self.weight:g}"
         codes = self.languages[:1] if self.is_running else self.languages
-        return f"{'-'.join(codes)}{weight}={self.path}"
+        columns = f"#{','.join(self.columns)}" if self.columns else ""
+        return f"{'-'.join(codes)}{weight}={self.path}{columns}"
 
     @classmethod
     def parse(cls, text: str, rows: Rows = "pairs") -> "Source":
-        """The source that `en-fr=PATH` or `en-fr@2=PATH` names; `en=PATH` for running text and for
-        sentences."""
+        """The source that `en-fr=PATH`, `en-fr@2=PATH` or `en-fr=PATH#3,4` names; `en=PATH` for
+        running text and for sentences."""
         left, equals, path = text.partition("=")
         codes, at, weight_text = left.partition("@")
         languages = tuple(codes.split("-"))
@@ -70,7 +75,24 @@ class Source:
                 f"source {text!r}: weight {weight_text!r} is not a positive number; write it like"
                 " en-fr@2=PATH"
             )
-        return cls(languages, weight, path.strip(), is_running)
+        path, columns = _split_columns(path.strip())
+        if columns and (len(columns) != len(languages) or is_running or rows in NUMBERS):
+            raise UserError(
+                f"source {text!r}: #{','.join(columns)} should name one column for each language of"
+                f" {codes}, of a file of sentences, as in en-fr=corpus.tsv#3,4"
+            )
+        if "0" in columns:
+            raise UserError(f"source {text!r}: columns are counted from 1")
+        return cls(languages, weight, path, is_running, columns)
+
+
+def _split_columns(path: str) -> tuple[str, tuple[str, ...]]:
+    """A path without its `#3,4` or `#en,fr`, and the columns; a file may have such a name."""
+    match = re.fullmatch(r"([^#]+)#([\w .-]+(?:,[\w .-]+)*)", path)
+    is_named = match and ("," in match[2] or match[2].isdecimal())
+    if not is_named or path.startswith("tfds:") or os.path.exists(path):
+        return path, ()
+    return match[1], tuple(name.strip() for name in match[2].split(","))
 
 
 def _class_number(label: str, place: str) -> str | None:

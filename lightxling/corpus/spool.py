@@ -4,6 +4,7 @@ Of the corpus only the hashes that find duplicates stay in memory.
 """
 
 import collections
+import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from lightxling.base.lines import Problems, slabs
 from lightxling.config.schema import CorpusConfig
 from lightxling.corpus import readers
 from lightxling.corpus.cleaning import Cleaner, content_hash
+from lightxling.corpus.columns import cut
 from lightxling.corpus.sources import Rows, Source
 
 SpooledRow = tuple[int, tuple[str, ...]]
@@ -58,6 +60,7 @@ class Spool:
       dropped: clean rows that are not in the file, by reason.
       problems: what could not be read.
       sentences: in the file, by language.
+      told: of each source, in order: rows read, rows in the file, what was left out by reason.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Spool:
         self.cleaner, self.dev_cleaner = Cleaner(corpus), Cleaner(corpus)
         self.dropped, self.problems = collections.Counter(), Problems()
         self.sentences = collections.Counter()
+        self.told: list[tuple[int, int, collections.Counter[str]]] = []
         self._spoken = time.monotonic()
 
     def fill(self) -> list[SpooledRow]:
@@ -102,7 +106,7 @@ class Spool:
                 dev[source.languages].add(first, group, row)
         with open(self._file, "w", encoding="utf-8", newline="\n") as file:
             for group, source in enumerate(self._sources):
-                kept = 0
+                kept, read, before = 0, self.cleaner.read, self._left_out()
                 others = [i for i, code in enumerate(source.languages) if i and code in leading]
                 for first, row in self._clean(source, self.cleaner):
                     hashes = [first, *(content_hash(row[i]) for i in others)]
@@ -118,6 +122,7 @@ class Spool:
                         file.write(f"{group}\t" + "\t".join(row) + "\n")
                 for language in source.languages[self._new_sides]:
                     self.sentences[language] += kept
+                self.told.append((self.cleaner.read - read, kept, self._left_out() - before))
         if not self.sentences.total():
             raise UserError(
                 f"no training pair is left of the {self.cleaner.read} that were read from"
@@ -159,9 +164,33 @@ class Spool:
             self._spoken = time.monotonic()
             self._progress(line)
 
+    def _left_out(self) -> collections.Counter[str]:
+        """Counts by reason of everything so far."""
+        counts = self.cleaner.dropped + self.dropped
+        return counts + collections.Counter(
+            {f"unreadable: {reason}": n for reason, n in self.problems.counts.items()}
+        )
+
+    def by_source(self) -> Iterator[str]:
+        """A table: what every source gave, and what was left out of it."""
+        yield f"{'read':>14}  {'kept':>12}  source"
+        for source, (read, kept, left_out) in zip(self._sources, self.told, strict=True):
+            nothing = "" if kept else "  gave nothing"
+            yield f"{read:>14,}  {kept:>12,}  {source}{nothing}"
+            if left_out:
+                yield f"{'':>30}" + ", ".join(f"{n:,} {why}" for why, n in left_out.most_common())
+
     def reasons(self) -> str:
         """One line for each reason for which something was left out."""
         dropped = self.cleaner.dropped + self.dropped
-        lines = [f"\n{n:>16,}  {reason}" for reason, n in dropped.most_common()]
+        width = max(shutil.get_terminal_size().columns - 26, 20)  # 26 stand before an example
+        lines = []
+        for reason, n in dropped.most_common():
+            lines.append(f"\n{n:>16,}  {reason}")
+            if example := self.cleaner.examples.get(reason):
+                room = (width - 3 * (len(example) - 1)) // len(example)
+                lines.append(
+                    f"\n{'':>18}such as " + " | ".join(cut(text, room) for text in example)
+                )
         lines += [f"\n{n:>16,}  unreadable: {what}" for n, what in self.problems.told()]
         return "".join(lines)

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.files import sync
+from lightxling.base.files import file_sha256, sync, sync_folder
 from lightxling.base.vectors import map_array
 from lightxling.config.files import fingerprint
 from lightxling.corpus.sources import NUMBERS
@@ -147,8 +148,7 @@ def _damaged(path: Path, what: str) -> UserError:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            manifest = json.loads(file.read(_MANIFEST_LIMIT))
+        manifest = json.loads(limits.read_bytes(path, _MANIFEST_LIMIT))
     except FileNotFoundError:
         raise _damaged(path, "is missing: the store was not finished") from None
     except OSError as error:
@@ -200,11 +200,6 @@ def _open_split(folder: Path, manifest: dict[str, Any], words: WordTable | None)
     # A plain array over the same mapping: np.memmap costs microseconds per slice.
     plain = {name: np.asarray(array).view(np.ndarray) for name, array in arrays.items()}
     return Split(**plain, sides=sides, folder=folder, words=words)
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -330,6 +325,9 @@ class StoreWriter:
         manifest = json.loads(json.dumps(manifest))  # as it will be read: the checksum covers that
         manifest["checksum"] = _checksum(manifest)
         path = self.folder / "manifest.json"
-        path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
+        path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8", newline="\n")
         sync(path)
+        for folder in (*(self.folder / name for name in ("train", "dev")), self.folder):
+            sync_folder(folder)
         os.replace(self.folder, final)
+        sync_folder(final.parent)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightxling.base.errors import UserError, first_line
+from lightxling.base.extras import needed_by
 from lightxling.base.languages import is_variety, language_tag
 from lightxling.base.lines import Problems
 from lightxling.corpus.sources import NUMBERS, Rows, Source
@@ -61,9 +62,10 @@ def _errors(source: Source) -> Iterator[None]:
 
 def _builder(source: Source) -> Any:
     """The builder of a tensorflow-datasets source, with its array_record files prepared."""
-    import tensorflow_datasets as tfds  # a third of a second, and few need it
-    import tensorflow_datasets.text  # registers snli and multi_nli
-    import tensorflow_datasets.translate  # registers wmt and flores
+    with needed_by(f"source {source}"):
+        import tensorflow_datasets as tfds  # a third of a second, and few need it
+        import tensorflow_datasets.text  # registers snli and multi_nli
+        import tensorflow_datasets.translate  # registers wmt and flores
 
     name = _parts(source)["name"]
     with _errors(source):

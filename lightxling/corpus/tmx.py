@@ -1,112 +1,137 @@
-"""TMX, the exchange format of translation memories, read unit by unit."""
+"""TMX and XLIFF, the exchange formats of translators, read unit by unit."""
 
-import xml.sax
+import collections
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import defusedxml
-import defusedxml.sax
+from lightxling.base.languages import Matching
+from lightxling.base.lines import Problems
+from lightxling.corpus.markup import Format, Segment, read_units
 
-from lightxling.base.errors import UserError
-from lightxling.base.languages import is_variety, language_tag
-from lightxling.base.lines import Problems, open_bytes
-
-_SEGMENT_LIMIT = 1 << 16  # characters of a segment that are kept; cleaning drops it later
-_TOKEN_LIMIT = 1 << 20  # bytes of XML without a single element or text
-_DEPTH_LIMIT = 100  # elements
+_SEGMENTS = 1000  # of a unit
+_WITHOUT = "unit without all languages"
+_UNFINISHED = frozenset(
+    ["new", "needs-translation", "needs-adaptation", "needs-l10n", "initial"]
+)  # states of a target that is no translation yet; XLIFF 1.2 section 3.3, 2.0 section 4.3.1
 
 
-class _TmxHandler(xml.sax.handler.ContentHandler):
-    """Collects finished units in `rows`; keeps no more than one unit in memory."""
+class _Tmx(Format):
+    """Of several segments in one language the first that is not empty counts."""
 
-    # Elements inside a segment that hold codes of the original format, not words.
-    _CODES = frozenset(["bpt", "ept", "it", "ph", "ut"])
+    units, around, name = ("tu",), ("tmx", "body"), "TMX"
 
-    def __init__(self, parser: Any, languages: Sequence[str], path: Path, problems: Problems):
+    def __init__(self, matching: Matching):
         super().__init__()
-        self.rows = []
-        self.events = 0
-        self._parser = parser
-        self._codes = [language_tag(code) for code in languages]
-        self._path, self._problems = path, problems
-        self._sides = [None] * len(languages)
-        self._side = None  # of the <tuv> being read
-        self._text = None  # pieces of the <seg> being read
-        self._length = 0
-        self._depth = self._hidden = 0  # of elements, and of those inside codes
+        self._matching = matching
+        self._tags: list[str] = []
+        self._texts: list[str] = []
+        self._tag = ""
+        self._met: collections.Counter[tuple[str, bool]] = collections.Counter()
 
-    def startElement(self, name, attrs):
-        self.events += 1
-        self._depth += 1
-        if self._depth > _DEPTH_LIMIT:
-            raise UserError(f"{self._path} is not TMX: it nests more than {_DEPTH_LIMIT} elements")
+    def start(self, name, attributes):
         if name == "tu":
-            self._sides = [None] * len(self._codes)
+            self._tags, self._texts = [], []
+            self._met.clear()
+            self.segment = None
         elif name == "tuv":
-            self._text = None
-            tag = language_tag(attrs.get("xml:lang") or attrs.get("lang") or "")
-            free = (i for i, side in enumerate(self._sides) if side is None)
-            self._side = next((i for i in free if is_variety(tag, self._codes[i])), None)
-        elif name == "seg" and self._side is not None:
-            self._text, self._length, self._hidden = [], 0, 0
-        elif self._text is not None and (self._hidden or name in self._CODES):
-            self._hidden += 1
+            self.segment = None
+            self._tag = attributes.get("xml:lang") or attributes.get("lang") or ""
+        elif name == "seg":
+            self.segment = Segment()
 
-    def characters(self, content):
-        self.events += 1
-        if self._text is not None and not self._hidden and self._length < _SEGMENT_LIMIT:
-            self._text.append(content)
-            self._length += len(content)
-
-    def endElement(self, name):
-        self._depth -= 1
-        if name == "seg" and self._text is not None:
-            self._sides[self._side] = "".join(self._text)
-            self._text = self._side = None
+    def end(self, name):
+        if name == "seg" and self.segment is not None:
+            text, self.segment = str(self.segment), None
+            again = (self._tag, bool(text.strip()))
+            # of what comes again and again, no more than there are sides can be chosen
+            if self._met[again] < self._matching.count and len(self._tags) < _SEGMENTS:
+                self._met[again] += 1
+                self._tags.append(self._tag)
+                self._texts.append(text)
         elif name == "tu":
-            if None in self._sides:
-                place = f"{self._path}:{self._parser.getLineNumber()}"
-                self._problems.add("unit without all languages", place)
+            sides = self._matching.sides(self._tags, [bool(text.strip()) for text in self._texts])
+            if sides is None:
+                self.faults.append(_WITHOUT)
             else:
-                self.rows.append(tuple(self._sides))
-        elif self._text is not None and self._hidden:
-            self._hidden -= 1
+                self.pairs.append(tuple(self._texts[i] for i in sides))
+
+
+class _Xliff(Format):
+    """XLIFF 1.2 has languages in <file>, 2.0 in <xliff>; a unit of 2.0 has several segments."""
+
+    units, around, name = ("trans-unit", "unit"), ("xliff", "file", "body"), "XLIFF"
+
+    def __init__(self, matching: Matching):
+        super().__init__()
+        self._matching = matching
+        self._source = self._target = ""
+        self._texts: dict[str, str] = {}
+        self._is_unfinished = False
+        self._inside = 0  # elements whose source and target are not those of the unit
+
+    def start(self, name, attributes):
+        if name in ("xliff", "file"):
+            self._source = (
+                attributes.get("source-language") or attributes.get("srcLang") or self._source
+            )
+            self._target = (
+                attributes.get("target-language") or attributes.get("trgLang") or self._target
+            )
+        elif name in ("trans-unit", "unit", "segment"):
+            self._texts, self._inside = {}, 0
+            self._is_unfinished = attributes.get("state") in _UNFINISHED
+        elif name in ("alt-trans", "ignorable"):
+            self._inside += 1
+        elif name in ("source", "target") and not self._inside:
+            self.segment = Segment()
+            self._is_unfinished |= attributes.get("state") in _UNFINISHED
+
+    def end(self, name):
+        if name in ("source", "target") and self.segment is not None:
+            self._texts[name] = str(self.segment)
+            self.segment = None
+        elif name in ("alt-trans", "ignorable"):
+            self._inside -= self._inside > 0
+        elif name in ("trans-unit", "segment"):
+            self._finish()
+
+    def _finish(self) -> None:
+        texts = [self._texts.get(side, "") for side in ("source", "target")]
+        sides = self._matching.sides([self._source, self._target], [True, True])
+        if sides is None:
+            self.faults.append(_WITHOUT)
+        elif not texts[1].strip():
+            self.faults.append("unit without a translation")
+        elif self._is_unfinished:
+            self.faults.append("translation marked as not done")
+        else:
+            self.pairs.append(tuple(texts[i] for i in sides))
 
 
 def read_tmx(path: Path, languages: Sequence[str], problems: Problems) -> Iterator[tuple[str, ...]]:
-    """The translation units of a TMX file that have a segment in all `languages`.
+    """The translation units of a TMX file that have a segment in all `languages`."""
+    yield from _read(path, _Tmx, languages, problems)
 
-    Of several segments in one language the first counts. Codes of the original format inside a
-    segment (<bpt>, <ept>, <it>, <ph>, <ut>) are left out, the text inside <hi> stays. A file that
-    defines entities, from within or from other files, is refused.
+
+def read_xliff(
+    path: Path, languages: Sequence[str], problems: Problems
+) -> Iterator[tuple[str, ...]]:
+    """The translated segments of an XLIFF file, of version 1.2 or 2.0, in `languages`.
+
+    What is not translated, or marked as not to be used yet, is counted.
     """
-    parser = defusedxml.sax.make_parser()
-    parser.forbid_external = False  # <!DOCTYPE tmx SYSTEM "tmx14.dtd"> is usual; nothing is fetched
-    handler = _TmxHandler(parser, languages, path, problems)
-    parser.setContentHandler(handler)
-    quiet, events = 0, 0
-    try:
-        with open_bytes(path) as file:
-            while chunk := file.read(1 << 16):
-                parser.feed(chunk)
-                yield from handler.rows
-                handler.rows.clear()
-                # expat holds an unfinished tag or comment in memory, without a call to the handler
-                quiet = quiet + len(chunk) if handler.events == events else 0
-                events = handler.events
-                if quiet > _TOKEN_LIMIT:
-                    raise UserError(f"{path} is not TMX: a tag or comment longer than 1 MiB")
-            parser.close()
-        yield from handler.rows
-    except xml.sax.SAXParseException as error:
-        raise UserError(
-            f"{path}:{error.getLineNumber()} is not well-formed XML: {error.getMessage()}"
-        ) from None
-    except defusedxml.DefusedXmlException:
-        raise UserError(
-            f"{path} defines entities of its own, which is refused; if you trust it, expand"
-            " them first: `xmllint --noent`"
-        ) from None
-    except (ValueError, LookupError) as error:  # an encoding that expat does not know
-        raise UserError(f"{path} cannot be read as XML: {error}") from None
+    yield from _read(path, _Xliff, languages, problems)
+
+
+def _read(
+    path: Path, form: type[Format], languages: Sequence[str], problems: Problems
+) -> Iterator[tuple[str, ...]]:
+    matching = Matching(languages)
+    any_row = False
+    for row in read_units(path, form(matching), problems):
+        any_row = True
+        yield row
+    if not any_row and (tags := matching.told()):
+        problems.add(
+            f"file without units in {'-'.join(languages)}; its languages are {tags}", str(path)
+        )

@@ -4,14 +4,17 @@ import dataclasses
 import io
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import sentencepiece
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus import words
+from lightxling.corpus.normaliser import normalisation_rules
 from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK, Tokenizer
 
 _LARGEST = re.compile(r"value <= (\d+)")  # what sentencepiece says of too large a vocabulary
@@ -49,33 +52,52 @@ def train_tokenizer(
         words.write_vocabulary(sentences, config, path)
         return
     model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model,
-            model_type=config.model,
-            vocab_size=config.vocab_size,
-            normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
-            character_coverage=config.character_coverage,
-            byte_fallback=config.byte_fallback,
-            pad_id=PAD,
-            unk_id=UNK,
-            bos_id=-1,
-            eos_id=-1,
-            pad_piece=SPECIAL[PAD],
-            unk_piece=SPECIAL[UNK],
-            control_symbols=[SPECIAL[MASK]],  # a control symbol is never produced from text
-            max_sentence_length=1 << 20,  # bytes; cleaning has bounded the sentences already
-            num_threads=2,  # fixed: the unigram model depends on it in the last bits
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        largest = _LARGEST.search(str(error))
-        if largest and is_limit:
-            fewer = dataclasses.replace(config, vocab_size=int(largest[1]))
-            return train_tokenizer(sentences, fewer, path)
-        raise UserError(_training_error(str(error), config)) from None
-    Path(path).write_bytes(model.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        rules = Path(folder) / "rules.tsv"
+        rules.write_text(normalisation_rules(config.lowercase), "ascii")
+        try:
+            _train_pieces(sentences, config, model, rules)
+        except RuntimeError as error:
+            largest = _LARGEST.search(str(error))
+            if not (largest and is_limit):
+                raise UserError(_training_error(str(error), config)) from None
+            config = dataclasses.replace(config, vocab_size=int(largest[1]))
+            return train_tokenizer(sentences, config, path)
+    Path(path).write_bytes(_named(model.getvalue(), config.lowercase))
+
+
+def _named(content: bytes, lowercase: bool) -> bytes:
+    """The model with a name for its table in place of the path of the temporary file."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    model.normalizer_spec.name = "lightxling_cf" if lowercase else "lightxling"
+    model.normalizer_spec.ClearField("normalization_rule_tsv")
+    return model.SerializeToString(deterministic=True)
+
+
+def _train_pieces(
+    sentences: Iterable[str], config: TokenizerConfig, model: io.BytesIO, rules: Path
+) -> None:
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        model_type=config.model,
+        vocab_size=config.vocab_size,
+        normalization_rule_tsv=str(rules),
+        character_coverage=config.character_coverage,
+        byte_fallback=config.byte_fallback,
+        pad_id=PAD,
+        unk_id=UNK,
+        bos_id=-1,
+        eos_id=-1,
+        pad_piece=SPECIAL[PAD],
+        unk_piece=SPECIAL[UNK],
+        control_symbols=[SPECIAL[MASK]],  # a control symbol is never produced from text
+        max_sentence_length=1 << 20,  # bytes; cleaning has bounded the sentences already
+        num_threads=2,  # fixed: the unigram model depends on it in the last bits
+        minloglevel=2,
+    )
 
 
 def _training_error(message: str, config: TokenizerConfig) -> str:
@@ -101,7 +123,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
       UserError: it cannot be read, or is damaged.
     """
     try:
-        return read_tokenizer(Path(path).read_bytes(), str(path))
+        return read_tokenizer(limits.read_bytes(path, limits.TOKENIZER), str(path))
     except OSError as error:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
 

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, parse_json, sync, write_json
+from lightxling.base.files import atomic, parse_json, recover, sync, write_json
 from lightxling.base.lines import slabs
+from lightxling.base.shapes import Bool, Float, Int
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.files import fingerprint
 from lightxling.config.schema import Config
@@ -102,6 +103,7 @@ def make_once(final: Path, progress: Callable[[str], None], make: Callable[[], N
     Returns:
       Whether it was not there.
     """
+    recover(final)
     if final.exists():
         return False
     with store_lock(final, progress):
@@ -157,7 +159,7 @@ def prepare_vectors(
 
 def _open(path: Path, store: Store, pivot: np.ndarray) -> SentenceVectors:
     try:
-        manifest = parse_json((path / "manifest.json").read_bytes())
+        manifest = parse_json(limits.read_bytes(path / "manifest.json"))
         whole = all(file_entry(path / name) == entry for name, entry in manifest["files"].items())
         index = map_array(path / "index.npy")
         shape = (manifest["sentences"], manifest["width"])
@@ -264,7 +266,7 @@ class _Computation(NamedTuple):
         """Appends the vectors that are missing; returns their width."""
         work, kind, state = self.work, self.kind, {"done": 0, "width": 0}
         if (work / "done.json").exists():
-            state = json.loads((work / "done.json").read_text())
+            state = json.loads(limits.read_bytes(work / "done.json"))
             done = state["done"]
             self.progress(f"going on after {done:,} of {sentences:,} sentences of the {kind}")
         (work / "vectors.bin").touch()

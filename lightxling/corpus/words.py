@@ -19,10 +19,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json
+from lightxling.base.shapes import Bool, Int, Integer
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus.pieces import PUNCTUATION, SPECIAL, UNK, Tokenizer
 
@@ -75,7 +75,7 @@ def write_vocabulary(sentences: Iterable[str], config: TokenizerConfig, path: Pa
         "hash_buckets": config.hash_buckets,
         "words": ranked[: config.vocab_size - len(SPECIAL)],
     }
-    Path(path).write_text(json.dumps(model, ensure_ascii=False), "utf-8")
+    Path(path).write_text(json.dumps(model, ensure_ascii=False), "utf-8", newline="\n")
 
 
 @functools.cache

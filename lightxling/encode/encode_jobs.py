@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import check_parent, parse_json, write_json
 from lightxling.base.lines import SLAB, Lines, Problems, slabs
+from lightxling.base.vectors import check_finite
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.jobs import Workers, connect, fetched, results
 from lightxling.encode.vector_folders import (
@@ -160,7 +164,10 @@ class _Encode:
         before = self.encoder.truncated
         if texts and not kept:
             vectors = self.encoder.encode(texts, self.batch_size, self.job["normalize"])
-            vectors = vectors.astype(self.job["dtype"], copy=False)
+            with np.errstate(over="ignore"):  # said by the check, with its line
+                vectors = vectors.astype(self.job["dtype"], copy=False)
+            name = self.job["files"][row["file"]]
+            check_finite(vectors, f"{name}, in {self.job['dtype']}: line", row["line"])
             write_part(path, self.job["files"][row["file"]], row["line"], texts, vectors)
         cut = self.encoder.truncated - before
         counts = {"rows": len(texts), "kept": int(kept), "truncated": cut}
@@ -189,7 +196,7 @@ def _check_folder(folder: Path, job: dict[str, Any], output: Path) -> None:
     if (folder / JOB).exists():
         before = {}
         with contextlib.suppress(ValueError, TypeError):  # half a file, or not one of ours
-            before = dict(parse_json((folder / JOB).read_bytes()))
+            before = dict(parse_json(limits.read_bytes(folder / JOB)))
         changed = sorted(key for key in job if before.get(key) != job[key])
         if changed:
             raise UserError(

@@ -21,20 +21,23 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Real
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
+from lightxling.base.shapes import Float, Int, Real
 from lightxling.base.tree import nest
+from lightxling.base.vectors import NotFinite, check_finite
 from lightxling.base.vectors import normalize as unit
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import dequantize
 from lightxling.saved.adapters import with_adapters
 from lightxling.saved.bundle import BOXED, Bundle, load_bundle
 
-TOKENS = 2048
+TOKENS = 512
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Padded lengths of jax batches."""
@@ -135,9 +138,9 @@ class Encoder:
         """Vectors of sentences, in their order.
 
         Args:
-          sentences: a string gives one vector [D]; a list gives [N, D]. An empty string (and one of
-            white space) gives zeros. What is longer than `max_length` tokens is cut off and
-            counted.
+          sentences: a string gives one vector [D]; a list gives [N, D]. They are cleaned as
+            training text is (`corpus.cleaning.clean`). What is empty then gives zeros. What is
+            longer than `max_length` tokens is cut off and counted.
           batch_size: sentences computed together, at most.
           normalize: scale vectors to length 1.
           show_progress: show a bar on standard error, and say when something is being compiled.
@@ -145,10 +148,15 @@ class Encoder:
         Returns:
           float32; the same sentence gives the same vector up to rounding, whatever stands around
           it.
+
+        Raises:
+          NotFinite: the numbers of a sentence overflow; it is a UserError with its `row`.
         """
         if isinstance(sentences, str):
             return self.encode([sentences], batch_size, normalize, show_progress)[0]
-        return self.encode_counted(sentences, batch_size, normalize, show_progress)[0]
+        vectors, _ = self.encode_counted(sentences, batch_size, normalize, show_progress)
+        check_finite(vectors, "sentence")
+        return vectors
 
     def encode_counted(
         self,
@@ -157,7 +165,10 @@ class Encoder:
         normalize: bool = True,
         show_progress: bool = False,
     ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
-        """`encode` of a list, and how many tokens were read of each sentence."""
+        """`encode` of a list, and how many tokens were read of each sentence.
+
+        Vectors that are not normalised may be not finite: a server answers the other texts.
+        """
         sentences = list(sentences)
         for i, sentence in enumerate(sentences):
             if not isinstance(sentence, str):
@@ -176,7 +187,10 @@ class Encoder:
                 for rows, found in self._run(tokens, batch_size, say):
                     part[rows] = found
                     advance(len(rows))
-        return unit(vectors) if normalize else vectors, counts
+        if normalize:
+            check_finite(vectors, "sentence")
+            vectors = unit(vectors)
+        return vectors, counts
 
     def similarity(
         self, a: Real[np.ndarray, "*A D"], b: Real[np.ndarray, "*B D"]
@@ -185,7 +199,8 @@ class Encoder:
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
     def _tokenize(self, sentences: list[str]) -> _Tokens:
-        sentences = [text[:LINE_LIMIT] for text in sentences]
+        # as the text was that the encoder was trained on
+        sentences = [clean(text[:LINE_LIMIT]) for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length
@@ -246,10 +261,11 @@ class _JaxBackend:
     """Batches of `batch_size` sentences padded to a few lengths; each shape compiles once."""
 
     def __init__(self, bundle: Bundle):
-        import jax
-        import jax.numpy as jnp
+        with needed_by("the backend jax"):
+            import jax
+            import jax.numpy as jnp
 
-        from lightxling.model import build
+            from lightxling.model import build
 
         graphdef = build.structure(bundle.config, bundle.vocab_size)
         params = dequantize(bundle.params)
@@ -344,7 +360,12 @@ def encode_file(
         def batches():
             done = 0
             for slab in slabs(lines):
-                yield slab, encoder.encode(slab, batch_size, normalize)
+                try:
+                    yield slab, encoder.encode(slab, batch_size, normalize)
+                except NotFinite as error:
+                    raise NotFinite(
+                        error.row, f"line {done + error.row + 1:,} of {source}"
+                    ) from None
                 done += len(slab)
                 say(f"{done:,} lines")
 

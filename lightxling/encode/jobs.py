@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +36,10 @@ class Workers:
 def connect() -> ModuleType:
     """The module, connected to a cluster; without one, to the cores of this machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to its makers
-    try:
-        import ray
-        import ray.data  # needs pyarrow, which the extra brings
-    except ImportError as error:
-        raise UserError("--engine ray needs Ray: pip install 'lightxling[ray]'") from error
+    require("--engine ray", "ray", "pyarrow")
+    import ray
+    import ray.data
+
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")

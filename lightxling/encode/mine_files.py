@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lightxling.base.errors import UserError, at_least
-from lightxling.base.files import atomic, check_output, is_device
+from lightxling.base.files import atomic, check_output, is_device, scratch_folder
 from lightxling.base.lines import Problems
 from lightxling.base.vectors import Encode, nearest, normalize
 from lightxling.corpus.readers import read_moses
@@ -81,10 +81,11 @@ def mine_files(
     if name == "auto":
         name = "exact" if len(texts[0]) * len(texts[1]) <= EXACT_LIMIT else "faiss"
     search = nearest if name == "exact" else mining.faiss_search(settings.index, settings.probes)
-    place = None if is_device(output) else output.absolute().parent  # /dev holds no vectors
-    with tempfile.TemporaryDirectory(dir=place, prefix=".mine-") as scratch:
+    # /dev holds no vectors
+    place = Path(tempfile.gettempdir()) if is_device(output) else output.absolute().parent
+    with scratch_folder(place, f"mine-{output.name}") as scratch:
         vectors = [
-            _unit_vectors(encode, side, Path(scratch) / f"{i}.npy") for i, side in enumerate(texts)
+            _unit_vectors(encode, side, scratch / f"{i}.npy") for i, side in enumerate(texts)
         ]
         progress(f"encoded in {time.perf_counter() - start:.0f} s; searching ({name})")
         mined = mining.mine_pairs(
@@ -124,7 +125,7 @@ def write_mined(
     if threshold is not None:
         mined = mined.above(threshold)
     src, tgt = texts(0, mined.src), texts(1, mined.tgt)
-    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic(output) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         for score, i, j in zip(mined.score, mined.src.tolist(), mined.tgt.tolist(), strict=True):
             one, other = src[i].replace("\t", " "), tgt[j].replace("\t", " ")
             file.write(f"{score:.4f}\t{one}\t{other}\n")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import check_output
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import nearest
+from lightxling.corpus.cleaning import clean
 from lightxling.encode import jobs, mining
 from lightxling.encode.mine_files import MineSettings, tell_side, write_mined
 from lightxling.encode.vector_folders import Vectors
@@ -89,7 +90,7 @@ class Side:
         for number in range(len(vectors.parts)):
             texts = vectors.column(number, "text").to_pylist()
             keys += [
-                hashlib.blake2b(text.encode(), digest_size=16).digest() if text.strip() else b""
+                hashlib.blake2b(text.encode(), digest_size=16).digest() if clean(text) else b""
                 for text in texts
             ]
             if len(keys) != bounds[number + 1]:

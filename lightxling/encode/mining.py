@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
+from lightxling.base.shapes import Bool, Float, Int, Real
 from lightxling.base.vectors import nearest, normalize, ratio_margin
+from lightxling.corpus.cleaning import clean
 
 Margin = Literal["ratio", "distance", "absolute"]
 Direction = Literal["forward", "backward", "intersection", "max"]
@@ -142,7 +144,7 @@ def unique_texts(texts: Iterable[str]) -> tuple[list[str], Int[np.ndarray, " U"]
     """The different texts in order of occurrence and the row of each; blank ones are left out."""
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
-        if text.strip():
+        if clean(text):  # an invisible character alone is blank too
             first.setdefault(text, row)
     return list(first), np.fromiter(first.values(), np.int64, len(first))
 
@@ -212,10 +214,8 @@ def faiss_search(index: str = "", probes: int = 32, chunk: int = 65_536) -> Sear
       probes: lists visited per query; more finds more and takes longer.
       chunk: rows added or asked at once.
     """
-    try:
+    with needed_by("this search"):
         import faiss
-    except ImportError as error:
-        raise UserError("this search needs faiss: pip install 'lightxling[faiss]'") from error
 
     def search(queries, candidates, k):
         k, rows, width = min(k, len(candidates)), *candidates.shape

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import read_json
+from lightxling.base.shapes import Float
 from lightxling.config.files import fingerprint
 from lightxling.encode.encoder import Encoder
 from lightxling.saved.bundle import MODULES

@@ -9,10 +9,11 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json
+from lightxling.base.shapes import Float, Int
 from lightxling.config.files import from_dict
 
 VECTORS_FORMAT, MANIFEST = "lightxling vectors 1", "manifest.json"
@@ -51,7 +52,7 @@ class Vectors:
         if writing(folder).is_dir() and not folder.exists():
             raise UserError(f"{folder} is not finished; type its encode command again")
         try:
-            found = from_dict(cls, parse_json((folder / MANIFEST).read_bytes()))
+            found = from_dict(cls, parse_json(limits.read_bytes(folder / MANIFEST)))
         except (OSError, ValueError, TypeError, UserError) as error:
             raise UserError(
                 f"{folder} is not a folder of vectors ({error}); "

@@ -17,6 +17,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.evaluate.tables import mean_scores, shared_units
 from lightxling.evaluate.tasks.sts import POOLED
@@ -149,7 +150,8 @@ def _size(run: RunFolder) -> Values:
         count = about.get("parameters", {}).get("encoder")
         tokenizer = path / "tokenizer.model"
         more = tokenizer.stat().st_size if tokenizer.is_file() else 0
-        return {} if count is None else {"parameters": count, "bytes": 4 * count + more}
+        is_count = type(count) is int and 0 <= count <= limits.STEP
+        return {} if not is_count else {"parameters": count, "bytes": 4 * count + more}
     files = [file for file in path.rglob("*") if "evaluation" not in file.relative_to(path).parts]
     size = sum(file.stat().st_size for file in files if file.is_file())
     return {**_exported_parameters(path / PARAMETERS), "bytes": size}
@@ -157,14 +159,17 @@ def _size(run: RunFolder) -> Values:
 
 def _exported_parameters(path: Path) -> Values:
     """How many numbers the file of an export has, without the scales of int8; its header says."""
-    if not path.is_file():
+    if not path.exists():
         return {}
     from safetensors import SafetensorError, safe_open
 
     try:
+        limits.check_parameters(path)
         with safe_open(path, framework="np") as file:
             names = [name for name in file.keys() if not name.endswith(".scales")]  # noqa: SIM118
             return {"parameters": sum(math.prod(file.get_slice(n).get_shape()) for n in names)}
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); export it again") from None
 

@@ -1,6 +1,6 @@
 """Hands a run or an export to MTEB: `mteb.evaluate(MtebEncoder.load("runs/en-fr"), tasks)`.
 
-Needs the extra: `pip install 'lightxling[mteb]'`. Note that what MTEB calls Tatoeba, BUCC and XNLI
+Needs the extra: `pip install "lightxling[mteb]"`. Note that what MTEB calls Tatoeba, BUCC and XNLI
 are other measures than the tasks of those names here: F1 of X to English only, retrieval of pairs
 that are given, and average precision of two classes.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
 from lightxling.base.vectors import Encode
 
 
@@ -34,10 +34,8 @@ class MtebEncoder:
         dimension: int | None = None,
         max_tokens: int | None = None,
     ):
-        try:
+        with needed_by("MtebEncoder"):
             from mteb.models.model_meta import ModelMeta, ScoringFunction
-        except ImportError as error:
-            raise UserError("this needs mteb: pip install 'lightxling[mteb]'") from error
         self._encode = encode
         self.mteb_model_meta = ModelMeta.create_empty(
             {

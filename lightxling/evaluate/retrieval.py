@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Int, Real
 
+from lightxling.base.shapes import Int, Real
 from lightxling.base.vectors import (
     BLOCK,
     check_vectors,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Real
 
 from lightxling.base.errors import UserError
+from lightxling.base.shapes import Float, Real
 from lightxling.base.vectors import normalize
 
 Similarity = Literal["cosine", "angular"]

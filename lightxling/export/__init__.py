@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, check_parent, read_json
+from lightxling.base.files import atomic_folder, check_parent, read_json, recover
 from lightxling.base.lines import Problems, sound_lines
 from lightxling.encode.encoder import Encoder
 from lightxling.export.formats import check_format, write_format
@@ -90,6 +90,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
     if not output.name:
         raise UserError(f"--output {output} is not a name of its own; give that of a new folder")
     check_parent(output)
+    recover(output)
     if not output.exists():
         return
     if not overwrite:

@@ -26,8 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from lightxling.corpus.normaliser import read_charsmap
 from lightxling.corpus.pieces import read_model
 from lightxling.saved.bundle import Bundle
 
@@ -35,38 +34,6 @@ from lightxling.saved.bundle import Bundle
 _APART, _BARRIER, _NEITHER = "\ufdd0", "\ufdd1", "\ufdd2"
 _FINALS = {chr(code) for code in range(0x11A8, 0x11C3)}  # Hangul letters that end a syllable
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3  # types of pieces
-
-
-@functools.lru_cache(maxsize=4)
-def read_charsmap(blob: bytes) -> dict[str, str]:
-    """The table of a `precompiled_charsmap`: a double-array trie, then values that end in 0.
-
-    A unit of the trie holds the octet that leads to it, the place of its children relative to its
-    own, and whether a key ends there.
-    """
-    if not blob:
-        return {}
-    size = int.from_bytes(blob[:4], "little")
-    units, values = np.frombuffer(blob, "<u4", size // 4, offset=4), blob[4 + size :]
-    octets = np.arange(1, 256, dtype=np.uint32)
-    table = {}
-    level = [(np.zeros(1, np.uint32), [b""])]  # nodes and the keys that lead to them
-    while level:
-        nodes, keys = level.pop()
-        unit = units[nodes]
-        base = nodes ^ ((unit >> 10) << ((unit & 0x200) >> 6))
-        for i in np.flatnonzero(unit & 0x100):
-            start = int(units[base[i]] & 0x7FFFFFFF)
-            table[keys[i].decode()] = values[start : values.index(b"\0", start)].decode()
-        children = base[:, None] ^ octets
-        known = children < len(units)
-        labels = units[np.where(known, children, 0)] & 0x800000FF
-        parents, which = np.nonzero(known & (labels == octets))
-        below = [keys[i] + bytes([j + 1]) for i, j in zip(parents, which, strict=True)]
-        found = children[parents, which]
-        for start in range(0, len(found), 4096):
-            level.append((found[start : start + 4096], below[start : start + 4096]))
-    return table
 
 
 def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
@@ -102,7 +69,9 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
 def write_tokenizer(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json into a folder that exists."""
     tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    (folder / "tokenizer.json").write_text(
+        json.dumps(tokenizer, ensure_ascii=False), "utf-8", newline="\n"
+    )
 
 
 def _unigram(model) -> dict[str, Any]:
@@ -160,6 +129,8 @@ def _normalizers(model) -> Iterable[dict[str, Any]]:
         yield {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(blob).decode()}
         yield _replace(_APART, "", regex=False)
         yield {"type": "NFC"}
+        if table.get("i\u0307") == "i":  # no composition: the table folds a dotted i
+            yield _replace("i\u0307", "i", regex=False)
         yield _replace(_BARRIER, "", regex=False)
     yield _replace(" +", " ")
     yield _replace("^ | $", "")

@@ -1,15 +1,18 @@
 """The formats of an export, one entry each: a new one is a file with a writer, and an entry."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import require
 from lightxling.export import web
 from lightxling.export.onnx import write_onnx
 from lightxling.export.quantize import DTYPES, Dtype
-from lightxling.export.sentence_transformers import write_sentence_transformers
+from lightxling.export.sentence_transformers import (
+    check_sentence_transformers,
+    write_sentence_transformers,
+)
 from lightxling.export.stablehlo import write_stablehlo
 from lightxling.saved.adapters import check_adapters, write_adapters
 from lightxling.saved.bundle import Bundle, write_bundle
@@ -23,7 +26,7 @@ class ExportFormat:
       name: as `--format` has it.
       write: writes the files of an encoder into an empty folder; takes `options` by name.
       about: for the help text; empty where the name says it.
-      package: that the writer needs, of the extra `export`.
+      packages: that the writer needs, of extras.
       dtypes: number formats that the weights may have.
       dtype: the one that they have where none is asked for.
       options: settings that not every format has; None is their default.
@@ -36,7 +39,7 @@ class ExportFormat:
     name: str
     write: Callable[..., None]
     about: str = ""
-    package: str = ""
+    packages: Sequence[str] = ()
     dtypes: Sequence[Dtype] = DTYPES
     dtype: Dtype = "float32"
     options: Sequence[str] = ()
@@ -48,14 +51,19 @@ class ExportFormat:
 
 _ALL = (
     ExportFormat("safetensors", write_bundle, "for lightxling", words=True),
-    ExportFormat("sentence-transformers", write_sentence_transformers, dtypes=DTYPES[:3]),
-    ExportFormat("onnx", write_onnx, package="onnx"),
-    ExportFormat("stablehlo", write_stablehlo, package="flatbuffers"),
+    ExportFormat(
+        "sentence-transformers",
+        write_sentence_transformers,
+        dtypes=DTYPES[:3],
+        check=check_sentence_transformers,
+    ),
+    ExportFormat("onnx", write_onnx, packages=["onnx"]),
+    ExportFormat("stablehlo", write_stablehlo, packages=["jax", "flatbuffers"]),
     ExportFormat(
         "web",
         web.write_web,
         "a page that searches in the browser",
-        package="onnx",
+        packages=["onnx"],
         dtype="int8",
         options=("runtime",),
         check=web.check_web,
@@ -87,12 +95,7 @@ def check_format(bundle: Bundle, format: str, dtype: str, **options) -> None:
         raise UserError(
             f"{format} has no {dtype} weights; use float16, or --format onnx for {dtype}"
         )
-    if entry.package and importlib.util.find_spec(entry.package) is None:
-        needing = [other.name for other in _ALL if other.package == entry.package]
-        raise UserError(
-            f"--format {' and '.join(needing)} need{'s' * (len(needing) == 1)} the {entry.package} "
-            "package: pip install 'lightxling[export]'"
-        )
+    require(f"--format {format}", *entry.packages)
     entry.check(bundle, **options)
 
 

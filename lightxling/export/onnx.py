@@ -17,7 +17,7 @@ import numpy as np
 
 from lightxling.base.files import write_json
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
-from lightxling.model.params import NORM_EPS, scale_axis
+from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
@@ -55,7 +55,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
     write_json(folder / DESCRIPTION, config)
     usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])
-    (folder / "README.md").write_text(model_card(bundle, "onnx", usage))
+    (folder / "README.md").write_text(model_card(bundle, "onnx", usage), "utf-8", newline="\n")
 
 
 class _Builder:
@@ -147,7 +147,11 @@ def graph(bundle: Bundle):
         stop = b.add("Squeeze", b.add("Add", length, one))
         ids = b.add("Range", b.weight(np.array(1)), stop, b.weight(np.array(1)))
         x = b.add("Add", x, b.rows("positions", ids))
-    x = b.norm(x, "embedding_norm", last if not config.layers else None)
+    output_of_embeddings = last if not config.layers else None
+    if config.embedding_norm:
+        x = b.norm(x, "embedding_norm", output_of_embeddings)
+    elif output_of_embeddings:
+        x = b.add("Identity", x, output=output_of_embeddings)
     real = b.add("Cast", "attention_mask", to=onnx.TensorProto.FLOAT)  # [B, L]
     if config.layers:
         blocked = b.add("Sub", real, b.weight(np.float32(1)))
@@ -214,7 +218,23 @@ def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
         best = b.add("ReduceMax", b.add("Add", b.add("Mul", x, weight), low), axes=[1], keepdims=0)
         some = b.add("Min", count, b.weight(np.float32(1)))
         return b.add("Mul", best, some, output=output)
+    if b.bundle.config.pooling in ("weighted", "attention"):
+        weight = b.add("Mul", _learnt_weights(b, x, weight), weight)  # [B, L, 1]
+        total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0)
+        least = b.add("Max", b.add("ReduceSum", weight, axis, keepdims=0), b.weight(TINY))
+        return b.add("Div", total, least, output=output)
     total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0)
     if b.bundle.config.pooling == "sum":
         return b.add("Identity", total, output=output)
     return b.add("Div", total, b.add("Max", count, b.weight(np.float32(1))), output=output)
+
+
+def _learnt_weights(b: _Builder, x: str, real: str) -> str:
+    """Weights of the states [B, L, D] in the mean, of any size at padding; [B, L, 1] as `real`."""
+    if b.bundle.config.pooling == "weighted":
+        column = b.add("Mul", b.stored("piece_weights"), b.weight(np.float32(PIECE_RATE)))
+        found = b.add("Softplus", b.add("Gather", column, "input_ids"))
+        return b.add("Unsqueeze", found, b.weight(np.array([2])))
+    query = b.add("Unsqueeze", b.stored("pooling_query"), b.weight(np.array([1])))
+    blocked = b.add("Mul", b.add("Sub", real, b.weight(np.float32(1))), b.weight(np.float32(1e30)))
+    return b.add("Softmax", b.add("Add", b.add("MatMul", x, query), blocked), axis=1)

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int8
 
+from lightxling.base.shapes import Float, Int8
 from lightxling.model.params import Params, dequantize, scale_axis
 from lightxling.saved.bundle import Bundle
 

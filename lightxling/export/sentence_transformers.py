@@ -1,19 +1,27 @@
 """A folder that `SentenceTransformer(path)` opens unchanged: a standard BertModel, pooling, a fast
-tokenizer.
+tokenizer; or, for a bag of vectors without positions, one table that holds all of the encoder.
+
+Weights of pieces are a WordWeights module; there and in a table they are divided by the largest
+one, which changes no direction.
 
 BertModel is the same function: post-norm blocks, the feed-forward activation set to silu. What
 differs is moved into the tables: positions count from 0 there and from 1 here, where row 0 is the
 padding; a factorised table is multiplied out; token types are one row of zeros.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.config.schema import ModelConfig
+from lightxling.corpus.pieces import Tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
+from lightxling.model.forward import Forward, weights_of_pieces
 from lightxling.model.params import NORM_EPS, Params, dequantize
 from lightxling.saved.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
 
@@ -21,62 +29,133 @@ _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""
 
 
-def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
-    """Writes the folder's files.
+def check_sentence_transformers(bundle: Bundle) -> None:
+    """Refuses an encoder that has something that the modules of sentence-transformers have not.
 
     Raises:
-      UserError: the encoder has something that a BertModel cannot have.
+      UserError: says which formats have it.
     """
-    config = bundle.config
-    if config.adapters:
-        names = ", ".join(adapter.name for adapter in config.adapters)
+    config, others = bundle.config, "use --format onnx, stablehlo, web or safetensors"
+    parallel = [adapter.name for adapter in config.adapters if adapter.kind == "parallel"]
+    if parallel:  # those of low rank are merged
+        names = ", ".join(parallel)
         raise UserError(
             f"a BertModel has no place for the parallel adapters {names}; use --format onnx, or "
             "leave them out with --adapters"
         )
-    if config.pooling not in ("mean", "max"):
-        raise UserError(f"sentence-transformers has no {config.pooling} pooling; use --format onnx")
-    params = bert_params(bundle)
-    projection = params.pop("projection", None)
-    modules: dict[str, dict[str, Any]] = {
-        "Transformer": bert_config(bundle),
-        "Pooling": {
-            "word_embedding_dimension": config.width,
-            "pooling_mode_mean_tokens": config.pooling == "mean",
-            "pooling_mode_max_tokens": config.pooling == "max",
-            "pooling_mode_cls_token": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-        },
-    }
-    if projection is not None:
-        modules["Dense"] = {
-            "in_features": config.width,
-            "out_features": bundle.dimension,
-            "bias": False,
-            "activation_function": "torch.nn.modules.linear.Identity",
-        }
-    modules["Normalize"] = {}  # vectors of length 1, as Encoder gives them
+    if is_static(config):
+        return
+    if config.pooling in ("sum", "attention"):
+        raise UserError(f"sentence-transformers has no {config.pooling} pooling; {others}")
+    if not config.embedding_norm:
+        raise UserError(
+            "a BertModel normalises its embeddings, and this encoder does not "
+            f"(model.embedding_norm=False); {others}"
+        )
+
+
+def is_static(config: ModelConfig) -> bool:
+    """Whether the vector of a sentence is a direction of the sum of its pieces' vectors, so that
+    the encoder is a table: StaticEmbedding, which averages rows."""
+    return not (config.layers or config.positions or config.ngrams or config.pooling == "max")
+
+
+def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
+    """Writes the folder's files.
+
+    Raises:
+      UserError: see `check_sentence_transformers`.
+    """
+    check_sentence_transformers(bundle)
+    write = _write_static if is_static(bundle.config) else _write_bert
+    modules = [*write(bundle, folder), ("Normalize", {})]  # length 1, as Encoder gives them
     listed = []
-    for i, (kind, settings) in enumerate(modules.items()):
+    for i, (kind, settings) in enumerate(modules):
         path = f"{i}_{kind}" if i else ""
         (folder / path).mkdir(exist_ok=True)
         write_json(folder / path / DESCRIPTION, settings)
         kind = f"sentence_transformers.models.{kind}"
         listed.append({"idx": i, "name": str(i), "path": path, "type": kind})
-    write_params(folder / PARAMETERS, params, _MADE_FOR)
-    if projection is not None:
-        write_params(folder / "2_Dense" / PARAMETERS, {"linear.weight": projection.T}, _MADE_FOR)
     write_json(folder / "modules.json", listed)
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None},
+    )
+    (folder / "README.md").write_text(model_card(bundle), "utf-8", newline="\n")
+
+
+def _write_static(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Writes table and tokenizer of a StaticEmbedding; returns the modules with their settings.
+
+    Names are those of model2vec, which StaticEmbedding reads too.
+    """
+    table = static_table(bundle).astype(bundle.params["words"].dtype)
+    write_params(folder / PARAMETERS, {"embeddings": table}, _MADE_FOR)
+    write_tokenizer(bundle, folder)
+    about = {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True}
+    return [("StaticEmbedding", about)]
+
+
+def static_table(bundle: Bundle) -> Float[np.ndarray, "V D"]:
+    """The encoder as a table: a row is its piece's vector alone times its weight.
+
+    The sum of the rows of a sentence is a multiple of the sentence's vector. Rows are divided by
+    the largest weight, which changes no direction.
+    """
+    config, p = bundle.config, dequantize(bundle.params)
+    plain = dataclasses.replace(config, pooling="sum")
+    ids = np.arange(bundle.vocab_size)[:, None]
+    rows = Forward(plain, {n: v for n, v in p.items() if n != "projection"})([ids])
+    if config.pooling == "weighted":
+        weight = weights_of_pieces(p["piece_weights"])
+        rows *= (weight / weight.max())[:, None]
+    if config.pooling == "attention":
+        scores = rows @ p["pooling_query"]
+        rows *= np.exp(scores - scores.max())[:, None]
+    return rows @ p["projection"] if "projection" in p else rows
+
+
+def _write_bert(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Writes parameters and tokenizer of a BertModel; returns the modules with their settings."""
+    config = bundle.config
+    params = bert_params(bundle)
+    projection = params.pop("projection", None)
+    modules: list[tuple[str, dict[str, Any]]] = [("Transformer", bert_config(bundle))]
+    if config.pooling == "weighted":
+        pieces = Tokenizer(bundle.tokenizer).pieces()
+        weight = weights_of_pieces(bundle.params["piece_weights"])
+        weights = dict(zip(pieces, (weight / weight.max()).tolist(), strict=True))
+        modules.append(("WordWeights", {"vocab": list(pieces), "word_weights": weights}))
+    modules.append(
+        (
+            "Pooling",
+            {
+                "word_embedding_dimension": config.width,
+                "pooling_mode_mean_tokens": config.pooling != "max",
+                "pooling_mode_max_tokens": config.pooling == "max",
+                "pooling_mode_cls_token": False,
+                "pooling_mode_mean_sqrt_len_tokens": False,
+            },
+        )
+    )
+    if projection is not None:
+        dense = folder / f"{len(modules)}_Dense"
+        dense.mkdir()
+        write_params(dense / PARAMETERS, {"linear.weight": projection.T}, _MADE_FOR)
+        settings = {
+            "in_features": config.width,
+            "out_features": bundle.dimension,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
+        modules.append(("Dense", settings))
+    write_params(folder / PARAMETERS, params, _MADE_FOR)
     write_tokenizer_files(bundle, folder)
     write_json(
         folder / "sentence_bert_config.json",
         {"max_seq_length": config.max_length, "do_lower_case": False},
     )
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None},
-    )
-    (folder / "README.md").write_text(model_card(bundle))
+    return modules
 
 
 def bert_config(bundle: Bundle) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def trim_vocabulary(
     model.pieces.extend(pieces_kept)
     model.trainer_spec.vocab_size = len(rows)
     params = dict(bundle.params)
-    for name in ("words", "words.scales"):
+    for name in ("words", "words.scales", "piece_weights"):
         if name in params:
             params[name] = params[name][rows]
     return dataclasses.replace(bundle, params=params, tokenizer=model.SerializeToString())

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config.schema import ModelConfig
 from lightxling.model.adapters import Adapter, beside, project
-from lightxling.model.params import NORM_EPS, sinusoids
+from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, sinusoids
 
 PAD = 0
 
@@ -77,6 +77,28 @@ def max_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[A
 def sum_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
     """Sums over the tokens where `real`."""
     return jnp.sum(jnp.where(real[..., None], hidden, 0), axis=1)
+
+
+def weighted_pool(
+    hidden: Float[Array, "B L D"], weight: Float[Array, "B L"]
+) -> Float[Array, "B D"]:
+    """Weighted mean over the tokens; without any of positive weight it is zero.
+
+        s = sum_i w_i h_i / sum_i w_i
+
+    Args:
+      weight: not negative; 0 at padding.
+    """
+    total = jnp.sum(weight, axis=1, keepdims=True)
+    return jnp.einsum("bld,bl->bd", hidden, weight) / jnp.maximum(total, TINY)
+
+
+def attention_weights(
+    hidden: Float[Array, "B L D"], real: Bool[Array, "B L"], query: Float[Array, " D"]
+) -> Float[Array, "B L"]:
+    """softmax(h q) over the tokens where `real`, 0 elsewhere."""
+    scores = jnp.where(real, hidden @ query, jnp.finfo(hidden.dtype).min)
+    return jnp.where(real, jax.nn.softmax(scores, axis=1), 0)
 
 
 ACTIVATION = {"swish": jax.nn.silu, "relu": jax.nn.relu}
@@ -146,10 +168,18 @@ class Block(nnx.Module):
 
 
 class TransformerEncoder(nnx.Module):
-    """Embeddings, `layers` blocks, pooling."""
+    """Embeddings, `layers` blocks, pooling.
+
+    What is learnt for the pooling starts at zero, which makes all weights equal. A piece's weight
+    is softplus(10 c), c a number beside its row of the table, and the same in whatever sentence it
+    stands; attention weighs what stands in a sentence by its state.
+    """
 
     def __init__(self, config: ModelConfig, vocab_size: int, rngs: nnx.Rngs):
-        self.rate, self.pool = config.dropout, POOLING[config.pooling]
+        self.rate, self.pooling = config.dropout, config.pooling
+        is_weighted, is_attention = (config.pooling == p for p in ("weighted", "attention"))
+        self.piece_weights = nnx.Param(jnp.zeros(vocab_size)) if is_weighted else None
+        self.pooling_query = nnx.Param(jnp.zeros(config.width)) if is_attention else None
         std = {"reference": 1.0, "scaled": 0.02}[config.init]
         width = config.embedding_width or config.width
         normal = nnx.initializers.normal(std)
@@ -169,7 +199,7 @@ class TransformerEncoder(nnx.Module):
         is_learned = config.positions and not config.sinusoidal
         self.positions = table(config.max_length + 1, config.width) if is_learned else None
         self.is_sinusoidal = config.positions and config.sinusoidal
-        self.embedding_norm = layer_norm(config.width, rngs)
+        self.embedding_norm = layer_norm(config.width, rngs) if config.embedding_norm else None
         blocks = [Block(config, rngs) for _ in range(config.layers)]
         if config.identical_layers:
             for block in blocks[1:]:
@@ -201,7 +231,9 @@ class TransformerEncoder(nnx.Module):
             x = x + self.positions[...][jnp.where(real, position, PAD)]
         if self.is_sinusoidal:
             x = x + sinusoids(tokens.shape[1], x.shape[-1])[None, 1:]  # padding is masked anyway
-        x = dropout(self.embedding_norm(x), self.rate, keys.pop())
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        x = dropout(x, self.rate, keys.pop())
         x = x.reshape(tokens.size, -1)  # [BL, D]: XLA's gradients of 3-D products are slow on CPUs
         states = [x]
         adapters = () if self.adapters is None else list(self.adapters.values())
@@ -209,6 +241,17 @@ class TransformerEncoder(nnx.Module):
             x = block(x, real, block_key, [adapter.blocks[i] for adapter in adapters])
             states.append(x)
         return [state.reshape(*tokens.shape, -1) for state in states]
+
+    def pool(self, hidden: Float[Array, "B L D"], tokens: Int[Array, "B L"]) -> Float[Array, "B D"]:
+        """The sentence vectors of states, one per token; padding counts for nothing."""
+        real = tokens != PAD
+        if self.piece_weights is not None:
+            weight = jax.nn.softplus(PIECE_RATE * self.piece_weights[...][tokens])
+            return weighted_pool(hidden, jnp.where(real, weight, 0))
+        if self.pooling_query is not None:
+            weight = attention_weights(hidden, real, self.pooling_query[...])
+            return weighted_pool(hidden, weight)
+        return POOLING[self.pooling](hidden, real)
 
     def __call__(
         self,
@@ -224,5 +267,4 @@ class TransformerEncoder(nnx.Module):
           key: for dropout; None means evaluation.
           ngrams: rows of the words' n-grams in their table, 0 beyond them; for encoders with one.
         """
-        real, states = tokens != PAD, self.states(tokens, key, ngrams=ngrams)
-        return self.pool(states[-1], real)
+        return self.pool(self.states(tokens, key, ngrams=ngrams)[-1], tokens)

@@ -9,11 +9,23 @@ compiled code over padded batches, and importing it takes no time.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Integer
 
+from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
-from lightxling.model.params import NORM_EPS, TABLES, Params, array, merge_lora, scale_axis
+from lightxling.model.params import (
+    NORM_EPS,
+    PIECE_RATE,
+    TABLES,
+    TINY,
+    Params,
+    array,
+    merge_lora,
+    scale_axis,
+)
+
+SAFE = 80
+"""Scores between it and its negative have exponentials, and sums of them, within float32."""
 
 
 class Forward:
@@ -33,6 +45,8 @@ class Forward:
             name: (params[name], params.get(f"{name}.scales")) for name in tables if name in params
         }
         assert all(scale_axis(name) == 0 for name in tables)
+        if config.pooling == "weighted":
+            self.weights = weights_of_pieces(self.params["piece_weights"])
 
     def __call__(
         self, groups: Sequence[Integer[np.ndarray, "_ _"]], words: WordTable | None = None
@@ -44,7 +58,8 @@ class Forward:
           words: what the ids stand for; None: they are rows of the embedding table.
         """
         config, p = self.config, self.params
-        x = self.embed(np.concatenate([group.ravel() for group in groups]), words)  # [tokens, E]
+        ids = np.concatenate([group.ravel() for group in groups])
+        x = self.embed(ids, words)  # [tokens, E]
         if "word_projection" in p:
             x = x @ p["word_projection"]
         if config.positions:
@@ -54,8 +69,9 @@ class Forward:
                 here = x[start : start + group.size].reshape(*group.shape, -1)
                 here += table[: group.shape[1]]
                 start += group.size
-        self.norm(x, "embedding_norm")
-        activate = {"swish": silu, "relu": relu}[config.activation]
+        if config.embedding_norm:
+            self.norm(x, "embedding_norm")
+        activate = {"swish": swish, "relu": relu}[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
@@ -67,13 +83,7 @@ class Forward:
                 hidden += np.float32(adapter.scale) * self.linear(narrow, f"{part}.up")
             x += hidden
             self.norm(x, f"{name}.output_norm")
-        pool = {"mean": np.mean, "max": np.max, "sum": np.sum}[config.pooling]
-        start, pooled = 0, []
-        for group in groups:
-            hidden = x[start : start + group.size].reshape(*group.shape, -1)
-            pooled.append(pool(hidden, axis=1))
-            start += group.size
-        vectors = np.concatenate(pooled)
+        vectors = self.pool(x, ids if words is None else words.rows[ids], groups)
         return vectors @ p["projection"] if "projection" in p else vectors
 
     def embed(
@@ -115,25 +125,67 @@ class Forward:
     ) -> Float[np.ndarray, "T D"]:
         width, heads = self.config.width, self.config.heads
         out = np.empty((len(qkv), width), np.float32)
+        qkv[:, :width] *= np.float32((width // heads) ** -0.5)
         start = 0
         for group in groups:
             here = slice(start, start + group.size)
             parts = qkv[here].reshape(*group.shape, 3, heads, width // heads)
             q, k, v = parts.transpose(2, 0, 3, 1, 4)  # each [n, H, L, K]
-            scores = q @ k.swapaxes(2, 3)
-            scores *= np.float32((width // heads) ** -0.5)
-            scores -= scores.max(axis=-1, keepdims=True)
-            np.exp(scores, out=scores)
-            scores /= scores.sum(axis=-1, keepdims=True)
-            out[here] = (scores @ v).swapaxes(1, 2).reshape(-1, width)
+            weights = softmax(q @ k.swapaxes(2, 3))
+            out[here] = (weights @ v).swapaxes(1, 2).reshape(-1, width)
             start += group.size
         return out
 
+    def pool(
+        self,
+        x: Float[np.ndarray, "T D"],
+        rows: Integer[np.ndarray, " T"],
+        groups: Sequence[np.ndarray],
+    ) -> Float[np.ndarray, "B D"]:
+        """The vectors of sentences from their tokens' states and rows in the table."""
+        kind, p = self.config.pooling, self.params
+        plain = {"mean": np.mean, "max": np.max, "sum": np.sum}
+        start, pooled = 0, []
+        for group in groups:
+            here = slice(start, start + group.size)
+            hidden = x[here].reshape(*group.shape, -1)  # [n, L, D]
+            if kind in plain:
+                pooled.append(plain[kind](hidden, axis=1))
+            else:
+                if kind == "weighted":
+                    weight = self.weights[rows[here]].reshape(group.shape)
+                else:
+                    scores = hidden @ p["pooling_query"]
+                    weight = np.exp(scores - scores.max(axis=1, keepdims=True))
+                total = np.maximum(weight.sum(axis=1, keepdims=True), TINY)
+                pooled.append(((weight / total)[:, None] @ hidden)[:, 0])
+            start += group.size
+        return np.concatenate(pooled)
 
-def silu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
-    """x * sigmoid(x), in place; written so that nothing overflows."""
-    y = np.exp(-np.abs(x))
-    x *= np.where(x >= 0, 1, y) / (1 + y)
+
+def weights_of_pieces(c: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:
+    """log(1 + exp(10 c)), written so that nothing overflows."""
+    x = np.float32(PIECE_RATE) * c
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def softmax(scores: Float[np.ndarray, "n H L L"]) -> Float[np.ndarray, "n H L L"]:
+    """Over the last axis, in place."""
+    # the maximum of every short row takes longer than all the rest, and is only needed where the
+    # exponential of a score leaves the range of float32
+    if not (scores.max() < SAFE and scores.min() > -SAFE):
+        scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= np.einsum("nhij->nhi", scores)[..., None]
+    return scores
+
+
+def swish(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """x * sigmoid(x) in place, as x/2 * (1 + tanh(x/2)), in which nothing overflows."""
+    x *= np.float32(0.5)
+    y = np.tanh(x)
+    y += 1
+    x *= y
     return x
 
 

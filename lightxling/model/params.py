@@ -7,8 +7,8 @@ int8 array has its scales beside it, in `NAME.scales`.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
 
+from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
 
 TABLES = ("words", "ngrams", "positions")
@@ -21,6 +21,13 @@ Params = dict[str, np.ndarray]
 
 NORM_EPS = np.float32(1e-12)
 """Added to the variance by the norms: it vanishes in 16 bits, hence norms in float32."""
+
+TINY = np.float32(1e-30)
+"""Least sum of weights that a weighted mean is divided by, so that nothing is divided by zero."""
+
+PIECE_RATE = 10.0
+"""A piece's weight is softplus(10 c), c what is learnt: rules such as Adam's move c by the learning
+rate in a step, so that with c alone all weights would still be much the same after 1,000 steps."""
 
 FUSED = ("q", "k", "v")
 """Thirds of the columns of a block's `qkv`, in their order."""
@@ -45,7 +52,12 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
     def linear(name, fan_in, fan_out):
         expected[f"{name}.kernel"], expected[f"{name}.bias"] = (fan_in, fan_out), (fan_out,)
 
-    norm("embedding_norm")
+    if config.embedding_norm:
+        norm("embedding_norm")
+    if config.pooling == "weighted":
+        expected["piece_weights"] = (vocab_size,)
+    if config.pooling == "attention":
+        expected["pooling_query"] = (width,)
     for i in range(config.layers):
         linear(f"blocks.{i}.qkv", width, 3 * width)
         linear(f"blocks.{i}.out", width, width)

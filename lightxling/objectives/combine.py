@@ -126,12 +126,11 @@ def encode_batch(
     def by_side(vectors):
         return vectors.reshape(-1, B, S, vectors.shape[-1]).swapaxes(1, 2)
 
-    real, pool = text != tokens.PAD, model.encoder.pool
     states = model.encoder.states(text, key, ngrams=ngrams)
     if "ese" in terms:
-        vectors = by_side(jnp.stack([pool(state, real) for state in states]))
+        vectors = by_side(jnp.stack([model.encoder.pool(state, text) for state in states]))
     else:
-        vectors = by_side(pool(states[-1], real))
+        vectors = by_side(model.encoder.pool(states[-1], text))
     if batch.slots is None:
         return EncodedBatch(vectors)
     slots = jnp.maximum(batch.slots.reshape(B * S, -1), 0)

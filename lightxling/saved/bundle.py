@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.files import PACKAGE, read_json, write_json
+from lightxling.base.extras import needed_by
+from lightxling.base.files import PACKAGE, file_sha256, read_json, recover, write_json
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
@@ -31,14 +33,6 @@ MODULES = "modular.json"
 BUNDLE_FORMAT = "lightxling"
 BOXED = PACKAGE / "boxed"
 """The encoder that comes with the package; its card is the README.md in it."""
-_LARGEST = {
-    "layers": 1000,
-    "width": 1 << 20,
-    "feedforward": 1 << 24,
-    "max_length": 1 << 20,
-    "ngrams": 1 << 28,
-}
-_MOST_ADAPTERS, _LARGEST_RANK = 1000, 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +127,7 @@ def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | i
     if path == "":  # of a shell variable that is not set
         raise UserError("the path of the model is empty; give the folder of a run or of an export")
     path = folder_of(Path(path))
+    recover(path)
     if not os.path.exists(path):  # also of names that are too long
         raise UserError(f"no model at {path}; give the folder of a run or of an export")
     if not path.is_dir():
@@ -152,9 +147,37 @@ def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | i
 
 def _read_tokenizer(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return limits.read_bytes(path, limits.TOKENIZER)
     except OSError as error:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
+
+
+def _check_adapter_count(model: Any) -> None:
+    """Looks at a list of adapters before any of them is looked at."""
+    adapters = model.get("adapters") if isinstance(model, dict) else None
+    if isinstance(adapters, list) and len(adapters) > limits.ADAPTERS:
+        raise UserError(
+            f"model.adapters has {len(adapters):,}; it should be at most {limits.ADAPTERS:,}"
+        )
+
+
+def _check_sizes(config: ModelConfig) -> None:
+    """Refuses what would fill the memory before it could be compared with a file.
+
+    Raises:
+      UserError: a size is beyond `limits`.
+    """
+    for field, largest in limits.LARGEST.items():
+        if getattr(config, field) > largest:
+            raise UserError(f"model.{field}={getattr(config, field)} should be at most {largest}")
+    adapters = config.adapters
+    if any(one.rank > limits.RANK for one in adapters):
+        raise UserError(f"model.adapters should be of rank {limits.RANK} or less")
+    if config.layers * len(adapters) > limits.ADAPTED:
+        raise UserError(
+            f"{len(adapters)} model.adapters in {config.layers} model.layers are too many; their "
+            f"product should be at most {limits.ADAPTED}"
+        )
 
 
 def language_codes(codes: Any, path: Path) -> tuple[str, ...]:
@@ -216,7 +239,10 @@ def read_run(path: Path) -> Run:
     description = read_json(path / DESCRIPTION)
     if "config" not in description:
         raise UserError(f"{path} is not the folder of a run: its {DESCRIPTION} has no settings")
-    config = from_dict(Config, description["config"])
+    settings = description["config"]
+    _check_adapter_count(settings.get("model") if isinstance(settings, dict) else None)
+    config = from_dict(Config, settings)
+    _check_sizes(config.model)
     validate(config)
     taught = description.get("teacher")
     widths = {"teacher.width": taught.get("width") if isinstance(taught, dict) else 0}
@@ -231,10 +257,11 @@ def read_run(path: Path) -> Run:
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
     """All parameters of a run, heads included, as the tree of `lightxling.model.parts`."""
-    import jax
+    with needed_by(f"the run {run.path} (an export does not)"):
+        import jax
 
-    from lightxling.objectives.combine import initialise_tasks
-    from lightxling.saved.checkpoint import load_params
+        from lightxling.objectives.combine import initialise_tasks
+        from lightxling.saved.checkpoint import load_params
 
     initialise = functools.partial(
         initialise_tasks,
@@ -274,28 +301,36 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         )
     if not isinstance(description.get("model"), dict):
         raise UserError(f"{path / DESCRIPTION} has no model; export it again")
+    _check_adapter_count(description["model"])
     config = from_dict(ModelConfig, description["model"], "model.")
+    _check_sizes(config)
     validate(dataclasses.replace(Config(), model=config))
-    for field, largest in _LARGEST.items():
-        if getattr(config, field) > largest:
-            raise UserError(f"model.{field}={getattr(config, field)} should be at most {largest}")
-    if len(config.adapters) > _MOST_ADAPTERS or any(
-        adapter.rank > _LARGEST_RANK for adapter in config.adapters
-    ):
-        raise UserError(
-            f"model.adapters should be at most {_MOST_ADAPTERS}, of rank {_LARGEST_RANK} or less"
-        )
     vocab_size, dimension = (_count(description, n, path) for n in ("vocab_size", "dimension"))
     params = read_params(path / PARAMETERS, shapes(config, vocab_size, dimension))
+    tokenizer = _read_tokenizer(path / TOKENIZER)
+    _check_sums(path, description)
     return Bundle(
         config,
         params,
-        _read_tokenizer(path / TOKENIZER),
+        tokenizer,
         language_codes(description.get("languages", []), path / DESCRIPTION),
         _scores(description),
         description.get("leading") is True,
         _training(description),
     )
+
+
+def _check_sums(path: Path, description: Mapping[str, Any]) -> None:
+    """Compares the files of an export with their sha256, which those made before do not have."""
+    sums = description.get("sha256", {})
+    if not isinstance(sums, dict):
+        raise UserError(f"sha256 in {path / DESCRIPTION} should be by name; export it again")
+    for name in (PARAMETERS, TOKENIZER):
+        if name in sums and sums[name] != file_sha256(path / name):
+            raise UserError(
+                f"{path / name} is damaged: its sha256 is not the one in {DESCRIPTION}; export or "
+                "copy it again"
+            )
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -314,6 +349,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
         "training": list(bundle.training),
+        "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)
 
@@ -367,6 +403,7 @@ def _open(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        limits.check_parameters(path)
         with safe_open(path, framework="np") as file:
             yield file
     except OSError as error:

@@ -1,8 +1,8 @@
 """Saving and restoring with orbax: whole or not at all, checked by checksum, on any devices."""
 
 import contextlib
-import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from lightxling.base import processes
+from lightxling.base import limits, processes
 from lightxling.base.errors import UserError, first_line
-from lightxling.base.files import parse_json
+from lightxling.base.files import file_sha256, parse_json
 
 CHECKSUMS = "checksums.json"
 PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8, create_directories_asynchronously=False)
@@ -21,10 +21,14 @@ PATIENT = ocp.options.AsyncOptions(timeout_secs=10**8, create_directories_asynch
 and for nothing between its own threads."""
 
 
+_STEP = re.compile("0|[1-9][0-9]{0,18}")
+"""The name of a checkpoint's folder."""
+
+
 def digest(path: Path) -> dict[str, str]:
     """sha256 of every file below a folder, by relative name."""
     return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.relative_to(path).as_posix(): file_sha256(file)
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name != CHECKSUMS
     }
@@ -60,7 +64,7 @@ def save(path: Path, tree: Any) -> None:
                 checkpointer.save(temporary, tree, force=True)
             if processes.is_first():
                 checksums = temporary / CHECKSUMS
-                checksums.write_text(json.dumps(digest(temporary)))
+                checksums.write_text(json.dumps(digest(temporary)), "utf-8", newline="\n")
                 old = path.with_name(path.name + ".old")
                 shutil.rmtree(old, ignore_errors=True)
                 if path.exists():
@@ -84,16 +88,20 @@ def recover(path: Path) -> None:
 def is_whole(path: Path) -> bool:
     """Whether every file of a checkpoint has the content that was written."""
     try:
-        return parse_json((path / CHECKSUMS).read_bytes()) == digest(path)
+        return parse_json(limits.read_bytes(path / CHECKSUMS)) == digest(path)
     except (OSError, ValueError):
         return False
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps with a checkpoint, ascending; unfinished ones do not count."""
+    """Steps with a checkpoint, ascending; unfinished ones do not count.
+
+    Only a folder with the name that `save` gives is one: no file `5`, and no folder `007`.
+    """
     if not folder.is_dir():
         return []
-    return sorted(int(child.name) for child in folder.iterdir() if child.name.isdecimal())
+    found = (child for child in folder.iterdir() if _STEP.fullmatch(child.name))
+    return sorted(int(child.name) for child in found if child.is_dir())
 
 
 def latest_whole(folder: Path, warn=print) -> int | None:
@@ -128,8 +136,10 @@ def prune(folder: Path, keep: int) -> None:
     if processes.is_first():
         for step in steps(folder)[:-keep]:  # half of one must not have the name of a step
             (folder / str(step)).rename(folder / f"{step}.old")
-        for leftover in [*folder.glob("*.writing*"), *folder.glob("*.old")]:
-            shutil.rmtree(leftover, ignore_errors=True)
+        for child in folder.iterdir():
+            step, _, ending = child.name.partition(".")
+            if _STEP.fullmatch(step) and (ending.startswith("writing") or ending == "old"):
+                shutil.rmtree(child, ignore_errors=True)
 
 
 def restore(path: Path, target: Any, *, partial: bool = False) -> Any:
@@ -186,8 +196,13 @@ def load_params(run: Path, which: str, target: Any) -> tuple[Any, int | None]:
         step = latest_whole(folder)
         if step is None:
             raise UserError(f"every checkpoint in {folder} is damaged")
-    elif which.isdecimal() and int(which) in available:
+    elif which in map(str, available):
         step = int(which)
+        if not is_whole(folder / which):
+            raise UserError(
+                f"{folder / which} is damaged (checksum); try another: "
+                f"{', '.join(str(other) for other in available if other != step) or 'best'}"
+            )
     else:
         raise UserError(
             f"{run} has no checkpoint {which!r}; it has best, last, "

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json, write_json
 
@@ -13,7 +14,7 @@ Results = dict[str, Any]
 def load_results(path: Path) -> Results:
     """What an evaluation file holds; nothing of what is missing, damaged or without scores."""
     try:
-        whole = parse_json(path.read_bytes())
+        whole = parse_json(limits.read_bytes(path))
         units = whole["results"].items()
         scored = {name: unit for name, unit in units if _are_scores(unit["scores"])}
         return {**whole, "results": scored}
@@ -24,7 +25,9 @@ def load_results(path: Path) -> Results:
 def _are_scores(scores: Any) -> bool:
     if not isinstance(scores, dict) or not scores:
         return False
-    return all(type(value) in (int, float) for value in scores.values())
+    return all(
+        type(value) in (int, float) and not abs(value) > limits.NUMBER for value in scores.values()
+    )
 
 
 def load_folder(folder: Path) -> dict[str, Results]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic, parse_json, read_json
+from lightxling.base.files import atomic, parse_json, read_json, recover
 from lightxling.saved.bundle import DESCRIPTION
 from lightxling.saved.results import Results, load_folder
 
@@ -50,6 +51,7 @@ def read_folder(path: Path) -> RunFolder:
     Raises:
       UserError: there is no config.json, it is damaged, or the scores are of several encoders.
     """
+    recover(path)
     if not (path / DESCRIPTION).is_file():
         raise UserError(
             f"{path} is not a run: it has no {DESCRIPTION}; give the folder that `lightxling "
@@ -94,13 +96,13 @@ def read_metrics(path: Path) -> tuple[list[dict[str, int | float]], int]:
     """The records of a metrics.jsonl in the order of their steps, and how many lines are damaged.
 
     A killed run leaves half a line. Of a record, what is a number is kept; what was not finite
-    (null) becomes NaN. A missing file has no records.
+    (null), or is beyond all measure (`limits.NUMBER`), becomes NaN. A missing file has no records.
     """
     records, damaged = [], 0
-    for line, record in _lines(path) if path.is_file() else ():
+    for line, record in _lines(path) if path.exists() else ():
         damaged += not record and bool(line.strip())
         numbers = {
-            key: math.nan if value is None else value
+            key: value if value is not None and abs(value) <= limits.NUMBER else math.nan
             for key, value in record.items()
             if value is None or type(value) in (int, float)
         }
@@ -110,10 +112,13 @@ def read_metrics(path: Path) -> tuple[list[dict[str, int | float]], int]:
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """Every line of metrics, and its record; {} where it has none."""
-    for line in path.read_bytes().splitlines():
-        try:
-            record = parse_json(line)
-        except ValueError:
-            record = None
-        is_whole = isinstance(record, dict) and type(record.get("step")) is int
-        yield line, record if is_whole else {}
+    try:
+        for line in limits.read_lines(path, limits.METRICS, limits.METRICS_LINE):
+            try:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            is_whole = isinstance(record, dict) and type(record.get("step")) is int
+            yield line, record if is_whole and abs(record["step"]) <= limits.STEP else {}
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None

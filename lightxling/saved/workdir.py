@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock, parse_json
 from lightxling.base.tree import flatten
@@ -147,7 +148,7 @@ def refuse_another_run(
     if not path.exists():
         return
     try:
-        before = parse_json(path.read_bytes())
+        before = parse_json(limits.read_bytes(path))
         old = from_dict(Config, before["config"])
         tokenizer = before["store"]["tokenizer"]
         old_teacher = before.get("teacher", {}).get("sha256")

@@ -35,7 +35,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     """Trains, resuming from `workdir` where it holds checkpoints.
 
     Returns:
-      The last dev scores; None if SIGTERM or Ctrl-C stopped the run before its end.
+      The last dev scores; None if SIGTERM, SIGHUP or Ctrl-C stopped the run before its end.
 
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
@@ -132,7 +132,8 @@ def recover_state(plan: Plan, workdir: Path, say: Callable[[str], None]) -> Trai
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Yields an event that SIGTERM and Ctrl-C set; a second Ctrl-C interrupts at once."""
+    """Yields an event that SIGTERM, SIGHUP (the terminal was closed) and Ctrl-C set; a second
+    Ctrl-C interrupts at once. Under nohup, SIGHUP stays without effect."""
     stop = threading.Event()
 
     def handle(number, frame):
@@ -143,7 +144,11 @@ def stop_on_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
+    previous = {s: signal.signal(s, handle) for s in numbers}
     try:
         yield stop
     finally:

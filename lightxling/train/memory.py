@@ -49,7 +49,7 @@ def estimate(compiled: jax.stages.Compiled, state) -> Need | None:
 
 def _number(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(path.read_text("utf-8"))
     except (OSError, ValueError):  # no such file, or "max"
         return None
 
@@ -63,7 +63,9 @@ def _left_in_group(folder: Path, limit: str, usage: str) -> int | None:
     if most is None or used is None:
         return None
     try:
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        stat = dict(
+            line.split() for line in (folder / "memory.stat").read_text("utf-8").splitlines()
+        )
         cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
     except (OSError, ValueError):
         cache = 0
@@ -80,13 +82,13 @@ def host_memory(root: Path = Path("/")) -> int | None:
       None where there is no /proc/meminfo.
     """
     try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text("utf-8").splitlines()
         meminfo = dict(line.split(":") for line in lines)
         left = [int(meminfo["MemAvailable"].split()[0]) * 1024]
     except (OSError, KeyError, ValueError):
         return None
     try:
-        own = (root / "proc/self/cgroup").read_text().splitlines()
+        own = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:
         own = []
     for line in own:

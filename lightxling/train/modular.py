@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, write_json
+from lightxling.base.files import atomic_folder, file_sha256, write_json
 from lightxling.base.tree import flatten
 from lightxling.config.files import HARMLESS, fingerprint, load
 from lightxling.config.identity import identity_of
@@ -31,7 +31,6 @@ from lightxling.config.settings import change
 from lightxling.corpus import readers
 from lightxling.corpus.paraphrases import file_name, find_paraphrases, read_rows, write_pairs
 from lightxling.corpus.sources import Source
-from lightxling.corpus.store import file_sha256
 from lightxling.encode.modular import ALIGN, MODULES_FORMAT, read_description
 from lightxling.saved import bundle as bundles
 
@@ -337,7 +336,9 @@ def _write_data(
     shown = of_pivot / file_name((pivot, pivot))
     known = read_rows([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
     with atomic_folder(folder) as temporary:
-        (temporary / TEXT).write_text("".join(f"{text}\n" for text in ordered), encoding="utf-8")
+        (temporary / TEXT).write_text(
+            "".join(f"{text}\n" for text in ordered), encoding="utf-8", newline="\n"
+        )
         for languages, pairs in find_paraphrases(rows, known).items():
             if set(languages) in ({code}, {code, pivot}):
                 write_pairs(pairs, temporary / file_name(languages))

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.files import atomic_folder, parse_json, write_json
+from lightxling.base.files import atomic_folder, file_sha256, parse_json, write_json
+from lightxling.base.shapes import Bool, Int
 from lightxling.base.vectors import map_array, nearest
 from lightxling.config.objectives import RankingConfig
 from lightxling.config.schema import Config
-from lightxling.corpus.store import Store, file_sha256
+from lightxling.corpus.store import Store
 from lightxling.corpus.vectors import (
     FrozenEncoder,
     Pace,
@@ -100,7 +101,7 @@ def candidate_sides(ranking: RankingConfig) -> list[int]:
 
 def _open(path: Path, store: Store, count: int) -> np.ndarray:
     try:
-        manifest = parse_json((path / "manifest.json").read_bytes())
+        manifest = parse_json(limits.read_bytes(path / "manifest.json"))
         is_whole = manifest["sha256"] == file_sha256(path / "negatives.npy")
         negatives = map_array(path / "negatives.npy")
     except (OSError, ValueError, KeyError, TypeError):

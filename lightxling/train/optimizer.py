@@ -9,8 +9,8 @@ import optax
 
 from lightxling.config.schema import OptimizerConfig
 
-EMBEDDING_TABLES = ("words", "ngrams")
-"""Names of the encoder's embedding tables."""
+EMBEDDING_TABLES = ("words", "ngrams", "piece_weights")
+"""Names of the encoder's embedding tables, and of the column beside that of the pieces."""
 
 
 class ScaleByAmsgradState(NamedTuple):

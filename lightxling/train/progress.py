@@ -2,7 +2,6 @@
 
 import json
 import math
-import resource
 import sys
 from pathlib import Path
 
@@ -13,8 +12,13 @@ from rich.progress import Progress as Bar
 from lightxling.saved.run import forget_after, number
 
 
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+def peak_memory() -> int | None:
+    """Largest resident size of this process so far, in bytes; None where the system has no such
+    count, as Windows."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -39,7 +43,7 @@ class Progress:
 
             path = workdir / "metrics.jsonl"
             forget_after(path, start)
-            self.file = path.open("a", buffering=1)
+            self.file = path.open("a", buffering=1, encoding="utf-8", newline="\n")
             self.events = SummaryWriter(str(workdir), purge_step=start + 1)
         self.bar = Bar(
             TextColumn("step"),

@@ -35,7 +35,7 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
             path = folder / f"{split}.{a}-{b}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = ["\t".join(pair) + "\n" for pair in everyday.text_pairs(part, a, b)]
-            path.write_text("".join(lines), encoding="utf-8")
+            path.write_text("".join(lines), encoding="utf-8", newline="\n")
             sources[split].append(f"{a}-{b}={path}")
     recipe = change(
         load("quickstart"),

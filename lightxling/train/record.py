@@ -96,8 +96,9 @@ class Recorder:
             "input_wait": self.waited / seconds,
             "padding": 1 - self.filled / self.slots,
             "skipped": self.skipped,
-            "peak_memory": peak_memory(),
         }
+        if peak := peak_memory():
+            record["peak_memory"] = peak
         if len(self.pairs) > 1:
             self.seen += main.batches.pair_counts(int(self.logged[0]), int(self.done[0]))
             record |= {f"pairs/{n}": int(k) for n, k in zip(self.pairs, self.seen, strict=True)}

@@ -45,11 +45,11 @@ def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> M
 def partition(path: tuple, shape: tuple[int, ...], model_axis: int) -> P:
     """The split of one parameter or optimizer leaf, from its path and shape alone.
 
-    Rows of the vocabulary's tables and of its bias go over "model" where they divide;
-    everything else is replicated.
+    Rows of the vocabulary's tables, of its bias and of its weights go over "model" where they
+    divide; everything else is replicated.
     """
     names = [key.key for key in path if isinstance(key, DictKey)]
-    is_vocabulary = "words" in names or names[-2:] in (
+    is_vocabulary = {"words", "piece_weights"} & set(names) or names[-2:] in (
         ["token_head", "bias"],
         ["token_head", "decoder"],
     )

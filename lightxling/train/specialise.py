@@ -25,11 +25,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder
 from lightxling.base.lines import Problems, sound_lines
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import normalize
 from lightxling.config.schema import NewPieces, TokenizerConfig
 from lightxling.corpus import tokenizer as tokenizers
@@ -89,19 +90,23 @@ def specialise(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.model"
         tokenizers.train_tokenizer(sentences, settings, path, is_limit=True)
-        model = path.read_bytes()
+        model = limits.read_bytes(path, limits.TOKENIZER)
     new = Tokenizer(model)
     auxiliary = None
     if new_pieces == "similar":
         ids, lengths = new.encode(sentences, bundle.config.max_length)
         auxiliary = context_vectors(ids.astype(np.int64), lengths, new.vocab_size)
-    table = array(bundle.params, "words")
+    table, weights = array(bundle.params, "words"), bundle.params.get("piece_weights")
+    if weights is not None:  # one more column, which goes the way of the others
+        table = np.column_stack([table, weights])
     cut = functools.partial(_cut, old)
-    words, report = transfer(table, old.pieces(), new.pieces(), auxiliary, cut)
+    table, report = transfer(table, old.pieces(), new.pieces(), auxiliary, cut)
     params = {name: v for name, v in bundle.params.items() if name != "words.scales"}
+    if weights is not None:
+        table, params["piece_weights"] = np.ascontiguousarray(table[:, :-1]), table[:, -1].copy()
     specialised = dataclasses.replace(
         bundle,
-        params={**params, "words": words},
+        params={**params, "words": table},
         tokenizer=model,
         languages=(language,),
         scores={},

@@ -7,22 +7,23 @@ its vectors up.
 
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base.errors import UserError, first_line
+from lightxling.base.extras import require
+from lightxling.base.files import file_sha256
 from lightxling.base.lines import Lines
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.schema import Config
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.sources import Source
-from lightxling.corpus.store import Store, file_sha256
+from lightxling.corpus.store import Store
 from lightxling.corpus.vectors import FrozenEncoder, SentenceVectors, prepare_vectors
 from lightxling.encode.encoder import Encoder
 from lightxling.saved import bundle as bundles
@@ -162,16 +163,12 @@ def _find(config: Config) -> FrozenEncoder:
     if (source / "modules.json").is_file():
         digest = hashlib.sha256()
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
-            digest.update(f"{file.relative_to(source)} {file_sha256(file)}\n".encode())
+            digest.update(f"{file.relative_to(source).as_posix()} {file_sha256(file)}\n".encode())
         teacher = FrozenEncoder(
             digest.hexdigest(), functools.partial(_sentence_transformers, source)
         )
-        is_missing = importlib.util.find_spec("sentence_transformers") is None
-        if is_missing and not _has_computed(teacher, Path(config.corpus.store)):
-            raise UserError(
-                f"the teacher {source} needs the extra sentence-transformers: "
-                "pip install 'lightxling[sentence-transformers]'"
-            )
+        if not _has_computed(teacher, Path(config.corpus.store)):
+            require(f"the teacher {source}", "sentence_transformers")
         return teacher
     if not source.is_dir():
         raise UserError(f"teacher.source={source} is a file of another kind; give {kinds}")

@@ -2,8 +2,9 @@
 
 The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
 the languages need not be: it knows none. Adapters and layers that it does not have are added: they
-start as nothing. A head is taken whole where its shapes fit, and starts afresh otherwise. The rows
-of a language table go by the code of the language, and new languages have new rows.
+start as nothing. So does a learnt pooling, in an encoder that has the mean. A head is taken whole
+where its shapes fit, and starts afresh otherwise. The rows of a language table go by the code of
+the language, and new languages have new rows.
 """
 
 import dataclasses
@@ -26,6 +27,8 @@ from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, rea
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
+LEARNT = ("weighted", "attention")
+"""Poolings that start as the mean."""
 OF_LAYERS = ("heads", "feedforward", "activation")
 """Settings of the model that say nothing of an encoder without layers."""
 
@@ -75,6 +78,8 @@ def refuse_other_encoder(theirs: ModelConfig, ours: ModelConfig, folder: str) ->
     """
     there, here = dataclasses.asdict(theirs), dataclasses.asdict(ours)
     may_differ = {*FREE, "adapters"}  # which are compared one by one
+    if theirs.pooling == "mean" and ours.pooling in LEARNT:
+        may_differ.add("pooling")
     if theirs.layers < ours.layers:
         may_differ |= {"layers", *(() if theirs.layers else OF_LAYERS)}
         if not (theirs.layers or there.get("embedding_norm", True)):

@@ -5,22 +5,27 @@
     GET  /health          200 while texts are encoded
     GET  /metrics         in the Prometheus text format
 
-With a key, all but /health ask for it. Every refusal is the JSON of an OpenAI error.
+All but /health ask for a name of this server and for the key, if there is one: access.py. Every
+refusal is the JSON of an OpenAI error.
 """
 
 import asyncio
-import hmac
 import time
 
+import numpy as np
 import prometheus_client as prometheus
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from lightxling.base.vectors import normalize
 from lightxling.encode.encoder import Encoder
 from lightxling.encode.serve import protocol
+from lightxling.encode.serve.access import Door
 from lightxling.encode.serve.batching import Batcher, CountedVectors
 from lightxling.encode.serve.protocol import Refusal
 from lightxling.encode.serve.settings import ServeSettings
@@ -29,6 +34,9 @@ GONE = 499
 """Status under which a request is counted whose client hung up; nobody gets it."""
 LARGE = 1 << 16
 """Numbers in an answer that is written in another thread, so that others are served meanwhile."""
+BODIES = 64
+"""Bodies of the largest size that may be in memory together, so that many slow clients do not fill
+it."""
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 """Bounds of the histograms of time."""
 
@@ -53,6 +61,13 @@ class ServerMetrics:
             buckets=SECONDS,
         )
         self.in_flight = make(gauge, "requests_in_flight", "Requests not answered yet.")
+        self.connections = make(gauge, "connections", "Open connections.")
+        self.ended = make(
+            counter,
+            "connections_ended",
+            "Connections that were refused, sent no HTTP, or took too long, by what they were at.",
+            "reason",
+        )
         self.waiting = make(gauge, "texts_waiting", "Texts that are not being encoded yet.")
         self.texts = make(counter, "texts", "Texts encoded.")
         self.tokens = make(counter, "tokens", "Tokens read.")
@@ -73,11 +88,13 @@ class Service:
 
     Attributes:
       batcher: to be closed when the server has stopped.
+      stopping: whether answers say that their connection ends.
     """
 
-    def __init__(self, encoder: Encoder, settings: ServeSettings, name: str, key: str | None):
-        self.encoder, self.settings, self.name = encoder, settings, name
-        self.key = None if key is None else key.encode()
+    def __init__(self, encoder: Encoder, settings: ServeSettings, name: str, door: Door):
+        self.encoder, self.settings, self.name, self.door = encoder, settings, name, door
+        self.stopping = False
+        self.held = 0  # bytes of bodies that are not answered yet
         self.served = protocol.ServedModel(name, encoder.dimension, encoder.bundle.leading)
         self.started = int(time.time())
         self.metrics = ServerMetrics()
@@ -104,6 +121,16 @@ class Service:
                 Route(path, function, methods=[method])
                 for path, (function, method) in routes.items()
             ],
+            middleware=[
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=self.settings.allow_origin,
+                    allow_methods=("GET", "POST"),
+                    allow_headers=("*",),
+                )
+            ]
+            if self.settings.allow_origin
+            else [],
             exception_handlers={
                 Refusal: _refused,
                 HTTPException: _no_such_route,
@@ -111,12 +138,18 @@ class Service:
                 Exception: _failed,
             },
         )
-        return _Counting(app, self.metrics, {path for path in routes if "{" not in path})
+        return _Counting(app, self, {path for path in routes if "{" not in path})
 
     def _encode(self, texts: list[str]) -> CountedVectors:
+        """Vectors of length 1 or 0; not finite where the encoder's length is not, for one text must
+        not fail those of other requests."""
         before = self.encoder.truncated
         with self.metrics.batch_seconds.time():
-            vectors, tokens = self.encoder.encode_counted(texts)
+            vectors, tokens = self.encoder.encode_counted(texts, normalize=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_bad = ~np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
+        vectors = normalize(np.where(is_bad[:, None], 0, vectors))
+        vectors[is_bad] = np.nan
         self.metrics.batch.observe(len(texts))
         self.metrics.texts.inc(len(texts))
         self.metrics.tokens.inc(int(tokens.sum()))
@@ -124,19 +157,28 @@ class Service:
         return vectors, tokens
 
     async def embeddings(self, request: Request) -> Response:
-        self._check_key(request)
+        self._admit(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # what a page of another site cannot send unasked
             raise Refusal(415, "send the request with Content-Type: application/json")
         end = asyncio.get_running_loop().time() + self.settings.timeout
+        parts: list[bytes] = []
         try:
-            async with asyncio.timeout_at(end):
-                body = await self._body(request)
-        except TimeoutError:
-            raise Refusal(
-                408, f"the body did not come within {self.settings.timeout:g} s", code="timeout"
-            ) from None
-        question = protocol.parse_request(body, self.served, self.settings)
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._body(request, parts)
+            except TimeoutError:
+                raise Refusal(
+                    408, f"the body did not come within {self.settings.timeout:g} s", code="timeout"
+                ) from None
+            packing = request.headers.get("content-encoding", "").strip().lower()
+            body = protocol.unpack(b"".join(parts), packing, self.settings.max_body)
+            question = protocol.parse_request(body, self.served, self.settings)
+            return await self._answer(question, end)
+        finally:
+            self.held -= sum(map(len, parts))
+
+    async def _answer(self, question: protocol.Question, end: float) -> Response:
         future = self.batcher.submit(question.texts)
         try:
             async with asyncio.timeout_at(end):
@@ -155,29 +197,34 @@ class Service:
             content = protocol.answer(*given)
         return Response(content, media_type="application/json")
 
-    async def _body(self, request: Request) -> bytes:
-        """The body of a request, of which no more than the limit is kept."""
-        limit = self.settings.max_body
+    async def _body(self, request: Request, parts: list[bytes]) -> None:
+        """Appends the body of a request to `parts`, and counts it as held."""
+        limit, size = self.settings.max_body, 0
         announced = request.headers.get("content-length", "0")
-        parts, size = [], 0
-        if announced.isdecimal() and int(announced) > limit:
-            size = int(announced)
-        else:
+        if not (announced.isdecimal() and int(announced) > limit):
             async for part in request.stream():
                 parts.append(part)
+                self.held += len(part)
                 size += len(part)
                 if size > limit:
                     break
-        if size > limit:
-            raise Refusal(413, f"the body is larger than {limit:,} bytes", code="too_large")
-        return b"".join(parts)
+                if self.held > BODIES * limit:
+                    raise Refusal(
+                        503,
+                        "the requests of others fill the memory for them; try again later",
+                        code="no_room",
+                        retry_after=1,
+                    )
+            else:
+                return
+        raise protocol.too_large(limit)
 
     async def models(self, request: Request) -> Response:
-        self._check_key(request)
+        self._admit(request)
         return JSONResponse({"object": "list", "data": [self._described()]})
 
     async def model(self, request: Request) -> Response:
-        self._check_key(request)
+        self._admit(request)
         self.served.check_name(request.path_params["name"])
         return JSONResponse(self._described())
 
@@ -199,20 +246,13 @@ class Service:
         )
 
     async def report(self, request: Request) -> Response:
-        self._check_key(request)
+        self._admit(request)
         text = prometheus.generate_latest(self.metrics.registry)
         return Response(text, headers={"content-type": prometheus.CONTENT_TYPE_LATEST})
 
-    def _check_key(self, request: Request) -> None:
-        if self.key is None:
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.key):
-            raise Refusal(
-                401,
-                "the key is wrong or missing: Authorization: Bearer KEY",
-                code="invalid_api_key",
-            )
+    def _admit(self, request: Request) -> None:
+        headers = request.headers
+        self.door.check(headers.get("host", ""), headers.get("authorization", ""))
 
 
 async def _refused(request: Request, refusal: Refusal) -> Response:
@@ -221,6 +261,8 @@ async def _refused(request: Request, refusal: Refusal) -> Response:
         headers["retry-after"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if refusal.code == "unknown_encoding":
+        headers["accept-encoding"] = "gzip"
     return JSONResponse(refusal.body(), refusal.status, headers)
 
 
@@ -244,8 +286,9 @@ async def _failed(request: Request, error: Exception) -> Response:
 class _Counting:
     """Middleware that counts and times requests; unknown paths are one, or they could be many."""
 
-    def __init__(self, app, metrics: ServerMetrics, paths: set[str]):
-        self.app, self.metrics, self.paths = app, metrics, paths
+    def __init__(self, app, service: Service, paths: set[str]):
+        self.app, self.service, self.metrics = app, service, service.metrics
+        self.paths = paths
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -256,6 +299,8 @@ class _Counting:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if self.service.stopping:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
 
         path = scope["path"] if scope["path"] in self.paths else "other"

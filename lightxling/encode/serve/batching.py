@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from lightxling.base.shapes import Float, Int
 from lightxling.encode.serve.protocol import Refusal
 
 SHARE = 32
@@ -103,24 +103,30 @@ class Batcher:
 
     def _work(self) -> None:
         while parts := self._next():
-            texts = [text for _, part in parts for text in part]
-            start = time.monotonic()
-            try:
-                vectors, tokens = self.encode(texts)
-            except Exception as error:  # of these requests, not of those that come after them
-                for job, _ in parts:
-                    _settle(job.future.set_exception, error)
-                continue
-            rate = len(texts) / max(time.monotonic() - start, 1e-6)
-            self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
-            first = 0
-            for job, part in parts:
-                last = first + len(part)
-                job.parts.append((vectors[first:last], tokens[first:last]))
-                first = last
-                if sum(len(counts) for _, counts in job.parts) == len(job.texts):
-                    done = tuple(np.concatenate(kind) for kind in zip(*job.parts, strict=True))
-                    _settle(job.future.set_result, done)
+            self._encode_parts(parts)
+
+    def _encode_parts(self, parts: list[tuple[_Job, list[str]]]) -> None:
+        texts = [text for _, part in parts for text in part]
+        start = time.monotonic()
+        try:
+            vectors, tokens = self.encode(texts)
+        except Exception as error:
+            if len(parts) == 1:
+                _settle(parts[0][0].future.set_exception, error)
+            else:  # which request it is about is found by taking each alone
+                for part in parts:
+                    self._encode_parts([part])
+            return
+        rate = len(texts) / max(time.monotonic() - start, 1e-6)
+        self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
+        first = 0
+        for job, part in parts:
+            last = first + len(part)
+            job.parts.append((vectors[first:last], tokens[first:last]))
+            first = last
+            if sum(len(counts) for _, counts in job.parts) == len(job.texts):
+                done = tuple(np.concatenate(kind) for kind in zip(*job.parts, strict=True))
+                _settle(job.future.set_result, done)
 
     def _next(self) -> list[tuple[_Job, list[str]]]:
         """Waits for a batch: requests, and the texts of theirs that are in it. Empty: closed."""

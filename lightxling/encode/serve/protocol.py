@@ -7,21 +7,23 @@
 Where that format leaves a choice: an empty text is answered with zeros, as `Encoder.encode` does; a
 text longer than the encoder reads is cut off; token numbers are refused, for they are those of
 another tokenizer; the name of the model is checked, so that vectors of two models are not mixed up;
-what is not known is refused.
+null means "not given"; another key that is not known is refused, for it may ask for other vectors.
 """
 
 import base64
 import dataclasses
 import json
+import zlib
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from lightxling.base.files import parse_json
+from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import normalize
 from lightxling.encode.serve.settings import ServeSettings
 
+_POWERS = np.array([10**n for n in range(23)], np.float64)
 KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
 
 
@@ -98,6 +100,7 @@ def parse_request(body: bytes, served: ServedModel, settings: ServeSettings) -> 
         raise Refusal(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(asked, dict):
         raise Refusal(400, "the body should be a JSON object", code="invalid_json")
+    asked = {key: value for key, value in asked.items() if value is not None}
     for key in asked:
         if key not in KNOWN:
             message = f"unknown parameter {key!r:.80}; known are {', '.join(KNOWN)}"
@@ -114,6 +117,42 @@ def parse_request(body: bytes, served: ServedModel, settings: ServeSettings) -> 
     return Question(
         _texts(asked["input"], settings), encoding, _check_dimensions(dimensions, served)
     )
+
+
+def too_large(limit: int) -> Refusal:
+    return Refusal(413, f"the body is larger than {limit:,} bytes", code="too_large")
+
+
+def unpack(body: bytes, packing: str, limit: int) -> bytes:
+    """The body of a request, whatever its Content-Encoding.
+
+    Args:
+      packing: gzip, or empty for none.
+      limit: bytes of what comes out; no more is unpacked.
+
+    Raises:
+      Refusal: it is packed otherwise, damaged, or too large.
+    """
+    if packing in ("", "identity"):
+        return body
+    if packing not in ("gzip", "x-gzip"):
+        raise Refusal(
+            415, f"Content-Encoding {packing!r:.80} is not read; gzip is", code="unknown_encoding"
+        )
+    parts = []
+    while body or not parts:  # a file of gzip may have several members
+        reader = zlib.decompressobj(wbits=31)
+        try:
+            part = reader.decompress(body, limit + 1)
+        except zlib.error:
+            part = b""
+        if len(part) > limit:
+            raise too_large(limit)
+        if not reader.eof:
+            raise Refusal(400, "the body is not gzip, or not all of it", code="invalid_encoding")
+        parts.append(part)
+        limit, body = limit - len(part), reader.unused_data
+    return b"".join(parts)
 
 
 def _invalid(param: str, rule: str) -> Refusal:
@@ -136,7 +175,8 @@ def _texts(value: Any, settings: ServeSettings) -> list[str]:
         if isinstance(text, int | list):
             raise _invalid(
                 "input",
-                f"holds numbers at {i}: token numbers are those of another tokenizer; send text",
+                f"holds numbers at {i}: token numbers are those of another tokenizer; send text "
+                "(LangChain does with check_embedding_ctx_length=False)",
             )
         if not isinstance(text, str):
             raise _invalid("input", f"should hold texts; number {i} is {text!r:.80}")
@@ -172,13 +212,24 @@ def answer(
     Args:
       vectors: of the question's texts, in their order, of length 1 or zero.
       tokens: that the encoder read of each.
+
+    Raises:
+      Refusal: a vector is not finite.
     """
+    is_bad = ~np.isfinite(vectors).all(axis=1)
+    if is_bad.any():
+        raise Refusal(
+            500,
+            f"the encoder has no finite vector for text {int(np.argmax(is_bad))}; leave it out",
+            param="input",
+            code="not_finite",
+        )
     if question.dimensions < served.dimension:
         vectors = normalize(vectors[:, : question.dimensions])
     if question.encoding == "base64":
         rows = [base64.b64encode(row).decode() for row in vectors.astype("<f4", order="C")]
     else:
-        rows = vectors.tolist()
+        rows = _seven_digits(vectors).tolist()
     total = int(tokens.sum())
     body = {
         "object": "list",
@@ -188,4 +239,17 @@ def answer(
         ],
         "usage": {"prompt_tokens": total, "total_tokens": total},
     }
-    return json.dumps(body, separators=(",", ":")).encode()
+    return as_json(body)
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _seven_digits(values: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """float64 numbers that are written with seven digits, as many as float32 has."""
+    sizes = np.abs(values, dtype=np.float64)
+    sizes = np.where(sizes > 1e-15, sizes, 1)  # smaller ones become 0
+    scale = _POWERS[6 - np.floor(np.log10(sizes)).astype(int)]
+    # of two exact numbers, the quotient is the number nearest to the decimal one
+    return np.round(values * scale) / scale

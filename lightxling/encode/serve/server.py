@@ -1,7 +1,6 @@
 """The server's process: the address, the model, the signals that end it."""
 
 import ipaddress
-import math
 import os
 import signal
 import socket
@@ -10,13 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightxling.base.errors import UserError
+from lightxling.base.extras import needed_by
+from lightxling.encode.serve.access import KEY, Door, own_names, read_key
 from lightxling.encode.serve.settings import ServeSettings
-
-KEY = "LIGHTXLING_API_KEY"
-"""Environment variable with the key that requests must bring."""
-KEEP_ALIVE = 30
-"""Seconds that an idle connection stays open: longer than clients keep theirs, or both ends would
-close it at the same moment and a request would meet a closed door."""
 
 
 def serve_encoder(
@@ -35,56 +30,39 @@ def serve_encoder(
       UserError: a setting, the address or the model does not work.
     """
     settings.validate()
-    key = os.environ.get(KEY)
-    if key is not None:
-        key = key.strip()  # as headers are, and a file that it was read from may end in a newline
-    if key is not None and not (key and key.isascii()):
-        raise UserError(f"{KEY} should hold a key of ASCII characters; unset it to need no key")
-    try:
-        import uvicorn
-
+    door = Door(own_names(settings), key := read_key(settings.key_file))
+    with needed_by("lightxling serve"):
         # read when numpy is imported
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
         from lightxling.encode.serve.app import Service
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"lightxling serve needs {error.name}: pip install 'lightxling[serve]'"
-        ) from None
+        from lightxling.encode.serve.connections import Server, allowed_connections
     from lightxling.encode.encoder import Encoder
     from lightxling.saved.bundle import folder_of
 
-    with listen(settings.host, settings.port) as door:
+    with listen(settings.host, settings.port) as listener:
         encoder = Encoder.load(model, checkpoint=checkpoint)
         # counted in /metrics instead
         warnings.filterwarnings("ignore", message="a sentence is longer than")
         name = folder_of(model.resolve()).name
-        service = Service(encoder, settings, settings.name or name, key)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                service.app(),
-                lifespan="off",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE,
-                # no request takes longer, but a client may never read its answer
-                timeout_graceful_shutdown=math.ceil(settings.timeout) + 5,
-            )
-        )
+        service = Service(encoder, settings, settings.name or name, door)
+        limit = allowed_connections(settings)
+        server = Server(service, limit)
         # uvicorn passes a signal on to the handlers that it found: these make that a normal end
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)
-        host, port = door.getsockname()[:2]
+        host, port = listener.getsockname()[:2]
         if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and key is None:
-            say(f"whoever reaches {host} may ask; set {KEY} to demand a key")
+            say(f"whoever reaches {host} may ask; set {KEY} or --key-file to demand a key")
+        if limit < settings.max_connections:
+            say(f"at most {limit:,} connections: `ulimit -Hn` allows no more descriptors")
         place = f"[{host}]" if ":" in host else host
         say(
             f"{service.name} ({encoder.dimension} dimensions) at http://{place}:{port}/v1; "
             "Ctrl-C stops it"
         )
         try:
-            server.run(sockets=[door])
+            server.run(sockets=[listener])
         finally:
             service.batcher.close()
         say("stopped")

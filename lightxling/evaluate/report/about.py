@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lightxling.base import limits
 from lightxling.base.tree import flatten
 from lightxling.config.files import to_dict
 from lightxling.config.plan import tasks_of
@@ -38,7 +39,11 @@ def in_a_sentence(run: TrainedRun) -> str:
 def _parameters(run: TrainedRun) -> dict[str, int]:
     """How many the encoder has, and with the heads all that is trained, where the run notes it."""
     counts = _noted(run, "parameters")
-    return {key: count for key, count in counts.items() if isinstance(count, int)}
+    return {
+        key: count
+        for key, count in counts.items()
+        if type(count) is int and 0 <= count <= limits.STEP
+    }
 
 
 def _noted(run: TrainedRun, key: str) -> dict[str, Any]:

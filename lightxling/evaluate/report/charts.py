@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Real
 
+from lightxling.base.shapes import Float, Real
 from lightxling.evaluate.report.markup import Markup, h, join_markup, to_a_tenth
 from lightxling.evaluate.report.pieces import html_table
 from lightxling.evaluate.report.scales import Scale, scale_for, short, spread, thin

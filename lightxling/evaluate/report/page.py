@@ -21,7 +21,7 @@ def write_page(output: Path, title: str, body: Markup) -> None:
         body=body,
     )
     with atomic(output) as temporary:
-        temporary.write_text(whole, "utf-8")
+        temporary.write_text(whole, "utf-8", newline="\n")
 
 
 def title_of(shown: Sequence[Shown]) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from lightxling.base.errors import UserError
+from lightxling.base.shapes import Float
 from lightxling.config.plan import MAIN
 from lightxling.config.schema import Config
 from lightxling.corpus.store import Store

@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Real
+
+from lightxling.base.shapes import Int, Real
 
 POINTS = 300
 """Points drawn of a curve; a screen has hardly more columns."""

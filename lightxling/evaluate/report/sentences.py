@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Real
 
+from lightxling.base.shapes import Float, Int, Real
 from lightxling.base.vectors import Encode, normalize
 from lightxling.corpus.store import Store
 from lightxling.evaluate.retrieval import precision, ranks, text_labels

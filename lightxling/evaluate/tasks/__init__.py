@@ -8,7 +8,8 @@ beside what they mean nothing without (candidates, documents, pairs). Nothing he
 """
 
 import dataclasses
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 from lightxling.base.errors import UserError
 from lightxling.evaluate.tasks import labelled, parallel, sts
@@ -51,7 +52,8 @@ def select_units(
 ) -> list[Unit]:
     """The units whose languages are all wanted; by default those the encoder was trained on.
 
-    English counts as wanted. Codes of two and of three letters are the same language.
+    English counts as wanted. Codes of two and of three letters are the same language. A warning
+    says what is left out because the encoder was not trained on it.
     """
     have = {two_letters(language) for unit in units for language in unit.languages}
     for language in wanted:
@@ -70,4 +72,23 @@ def select_units(
             f"{data} has {', '.join(sorted(have))}, none of them with the languages that are "
             f"wanted ({', '.join(sorted(allowed))})"
         )
+    if not wanted and (left_out := _left_out(units, known)):
+        warnings.warn(
+            f"left out {', '.join(left_out)}: the encoder was not trained on"
+            f" {', '.join(sorted(code for code in have if not known(code)))}; --languages names"
+            " what to evaluate",
+            stacklevel=2,
+        )
     return chosen
+
+
+def _left_out(units: Sequence[Unit], known: Callable[[str], bool]) -> list[str]:
+    """Units with a language that is not known, named with those languages where some are."""
+    found = []
+    for unit in units:
+        unknown = [code for code in unit.languages if not known(code)]
+        is_partly = unit.narrowed(known) is not None
+        if unknown:
+            of = f"{', '.join(unknown)} of " if is_partly else ""
+            found.append(f"{of}{unit.dataset} {unit.name}")
+    return found

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
 from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
-from lightxling.base.lines import plain_name
+from lightxling.base.shapes import Int
+from lightxling.base.unpacking import plain_name
 from lightxling.base.vectors import Encode, normalize
 from lightxling.corpus import readers
 from lightxling.evaluate.tasks.units import (

@@ -11,7 +11,8 @@ import numpy as np
 
 from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
-from lightxling.base.lines import PACKED, Problems, plain_name
+from lightxling.base.lines import Problems
+from lightxling.base.unpacking import PACKED, plain_name
 from lightxling.base.vectors import Encode
 from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
@@ -89,12 +90,13 @@ def _dataset(name: str, source: Source) -> str:
 
 def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], list[str]]:
     """Both sides of a parallel text; pairs with a blank side are left out unless `keep_blank`."""
-    problems = Problems()
-    rows = [
-        tuple(text.strip() for text in row)
-        for row in readers.read_source(source, problems)
-        if keep_blank or all(text.strip() for text in row)
-    ]
+    problems, rows = Problems(), []
+    for number, row in enumerate(readers.read_source(source, problems), 1):
+        sides = tuple(text.strip() for text in row)
+        if keep_blank or all(sides):
+            rows.append(sides)
+        else:
+            problems.add("blank side", f"{source.path}, pair {number}")
     problems.warn("left out")
     if not rows:
         raise UserError(f"{source.path} holds no {'-'.join(source.languages)} sentence pairs")

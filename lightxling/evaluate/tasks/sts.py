@@ -12,7 +12,7 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.languages import CODE
-from lightxling.base.lines import plain_name
+from lightxling.base.unpacking import plain_name
 from lightxling.base.vectors import Encode
 from lightxling.evaluate import similarity
 from lightxling.evaluate.similarity import Similarity

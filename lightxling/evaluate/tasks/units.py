@@ -8,22 +8,10 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
-from lightxling.base.languages import language_tag
+from lightxling.base.languages import TWO_LETTERS, language_tag
 from lightxling.base.lines import Problems
 from lightxling.base.vectors import Encode
 from lightxling.corpus import readers
-
-_CODES = (
-    "afr:af amh:am ara:ar aze:az bel:be ben:bn bos:bs bre:br bul:bg cat:ca ces:cs cmn:zh "
-    "cor:kw cym:cy dan:da deu:de ell:el eng:en epo:eo est:et eus:eu fao:fo fin:fi fra:fr "
-    "fry:fy gla:gd gle:ga glg:gl heb:he hin:hi hrv:hr hun:hu hye:hy ido:io ile:ie ina:ia "
-    "ind:id isl:is ita:it jav:jv jpn:ja kat:ka kaz:kk khm:km kor:ko kur:ku lat:la lav:lv "
-    "lit:lt mal:ml mar:mr mkd:mk mon:mn nld:nl nno:nn nob:nb oci:oc pes:fa pol:pl por:pt "
-    "ron:ro rus:ru slk:sk slv:sl spa:es sqi:sq srp:sr swe:sv swh:sw tam:ta tat:tt tel:te "
-    "tgl:tl tha:th tuk:tk tur:tr uig:ug ukr:uk urd:ur uzb:uz vie:vi xho:xh yid:yi zsm:ms"
-)
-TWO_LETTERS = dict(pair.split(":") for pair in _CODES.split())
-"""Codes of the Tatoeba files that have two letters elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +112,7 @@ def tab_rows(path: Path, columns: int) -> list[tuple[str, ...]]:
     problems = Problems()
     rows = list(readers.read_tsv(path, columns, problems))
     for reason, places in problems.places.items():
-        if reason != "empty line":
+        if reason != "blank line":
             raise UserError(f"{places[0]}: {reason}; every line needs {columns}, with tabs between")
     if not rows:
         raise UserError(f"{path} is empty")

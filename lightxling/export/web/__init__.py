@@ -79,7 +79,7 @@ def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None
         "sentences": sentences,
     }
     text = json.dumps(description, indent=2, ensure_ascii=False)
-    (folder / DESCRIPTION).write_text(text + "\n", "utf-8")
+    (folder / DESCRIPTION).write_text(text + "\n", "utf-8", newline="\n")
 
 
 def examples(languages: tuple[str, ...]) -> tuple[str, list[dict[str, str]]]:

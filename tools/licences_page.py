@@ -1,0 +1,104 @@
+"""Writes docs/licences.md: what the wheel holds and what an installation brings, with licences.
+
+    python tools/licences_page.py [docs/licences.md]
+
+Installs the wheel with each extra into an empty environment and asks pip-licenses. Needs uv. Where
+the services of pip-audit are reached, its findings are there too; otherwise that they were not.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import measure_install as installing
+
+NAMED = ("sentence-transformers", "mteb")
+"""Extras that bring PyTorch and some hundred packages with it: only named."""
+
+CONTENTS = """
+| part of the wheel | licence | where it says so |
+| --- | --- | --- |
+| code, recipes, page of the search in a browser | Apache-2.0 | `LICENSE` |
+| sentences of `quickstart` (`corpus/everyday`) | CC0-1.0 | README, "Data and licence" |
+| encoder (`boxed`) | Apache-2.0; its corpora must be credited | its card, `boxed/README.md` |
+| `export/web/runtime-license.txt` | text of a licence | itself |
+
+onnxruntime-web (MIT) is not in the wheel: `export --format web` fetches it from npm's registry, and
+writes its licence beside it.
+"""
+
+
+def licences(where: installing.Installed) -> dict[str, tuple[str, str]]:
+    """Licence and version of every package of an environment."""
+    command = ["uvx", "--quiet", "pip-licenses", "--python", str(where.python), "--format", "json"]
+    said = subprocess.run(
+        [*command, "--from", "mixed"], check=True, capture_output=True, env=installing.clean()
+    )
+    return {
+        row["Name"]: (" ".join(row["License"].split())[:60], row["Version"])
+        for row in json.loads(said.stdout)
+        if row["Name"] != "lightxling"
+    }
+
+
+def advisories(where: installing.Installed) -> str:
+    """What pip-audit finds, in a sentence."""
+    command = ["uvx", "--quiet", "pip-audit", "--path", str(where.packages()), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=installing.clean())
+    try:
+        packages = json.loads(done.stdout)["dependencies"]
+    except ValueError:
+        packages = []
+    asked = [one for one in packages if "vulns" in one and one["name"] != "lightxling"]
+    if not asked:
+        return "not looked up: pip-audit reached no database of advisories where this was written"
+    found = [f"{one['name']} {vuln['id']}" for one in asked for vuln in one["vulns"]]
+    return f"{len(asked)} packages looked up; " + (", ".join(found) or "none is known")
+
+
+def main() -> None:
+    page = Path(sys.argv[1]) if len(sys.argv) > 1 else installing.ROOT / "docs" / "licences.md"
+    known: dict[str, tuple[str, str]] = {}
+    brought: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as text:
+        wheel = installing.build(installing.ROOT, Path(text))
+        for extras in [one for one in installing.EXTRAS if one not in NAMED]:
+            where = installing.install(Path(text) / f"env-{extras}", wheel, extras)
+            found = licences(where)
+            known |= found
+            for name in found:
+                brought.setdefault(name, []).append(extras or "plain")
+            if extras == "train":
+                audit = advisories(where)
+    rows = [
+        f"| {name} | {known[name][1]} | {known[name][0]} | "
+        f"{'plain' if 'plain' in brought[name] else ', '.join(brought[name])} |"
+        for name in sorted(known, key=str.lower)
+    ]
+    lines = [
+        "# Licences",
+        "",
+        "Written by `python tools/licences_page.py`, from what the packages say of themselves.",
+        "",
+        "## What the wheel holds",
+        CONTENTS,
+        "## What an installation brings",
+        "",
+        "The newest versions on Linux, and the extras that bring them; `plain` comes always. The",
+        f"extras {' and '.join(f'`{name}`' for name in NAMED)} bring PyTorch and what it needs, "
+        "which is not listed.",
+        "",
+        f"Advisories for the extra `train`: {audit}.",
+        "",
+        "| package | version | licence | extras |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
+    page.write_text("\n".join(lines), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
