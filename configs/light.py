@@ -52,7 +52,7 @@ config = Config(
     ),
     objectives=ObjectivesConfig(
         tokens=TokensConfig(duplicates="count", mlm_overwrite=False, xtr_from="original"),
-        align=AlignConfig(weight=1.0, similarity="cosine", temperature=0.05),
+        align=AlignConfig(weight=1.0, similarity="cosine", temperature=0.05, exclude_equal=True),
         similarity=SimilarityConfig(weight=0.0),
     ),
     optimizer=OptimizerConfig(

@@ -20,7 +20,7 @@ import tyro
 
 from lightxling.base.errors import UserError
 from lightxling.config.files import load, recipes
-from lightxling.config.schema import AdapterConfig, Config, TaskConfig
+from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
 
 ModelPath = Annotated[Path, tyro.conf.Positional]
@@ -251,8 +251,9 @@ def show_recipe_help(
 
     Args:
       tables: the dataclasses of the command's own options.
-      is_whole: every setting, with all of its text, but for objectives of further tasks that have
-        no weight; otherwise the usual ones and those that the recipe sets, a sentence each.
+      is_whole: every setting, with all of its text, but for objectives of further tasks and of
+        stages that have no weight; otherwise the usual ones and those that the recipe sets, a
+        sentence each.
     """
     from rich.console import Console
     from rich.table import Table
@@ -286,20 +287,24 @@ def show_recipe_help(
 
 def _is_usual(setting: Setting) -> bool:
     name = re.sub(r"\.\d+\.", ".0.", setting.name)
-    if name in (*USUAL, "tasks.0.sources"):
+    if name.removeprefix("stages.0.") in (*USUAL, "layers", "tasks.0.sources"):
         return True
     return name != "name" and setting.value != _defaults()[name]
 
 
 def _is_in_use(setting: Setting, recipe: Config) -> bool:
-    term = re.fullmatch(r"tasks\.(\d+)\.objectives\.(\w+)\.\w+", setting.name)
-    return not term or getattr(recipe.tasks[int(term[1])].objectives, term[2]).weight > 0
+    term = re.fullmatch(r"(tasks|stages)\.(\d+)\.objectives\.(\w+)\.\w+", setting.name)
+    if not term:
+        return True
+    part = getattr(recipe, term[1])[int(term[2])]
+    return getattr(part.objectives, term[3]).weight > 0
 
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    """Every setting at its default, with a task and an adapter."""
-    whole = change(Config(), tasks=(TaskConfig(),), model__adapters=(AdapterConfig(),))
+    """Every setting at its default, with a task, a stage and an adapter."""
+    one = {"tasks": (TaskConfig(),), "stages": (StageConfig(),)}
+    whole = change(Config(), **one, model__adapters=(AdapterConfig(),))
     return {setting.name: setting.value for setting in settings_of(whole)}
 
 

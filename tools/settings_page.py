@@ -5,10 +5,11 @@ python tools/settings_page.py
 
 import inspect
 import itertools
+import re
 from pathlib import Path
 
 from lightxling.cli_options import describe_setting
-from lightxling.config.schema import AdapterConfig, Config, TaskConfig
+from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -19,8 +20,10 @@ INTRODUCTION = """\
 A setting is given on the command line (`--train.batch-size 256`) or in a recipe
 (`change(light, train__batch_size=256)`); the command line wins. The values here are the defaults,
 which are those of the recipe `acl2021`; `lightxling train light --help-all` shows those of `light`.
-`(>0)` is the range of a number, `(a | b)` a choice. Tasks and adapters are given by recipes and
-changed by number: `--tasks.0.share 2`, `--model.adapters.0.rank 8`.
+`(>0)` is the range of a number, `(a | b)` a choice. Tasks, stages and adapters are given by
+recipes and changed by number: `--tasks.0.share 2`, `--stages.0.train.pairs 100000`,
+`--model.adapters.0.rank 8`. A stage has objectives, optimizer and train of its own, with all their
+settings.
 
 This page is written by `python tools/settings_page.py`, from the texts in the code.
 """
@@ -28,13 +31,14 @@ This page is written by `python tools/settings_page.py`, from the texts in the c
 
 def page() -> str:
     """The whole page."""
-    config = change(Config(), tasks=(TaskConfig(),), model__adapters=(AdapterConfig(),))
+    one = {"tasks": (TaskConfig(),), "stages": (StageConfig(),)}
+    config = change(Config(), **one, model__adapters=(AdapterConfig(),))
     lines = [INTRODUCTION]
     for (table, place), settings in itertools.groupby(
         settings_of(config), lambda setting: (setting.table, setting.place)
     ):
-        if place.startswith("tasks.0.objectives"):
-            continue  # what stands at objectives
+        if re.match(r"tasks\.0\.objectives|stages\.0\..", place):
+            continue  # what stands at objectives, optimizer and train
         text = " ".join(inspect.getdoc(table).split())
         lines += [f"## {place.replace('.0', '.N') or 'The run'}\n", text, ""]
         lines += ["| setting | default | |", "| --- | --- | --- |", *map(row, settings), ""]

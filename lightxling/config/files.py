@@ -129,11 +129,18 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
         harmless |= {"train.pairs", "train.epochs"}
     if not new.model.dropout:  # otherwise other dropout is drawn
         harmless.add("train.micro_batch")
+    if new.stages:
+        harmless.add("train.init_from")  # in the folder of the run, which may have moved
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     changed = {
         key: (before.get(key), after.get(key))
         for key in {**after, **before}
-        if re.sub(r"^tasks\.\d+\.(?=objectives)", "", key) not in harmless
+        if re.sub(
+            r"^(tasks\.\d+\.(?=objectives)|stages\.\d+\.(?!train\.(pairs|epochs|micro_batch)|name))",
+            "",
+            key,
+        )
+        not in harmless
         and before.get(key) != after.get(key)
     }
     both = min(len(old.tasks), len(new.tasks))  # of further tasks, the name tells enough

@@ -100,6 +100,10 @@ class AlignConfig(Objective):
     projection: FromZero[int] = 0
     """Width of projections that are compared instead of the sentence vectors; 0: none. They are
     Linear-ReLU-Linear, and exist in training only."""
+    exclude_equal: bool = False
+    """Leave sentences with equal text out of the denominator. They are no wrong answers: what has
+    the text of the right one, or of the sentence itself, or stands beside a sentence of its
+    text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +147,8 @@ class SoftConfig(Objective):
     """Count the monolingual part twice, as the released code does."""
     margin: float = 0.0
     """Subtracted from the student's cosine where the teacher's is above 0.95."""
+    exclude_equal: bool = False
+    """labels=hard: as in objectives.align. A teacher sees by itself what is equal."""
 
     def taught_sides(self, pivot: int) -> set[int]:
         sides = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}
@@ -170,6 +176,9 @@ class PivotConfig(Objective):
     at random; cosine: 1 - cos of the pair; cosine-squared: its square."""
     temperature: Positive[float] = 0.05
     """contrastive: the cosines are divided by it."""
+    exclude_equal: bool = False
+    """contrastive: leave sentences with equal text out of the denominator, as objectives.align
+    does."""
 
     def taught_sides(self, pivot: int) -> set[int]:
         return {pivot}
@@ -222,6 +231,8 @@ class RankingConfig(Objective):
     search is proportional to it."""
     shared_negatives: bool = False
     """Let every sentence compete with the hard negatives of the whole batch, not only its own."""
+    exclude_equal: bool = False
+    """Leave sentences with equal text out of the denominator, as in objectives.align."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +245,8 @@ class QuickThoughtConfig(Objective):
 
     hidden: Positive[int] = 320
     """Width of the hidden layers of its three heads."""
+    exclude_equal: bool = False
+    """Leave sentences with equal text out of the denominator, as in objectives.align."""
 
 
 @dataclasses.dataclass(frozen=True)

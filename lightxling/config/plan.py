@@ -3,13 +3,22 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 from lightxling.base.errors import UserError
 from lightxling.config.objectives import ObjectivesConfig
-from lightxling.config.schema import Config, TaskConfig
+from lightxling.config.schema import Config, StageConfig, TaskConfig
 from lightxling.config.settings import change
 
-__all__ = ["MAIN", "naming", "rows_of", "task_alone", "tasks_of"]
+__all__ = [
+    "MAIN",
+    "naming",
+    "rows_of",
+    "stage_alone",
+    "task_alone",
+    "tasks_of",
+    "training_in_words",
+]
 
 MAIN = "main"
 """Name of the task that `corpus` and `objectives` describe."""
@@ -41,15 +50,46 @@ def task_alone(config: Config, task: TaskConfig) -> Config:
     )
 
 
+def stage_alone(config: Config, stage: StageConfig) -> Config:
+    """One stage of a recipe as a run of its own."""
+    return change(
+        config,
+        stages=(),
+        model__layers=stage.layers,
+        objectives=stage.objectives,
+        optimizer=stage.optimizer,
+        train=change(stage.train, seed=config.train.seed),
+    )
+
+
+def training_in_words(config: Config) -> tuple[str, ...]:
+    """How a run was trained, a line for every stage."""
+    told = []
+    for name, run in [(stage.name, stage_alone(config, stage)) for stage in config.stages] + [
+        ("", config)
+    ]:
+        train, layers = run.train, run.model.layers or "no"
+        length = f"{train.pairs:,} pairs" if train.pairs else f"{train.epochs:g} epochs"
+        line = f"{layers} layers, {length} in batches of {train.batch_size:,}"
+        line += f", learning rate {run.optimizer.learning_rate:g}"
+        if train.init_from and not (config.stages and not name):
+            line += f", started from {Path(train.init_from).name}"
+        told.append(f"{name}: {line}" if name else line)
+    if config.stages:
+        told[-1] = f"then {told[-1]}"
+    return tuple(told)
+
+
 @contextlib.contextmanager
-def naming(task: str) -> Iterator[None]:
-    """Puts the name of a further task before what is wrong with it."""
+def naming(part: str, kind: str = "task") -> Iterator[None]:
+    """Puts the name of a further task, or of another part of a run, before what is wrong with
+    it."""
     try:
         yield
     except UserError as error:
-        if task == MAIN:
+        if part == MAIN:
             raise
-        raise UserError(f"task {task}: {error}") from None
+        raise UserError(f"{kind} {part}: {error}") from None
 
 
 def rows_of(objectives: ObjectivesConfig) -> str:

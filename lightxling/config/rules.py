@@ -17,6 +17,7 @@ def validate(config: Config) -> None:
       UserError: names the value, the rule and a value that works.
     """
     _check_bounds(config)
+    _check_stages(config)
     _check_run(dataclasses.replace(config, tasks=()))
     if 0 < config.train.pairs < config.train.batch_size:
         raise UserError(
@@ -47,6 +48,21 @@ def validate(config: Config) -> None:
             raise UserError(f"{place} ({task.name}): {error}") from None
 
 
+def _check_stages(config: Config) -> None:
+    names = [stage.name for stage in config.stages]
+    for number, (name, stage) in enumerate(zip(names, config.stages, strict=True)):
+        place = f"stages.{number}"
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", name) or names.count(name) > 1:
+            raise UserError(
+                f"{place}.name={name!r} should be a word of small letters, such as table, that no "
+                "other stage has"
+            )
+        if stage.train.seed:
+            raise UserError(
+                f"{place}.train.seed={stage.train.seed}: all stages have one seed; set train.seed"
+            )
+
+
 def _check_run(config: Config) -> None:
     _check_sizes(config)
     _check_objectives(config.objectives)
@@ -55,6 +71,7 @@ def _check_run(config: Config) -> None:
     _check_modules(config)
     _check_teaching(config)
     _check_ranking(config.objectives.ranking)
+    _check_equal(config.objectives)
     rows_of(config.objectives)
 
 
@@ -132,11 +149,24 @@ def _check_tokenizer(config: Config) -> None:
 
 def _check_start(config: Config) -> None:
     factor = config.optimizer.init_from_multiplier
-    if factor != 1 and not config.train.init_from:
+    if factor != 1 and not (config.train.init_from or config.stages):
         raise UserError(
             f"optimizer.init_from_multiplier={factor} is for parameters that come from another "
             "encoder; name it as train.init_from, or leave the multiplier out"
         )
+
+
+def _check_equal(terms: ObjectivesConfig) -> None:
+    for name, needed, value, wanted in (
+        ("soft", "labels", terms.soft.labels, "hard"),
+        ("pivot", "loss", terms.pivot.loss, "contrastive"),
+        ("ranking", "exclude_positive", terms.ranking.exclude_positive, False),
+    ):
+        if getattr(terms, name).exclude_equal and value != wanted:
+            raise UserError(
+                f"objectives.{name}.exclude_equal=True goes with {needed}={wanted} only, and that "
+                f"is {value}; leave one of them out"
+            )
 
 
 def _check_ranking(ranking: RankingConfig) -> None:

@@ -274,6 +274,20 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """A run that comes before that of the recipe, which starts from its encoder. Its text, its
+    tokenizer, its seed and the rest of its model are those of the recipe."""
+
+    name: str = ""
+    """Its folder: WORKDIR/stages/NAME."""
+    layers: FromZero[int] = 0
+    """As `model.layers`. A stage has as many layers as the one before it, or more."""
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices as data x model: the batch is split over data, vocabulary rows over model."""
 
@@ -300,6 +314,9 @@ class Config:
     tasks: tuple[TaskConfig, ...] = ()
     """Further tasks beside the main one, which is `corpus` with `objectives`; given by recipes, as
     in `configs/dual-encoder.py`."""
+    stages: tuple[StageConfig, ...] = ()
+    """Runs that come before this one, each started from the one before it; given by recipes, as in
+    `configs/grow.py`."""
 
 
 MAX_TOKENS = 512

@@ -175,7 +175,16 @@ def _exported_parameters(path: Path) -> Values:
 
 
 def _cost(run: RunFolder) -> Values:
-    """Pairs trained on, time and memory, from metrics.jsonl."""
+    """Pairs trained on, time and memory, from metrics.jsonl; pairs and time are those of all
+    stages together, the rest is of the last one."""
+    values = _cost_alone(run)
+    for stage in map(_cost_alone, run.stages.values() if values else ()):
+        for name in ("training pairs", "training hours"):
+            values[name] += stage.get(name, 0)
+    return values
+
+
+def _cost_alone(run: RunFolder) -> Values:
     records = [
         r for r in run.records if r.get("pairs_per_second", 0) > 0 and r.get("pairs", -1) >= 0
     ]
@@ -266,6 +275,8 @@ def _without_seed(run: RunFolder) -> str:
     for key in ("seed", "dev_every", "log_every", "checkpoint_every", "keep"):
         train.pop(key, None)  # all but the seed change no parameter
     settings |= {"corpus": corpus, "train": train}
+    if settings.get("stages"):
+        train.pop("init_from", None)  # in the folder of the run
     return json.dumps([settings, config.get("store", {}).get("tokenizer")], sort_keys=True)
 
 

@@ -278,6 +278,8 @@ def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: st
         "",
         f"```python\n{usage}```",
     ]
+    if bundle.training:
+        lines += ["", "## Training", "", *(f"- {line}" for line in bundle.training)]
     if bundle.scores:
         lines += ["", "## Measured", "", "| what | score |", "| --- | --- |"]
         lines += [f"| {name} | {value:.2f} |" for name, value in bundle.scores.items()]

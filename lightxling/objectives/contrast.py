@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from lightxling.config.objectives import AlignConfig, ObjectivesConfig, PivotConfig
+from lightxling.corpus.batch import Batch
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TwoLayers
+from lightxling.objectives.equal import leave_out, no_negatives, text_hashes
 from lightxling.objectives.term import ORDER, Head, Term, TermInputs
 
 
@@ -46,6 +48,7 @@ def alignment(
     temperature: float = 1.0,
     margin: float = 0.0,
     directions: Directions = "both",
+    left_out: Bool[Array, "B B"] | None = None,
 ) -> Float[Array, ""]:
     """In-batch contrastive loss (InfoNCE), with an optional additive margin.
 
@@ -58,9 +61,11 @@ def alignment(
       src, tgt: embeddings of any norm.
       similarity: dot products as they are, or cosines.
       margin: 0 is EMS's loss; LaBSE uses 0.3.
+      left_out: cells of Z that are in no denominator, off its diagonal, see `equal.no_negatives`.
 
     Returns:
-      The sum of both directions, in nats. All rows equal and no margin gives 2 log(B).
+      The sum of both directions, in nats. All rows equal and no margin gives 2 log(B); where m_i
+      cells are left out of row i and of column i, the mean of 2 log(B - m_i).
 
     Source: dot, without temperature: ACL 2021, section 3.3, as released; cosine: EMS
     (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1; forward alone: modular
@@ -69,12 +74,12 @@ def alignment(
     if similarity == "cosine":
         src, tgt = unit_rows(src), unit_rows(tgt)
     logits = (products(src, tgt) - margin * jnp.eye(len(src))) / temperature
-    return cross_entropy(logits, directions)
+    return cross_entropy(leave_out(logits, left_out), directions)
 
 
 def swap_rows(
-    a: Float[Array, "B D"], b: Float[Array, "B D"], swapped: Bool[Array, " B"]
-) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
+    a: Shaped[Array, "B D"], b: Shaped[Array, "B D"], swapped: Bool[Array, " B"]
+) -> tuple[Shaped[Array, "B D"], Shaped[Array, "B D"]]:
     """The pairs (a_i, b_i), those in the other order where `swapped`."""
     swapped = swapped[:, None]
     return jnp.where(swapped, b, a), jnp.where(swapped, a, b)
@@ -96,6 +101,12 @@ def cosine_distance(
     return jnp.mean(distance**2 if is_squared else distance)
 
 
+def equal_pairs(batch: Batch) -> Bool[Array, "B B"]:
+    """What `no_negatives` says of the first two sentences of every row."""
+    src, tgt = text_hashes(batch.tokens[:, :2]).swapaxes(0, 1)
+    return no_negatives(src, tgt)
+
+
 def align_term(settings: AlignConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
     vectors = inputs.vectors
     if settings.projection:
@@ -106,6 +117,7 @@ def align_term(settings: AlignConfig, model: Model, inputs: TermInputs) -> Float
         temperature=settings.temperature,
         margin=settings.margin,
         directions=settings.directions,
+        left_out=equal_pairs(inputs.batch) if settings.exclude_equal else None,
     )
 
 
@@ -125,7 +137,18 @@ def pivot_term(settings: PivotConfig, model: Model, inputs: TermInputs) -> Float
     if key is not None:
         swapped = jax.random.bernoulli(jax.random.fold_in(key, ORDER), shape=swapped.shape)
     anchors, positives = swap_rows(trained, pivot, swapped)
-    return alignment(anchors, positives, temperature=settings.temperature, directions="forward")
+    left_out = None
+    if settings.exclude_equal:
+        rows, texts = jnp.arange(len(trained)), text_hashes(batch.tokens)
+        sides = texts[rows, 1 - batch.pivot], texts[rows, batch.pivot]
+        left_out = no_negatives(*swap_rows(*sides, swapped))
+    return alignment(
+        anchors,
+        positives,
+        temperature=settings.temperature,
+        directions="forward",
+        left_out=left_out,
+    )
 
 
 TERMS = {

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.scipy.special import xlogy
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lightxling.config.objectives import ObjectivesConfig, RegressionConfig, SoftConfig
 from lightxling.model.build import Model
 from lightxling.model.encoder import linear
 from lightxling.model.heads import Sizes
-from lightxling.objectives.contrast import products, unit_rows
+from lightxling.objectives.contrast import equal_pairs, products, unit_rows
+from lightxling.objectives.equal import leave_out
 from lightxling.objectives.term import Head, Term, TermInputs
 
 SAME = 0.95
@@ -55,13 +56,23 @@ def teacher_similarities(
 
 
 def soft_cross_entropy(
-    cosines: Float[Array, "B B"], weights: Float[Array, "B B"], *, temperature: float
+    cosines: Float[Array, "B B"],
+    weights: Float[Array, "B B"],
+    *,
+    temperature: float,
+    left_out: Bool[Array, "B B"] | None = None,
 ) -> Float[Array, ""]:
     """Cross entropy of rows to given weights, which need not sum to 1.
 
     l(C, W) = -1/B sum_ij W_ij log softmax_row(C / temperature)_ij
+
+    Args:
+      left_out: cells of C without mass, and without weight.
     """
-    return -jnp.mean(jnp.sum(weights * jax.nn.log_softmax(cosines / temperature, axis=-1), axis=-1))
+    log_p = jax.nn.log_softmax(leave_out(cosines / temperature, left_out), axis=-1)
+    if left_out is not None:
+        log_p = jnp.where(left_out, 0, log_p)  # -inf, which 0 times would be NaN
+    return -jnp.mean(jnp.sum(weights * log_p, axis=-1))
 
 
 def soft_contrast(
@@ -74,6 +85,7 @@ def soft_contrast(
     cross: float = 1.0,
     mono: float = 0.0,
     margin: float = 0.0,
+    left_out: Bool[Array, "B B"] | None = None,
 ) -> Float[Array, ""]:
     """Contrastive loss whose labels are the similarities that a teacher sees.
 
@@ -95,6 +107,8 @@ def soft_contrast(
       mono: weight of the monolingual part. 2 in the released code, which adds each term and its
         equal transpose.
       margin: subtracted from the cosine of what the teacher holds for the same.
+      left_out: cells of all matrices that are in no denominator; hard labels only, whose weight
+        there is 0.
 
     Returns:
       Loss in nats. Hard labels and no margin give `contrast.alignment`.
@@ -110,12 +124,14 @@ def soft_contrast(
     weights, back = weigh(similarities), weigh(similarities.T)
     lowered = margin * (similarities > SAME).astype(jnp.float32)
 
-    def cost(x, y, weights, lowered):
-        return soft_cross_entropy(products(x, y) - lowered, weights, temperature=temperature)
+    def cost(x, y, weights, lowered, out=left_out):
+        cosines = products(x, y) - lowered
+        return soft_cross_entropy(cosines, weights, temperature=temperature, left_out=out)
 
-    loss = cross * (cost(a, b, weights, lowered) + cost(b, a, back, lowered.T))
+    out_back = None if left_out is None else left_out.T
+    loss = cross * (cost(a, b, weights, lowered) + cost(b, a, back, lowered.T, out_back))
     if mono:
-        loss += mono * (cost(a, a, weights, lowered) + cost(b, b, weights, lowered))
+        loss += mono * (cost(a, a, weights, lowered) + cost(b, b, weights, lowered, out_back))
     return loss
 
 
@@ -227,6 +243,7 @@ def soft_term(settings: SoftConfig, model: Model, inputs: TermInputs) -> Float[A
         cross=settings.cross,
         mono=(2.0 if settings.tcm_double else 1.0) if settings.tcm else 0.0,
         margin=settings.margin,
+        left_out=equal_pairs(batch) if settings.exclude_equal else None,
     )
 
 

@@ -3,15 +3,18 @@
 Letters in shapes: B rows of the global batch, K hard negatives of a row, D width.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, UInt
 
 from lightxling.config.objectives import ObjectivesConfig, QuickThoughtConfig, RankingConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import FC, QuickThought, Sizes
 from lightxling.objectives.contrast import products, unit_rows
+from lightxling.objectives.equal import leave_out, no_negatives, same_text, text_hashes
 from lightxling.objectives.term import Head, Term, TermInputs
 
 
@@ -24,6 +27,7 @@ def ranking(
     margin: float = 0.0,
     exclude_positive: bool = False,
     shared_negatives: bool = False,
+    left_out: Bool[Array, "B C"] | None = None,
 ) -> Float[Array, ""]:
     """Negative log-likelihood of the right candidate, by dot products.
 
@@ -37,6 +41,8 @@ def ranking(
       exclude_positive: leave j = i out of the denominator, as the paper prints it; the loss may
         then be negative.
       shared_negatives: sum over the negatives of all rows, not only over those of row i.
+      left_out: what is in no denominator, of z and, beside it, of w; w has B K columns where the
+        negatives are shared, those of one k beside each other.
 
     Returns:
       Mean loss in nats. All vectors equal, no margin, gives log(B + K) (shared: log(B + B K)).
@@ -55,17 +61,25 @@ def ranking(
         else:
             wrong = jnp.einsum("bd,kbd->bk", queries, negatives, precision="highest")
         logits = jnp.concatenate([logits, scale * wrong], axis=1)
+    logits = leave_out(logits, left_out)
     return jnp.mean(jax.nn.logsumexp(logits, axis=1) - right)
 
 
 def quick_thought(
-    sentence: Float[Array, "B D"], before: Float[Array, "B D"], after: Float[Array, "B D"]
+    sentence: Float[Array, "B D"],
+    before: Float[Array, "B D"],
+    after: Float[Array, "B D"],
+    left_out: Sequence[Bool[Array, "B B"] | None] = (None, None),
 ) -> Float[Array, ""]:
     """A sentence finds both its neighbours in a text: the sum of two ranking losses, in nats.
 
+    Args:
+      left_out: of the sentences before and of those after.
+
     Source: arXiv 1810.12836, section 2; Logeswaran and Lee 2018 (arXiv 1803.02893).
     """
-    return ranking(sentence, before) + ranking(sentence, after)
+    first, second = left_out
+    return ranking(sentence, before, left_out=first) + ranking(sentence, after, left_out=second)
 
 
 def ranking_term(settings: RankingConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
@@ -73,27 +87,48 @@ def ranking_term(settings: RankingConfig, model: Model, inputs: TermInputs) -> F
     vectors = inputs.vectors
     if settings.similarity == "cosine":
         vectors = unit_rows(vectors)
-    (src, tgt), hard = vectors[:2], vectors[2:]
-    directions = {"forward": [(src, tgt)], "backward": [(tgt, src)]}
-    directions["both"] = directions["forward"] + directions["backward"]
+    texts = text_hashes(inputs.batch.tokens).swapaxes(0, 1) if settings.exclude_equal else None
+    sides = {"forward": [(0, 1)], "backward": [(1, 0)], "both": [(0, 1), (1, 0)]}
     loss = jnp.zeros(())
-    for number, (queries, candidates) in enumerate(directions[settings.direction]):
-        negatives = None
+    for number, (query, candidate) in enumerate(sides[settings.direction]):
+        first = 2 + number * settings.negatives
+        hard = slice(first, first + settings.negatives)
+        candidates, negatives, left_out = vectors[candidate], None, None
         if settings.negatives:
-            negatives = hard[number * settings.negatives :][: settings.negatives]
+            negatives = vectors[hard]
         if model.response is not None:
             candidates = model.response(candidates)
             negatives = None if negatives is None else model.response(negatives)
+        if texts is not None:
+            left_out = no_wrong_answers(
+                texts[query], texts[candidate], texts[hard], is_shared=settings.shared_negatives
+            )
         loss += ranking(
-            queries,
+            vectors[query],
             candidates,
             negatives,
             scale=settings.scale,
             margin=settings.margin,
             exclude_positive=settings.exclude_positive,
             shared_negatives=settings.shared_negatives,
+            left_out=left_out,
         )
     return loss
+
+
+def no_wrong_answers(
+    queries: UInt[Array, "B 2"],
+    candidates: UInt[Array, "B 2"],
+    negatives: UInt[Array, "K B 2"],
+    *,
+    is_shared: bool,
+) -> Bool[Array, "B C"]:
+    """`no_negatives` of the batch and, beside it, of the hard negatives, as `ranking` has them."""
+    columns = [no_negatives(queries, candidates)]
+    for texts in negatives:
+        equal = same_text(queries, texts) | same_text(candidates, texts)
+        columns.append(equal if is_shared else jnp.diagonal(equal)[:, None])
+    return jnp.concatenate(columns, axis=1)
 
 
 def response(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> FC | None:
@@ -106,8 +141,13 @@ def quick_thought_term(
     settings: QuickThoughtConfig, model: Model, inputs: TermInputs
 ) -> Float[Array, ""]:
     before, sentence, after = inputs.vectors
-    heads = model.quick_thought
-    return quick_thought(heads.sentence(sentence), heads.before(before), heads.after(after))
+    heads, left_out = model.quick_thought, (None, None)
+    if settings.exclude_equal:
+        first, middle, last = text_hashes(inputs.batch.tokens).swapaxes(0, 1)
+        left_out = no_negatives(middle, first), no_negatives(middle, last)
+    return quick_thought(
+        heads.sentence(sentence), heads.before(before), heads.after(after), left_out
+    )
 
 
 def quick_thought_heads(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> QuickThought:

@@ -22,6 +22,7 @@ from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import identity_of
+from lightxling.config.plan import training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
@@ -47,6 +48,7 @@ class Bundle:
       scores: what was measured, under any names; ends up in model cards.
       leading: whether the first numbers of a vector may stand alone, because it was trained so
         (objectives.ese) or they are principal components.
+      training: how it was trained, a line for every stage; ends up in model cards.
     """
 
     config: ModelConfig
@@ -55,6 +57,7 @@ class Bundle:
     languages: tuple[str, ...] = ()
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     leading: bool = False
+    training: tuple[str, ...] = ()
 
     @property
     def vocab_size(self) -> int:
@@ -210,6 +213,12 @@ def _scores(description: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items()}
 
 
+def _training(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an export says of its training; earlier ones say nothing."""
+    told = description.get("training")
+    return tuple(map(str, told)) if isinstance(told, list) else ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What the config.json of a run says about its parameters."""
@@ -280,6 +289,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
         _read_tokenizer(path / TOKENIZER),
         run.languages,
         leading=run.config.objectives.ese.weight > 0,
+        training=training_in_words(run.config),
     )
 
 
@@ -306,6 +316,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         language_codes(description.get("languages", []), path / DESCRIPTION),
         _scores(description),
         description.get("leading") is True,
+        _training(description),
     )
 
 
@@ -337,6 +348,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "languages": list(bundle.languages),
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
+        "training": list(bundle.training),
         "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)

@@ -15,6 +15,9 @@ from lightxling.base.files import atomic, parse_json, read_json, recover
 from lightxling.saved.bundle import DESCRIPTION
 from lightxling.saved.results import Results, load_folder
 
+STAGES = "stages"
+"""Folder in that of a run for the runs that came before it, see `config.schema.StageConfig`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -26,6 +29,7 @@ class RunFolder:
       damaged: lines of it that could not be read.
       results: of evaluation/*.json, by the name of the file without `.json`.
       damaged_results: names of those files that have no scores that can be read.
+      stages: the runs that came before it, by their names.
     """
 
     path: Path
@@ -34,6 +38,7 @@ class RunFolder:
     damaged: int
     results: dict[str, Results]
     damaged_results: list[str]
+    stages: dict[str, "RunFolder"] = dataclasses.field(default_factory=dict, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -55,6 +60,10 @@ def read_folder(path: Path) -> RunFolder:
     about = read_json(path / DESCRIPTION)
     records, damaged = read_metrics(path / "metrics.jsonl")
     found = load_folder(path / "evaluation")
+    settings = about.get("config")
+    asked = settings.get("stages") if isinstance(settings, dict) else None
+    names = [str(stage.get("name")) for stage in asked or () if isinstance(stage, dict)]
+    before = {name: path / STAGES / name for name in names}
     return RunFolder(
         path,
         about,
@@ -62,6 +71,9 @@ def read_folder(path: Path) -> RunFolder:
         damaged,
         {name: results for name, results in found.items() if results["results"]},
         [f"{name}.json" for name, results in found.items() if not results["results"]],
+        stages={
+            name: read_folder(at) for name, at in before.items() if (at / DESCRIPTION).is_file()
+        },
     )
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ import jax
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock, parse_json
+from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
-from lightxling.config.files import differences, from_dict, to_dict
+from lightxling.config.files import differences, from_dict, load, recipes, to_dict
 from lightxling.config.plan import MAIN
 from lightxling.config.schema import Config
+from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
+from lightxling.saved.bundle import DESCRIPTION
 
 LOCK = ".lock"
 
@@ -93,6 +96,31 @@ def alone_in(workdir: Path) -> Iterator[None]:
                 if os.listdir(workdir) == [LOCK]:  # nothing came of it
                     (workdir / LOCK).unlink()
                     workdir.rmdir()
+
+
+def as_begun(config: Config, workdir: Path, say: Callable[[str], None]) -> Config:
+    """The settings with which a run goes on whose recipe has got new ones since.
+
+    A setting that config.json does not have, as there was none, keeps its first default, where the
+    recipe and not the command line asks for something else now.
+    """
+    path, shipped = workdir / DESCRIPTION, recipes()
+    if not path.is_file() or config.name not in shipped:
+        return config
+    try:
+        written = parse_json(path.read_bytes())["config"]
+        begun = flatten(to_dict(from_dict(Config, written)))
+    except (ValueError, KeyError, TypeError, UserError):
+        return config  # which `refuse_another_run` says
+    asked, recipe = flatten(to_dict(config)), flatten(to_dict(load(config.name)))
+    kept = {
+        name: begun[name]
+        for name in asked.keys() - flatten(written).keys()
+        if asked[name] == recipe.get(name) and begun.get(name, asked[name]) != asked[name]
+    }
+    for name, value in kept.items():
+        say(f"{workdir} was begun before there was {name}: it goes on with {value}")
+    return change(config, **{name.replace(".", "__"): value for name, value in kept.items()})
 
 
 def refuse_another_run(

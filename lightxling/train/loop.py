@@ -17,7 +17,7 @@ from lightxling.base.files import write_json
 from lightxling.config.schema import Config
 from lightxling.model import build as models
 from lightxling.saved import checkpoint
-from lightxling.saved.workdir import alone_in, description
+from lightxling.saved.workdir import alone_in, as_begun, description
 from lightxling.train import freeze
 from lightxling.train.dev import Dev
 from lightxling.train.plan import Plan, check_settings
@@ -25,6 +25,7 @@ from lightxling.train.profile import Trace
 from lightxling.train.progress import Progress
 from lightxling.train.record import Recorder
 from lightxling.train.sharding import put_batch
+from lightxling.train.stages import earlier, runs_of
 from lightxling.train.state import TrainState
 from lightxling.train.step import compile_steps
 from lightxling.train.warm_start import describe_origin, warm_start
@@ -41,11 +42,22 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     """
     console = console or Console(highlight=False)
     with checkpoint.full_disk_explained(workdir), processes.ending_together():
+        console = console if processes.is_first() else Console(quiet=True)
+        say = functools.partial(console.print, markup=False, soft_wrap=True)
+        config = as_begun(config, workdir, say)
         check_settings(config)
-        if not processes.is_first():  # what the first process says holds for all
-            return _train(config, workdir, Console(quiet=True))
-        with alone_in(workdir):
-            return _train(config, workdir, console)
+        runs = runs_of(config, workdir)
+        for folder, stage in earlier(runs, workdir, say):
+            if _train_in(stage, folder, console) is None:
+                return None
+        return _train_in(runs[workdir], workdir, console)
+
+
+def _train_in(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
+    if not processes.is_first():  # what the first process says holds for all
+        return _train(config, workdir, console)
+    with alone_in(workdir):
+        return _train(config, workdir, console)
 
 
 def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
@@ -157,6 +169,7 @@ def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[st
         for task in plan.tasks:
             if task.taught:
                 about["teacher"] = {**task.taught.manifest["teacher"], "width": task.taught.width}
+        about["steps"] = plan.steps
         if plan.origin:
             about["origin"] = describe_origin(plan.origin, plan.config)
         about["miners"] = plan.digests["miners"]

@@ -19,6 +19,8 @@ from lightxling.evaluate.report.pieces import Shown, html_table
 from lightxling.evaluate.report.repeat import changed, command
 from lightxling.evaluate.report.runs import DEV, TrainedRun
 
+THIS_RUN = "this run"
+
 
 def in_a_sentence(run: TrainedRun) -> str:
     model, done = run.config.model, run.share_done
@@ -98,6 +100,7 @@ def facts(run: TrainedRun) -> Markup:
     width, source = _noted(run, "teacher").get("width"), run.config.teacher.source
     facts = {
         "languages": ", ".join(run.languages),
+        "started from": _start(run),
         "objectives": _objectives(run.config),
         "vocabulary": f"{run.vocab_size:,} pieces"
         + ", lower case" * run.config.tokenizer.lowercase,
@@ -111,10 +114,42 @@ def facts(run: TrainedRun) -> Markup:
     rows = [(name, [value]) for name, value in facts.items() if value]
     return join_markup(
         html_table("The run", ["", ""], rows, numeric=(), long=True),
+        _stages(run),
         _corpora(run),
         _tokens(run),
         _settings(run.config),
     )
+
+
+def _start(run: TrainedRun) -> str:
+    """What `train.init_from` named."""
+    origin = _noted(run, "origin")
+    if not origin:
+        return run.config.train.init_from
+    layers, new = origin.get("layers"), origin.get("new_layers")
+    more = f", to which {new} were added" if new else ""
+    factor = run.config.optimizer.init_from_multiplier
+    rate = f"; what is from there learns at {factor:g} times the rate" if factor != 1 else ""
+    return f"{origin.get('path')}, of {layers} layers{more}{rate}"
+
+
+def _stages(run: TrainedRun) -> Markup | None:
+    """The runs of a recipe of stages, the last of which is this one."""
+    if not run.config.stages:
+        return None
+    settings = {stage.name: (stage.layers, stage) for stage in run.config.stages}
+    settings[THIS_RUN] = run.config.model.layers, run.config
+    folders, rows = run.stages | {THIS_RUN: dataclasses.replace(run, stages={})}, []
+    for name, (layers, stage) in settings.items():
+        values = summary(folders[name]).values if name in folders else {}
+        pairs, hours, best = (
+            values.get(k) for k in ("training pairs", "training hours", "best dev P@1")
+        )
+        cells = [f"{layers}", f"{stage.train.batch_size:,}", f"{stage.optimizer.learning_rate:g}"]
+        cells += [pieces.count_text(pairs), "" if hours is None else f"{60 * hours:,.0f} min"]
+        rows.append((name, [*cells, "" if best is None else f"{best:.1f}"]))
+    head = ["stage", "layers", "batch", "learning rate", "pairs", "training", "best dev P@1"]
+    return html_table("Stages", head, rows, long=True, things="stages")
 
 
 def _objectives(config: Config) -> str:

@@ -26,8 +26,11 @@ def command(config: Config, workdir: Path | str) -> str:
     found, into = [], f"--workdir {shlex.quote(str(workdir))}"
     for name in configs.recipes():
         recipe = configs.load(name)
-        if len(recipe.tasks) == len(config.tasks):
+        same_parts = len(recipe.tasks) == len(config.tasks)
+        if same_parts and len(recipe.stages) == len(config.stages):
             flags = {k: value for k, value in changed(config, recipe).items() if k != "name"}
+            if config.stages:  # the stage before, which the recipe itself starts from
+                flags.pop("train.init_from", None)
             found.append((name != config.name, len(flags), name, flags))
     if not found:
         file = f"{config.name or 'recipe'}.py"

@@ -95,8 +95,15 @@ def read_trained(path: Path) -> TrainedRun:
       UserError: it is not a run, its config.json is damaged, or its scores are of several encoders.
     """
     found, run = read_folder(path), bundle.read_run(path)
-    settings = run.config, run.vocab_size, run.languages
-    return TrainedRun(*vars(found).values(), *settings, *_open_store(found.about))
+    store, no_store = _open_store(found.about)
+    return TrainedRun(
+        **vars(found),
+        config=run.config,
+        vocab_size=run.vocab_size,
+        languages=run.languages,
+        store=store,
+        no_store=no_store,
+    )
 
 
 def _open_store(about: Mapping[str, Any]) -> tuple[Store | None, str]:
