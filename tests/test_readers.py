@@ -159,7 +159,7 @@ def test_missing_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("spoil", ["header", "cut", "cut tail", "altered"])
 def test_a_damaged_gzip_file_is_named(tmp_path, spoil):
-    data = gzip.compress("".join(f"{i}\t{i * i}\n" for i in range(1000)).encode())
+    data = gzip.compress("".join(f"the {i}\tle {i * i}\n" for i in range(1000)).encode())
     altered = data[:100] + bytes(20) + data[120:]
     spoilt = {"header": data[:3], "cut": data[:300], "cut tail": data[:-4], "altered": altered}
     (tmp_path / "a.tsv.gz").write_bytes(spoilt[spoil])
