@@ -40,7 +40,7 @@ from lightxling.cli_options import (
 from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
 
-TRAINING = ("jax", "flax", "optax", "orbax", "grain", "filelock")
+TRAINING = ("jax", "flax", "optax", "orbax", "grain")
 """What training is not begun without."""
 
 
@@ -66,7 +66,6 @@ def prepare(args: list[str]) -> None:
     Example: lightxling prepare light --corpus.sources "en-fr=data/*.en-fr.tsv.gz"
     """
     (config,) = parse_recipe(prepare, args)
-    require("lightxling prepare", "filelock")
     validate(config)
     from lightxling.corpus.prepare import prepare_tasks
     from lightxling.corpus.store import Store

@@ -431,6 +431,9 @@ def test_json_lines(tmp_path, line):
     assert {place[0].rsplit(":")[-1] for place in problems.places.values()} == {"2", "4", "5"}
     with pytest.raises(UserError, match="has no column for each of en, de; its columns are"):
         rows_of(f"en-de={tmp_path}/a")
+    assert rows_of(f"en-de={tmp_path}/a#en,fr")[0] == rows
+    with pytest.raises(UserError, match="has no column pt; its columns are"):
+        rows_of(f"en-de={tmp_path}/a#en,pt")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -443,6 +446,9 @@ def test_csv(tmp_path, delimiter):
     rows, problems = rows_of(f"en-fr={tmp_path}/a.CSV")
     assert rows == [("Yes;\nyes", 'Oui, "oui"')]
     assert problems.counts == {"2 of 3 columns": 1}
+    assert rows_of(f"fr-en={tmp_path}/a.CSV#fr,en")[0] == [row[::-1] for row in rows]
+    (tmp_path / "b.csv").write_text("7,Yes,Oui\n8,No,Non\n")
+    assert rows_of(f"fr-en={tmp_path}/b.csv#3,2")[0] == [("Oui", "Yes"), ("Non", "No")]
     (tmp_path / "b.csv").write_text("Yes,Oui\nNo,Non\n")
     assert rows_of(f"en-fr={tmp_path}/b.csv")[0] == [("Yes", "Oui"), ("No", "Non")]
 
@@ -461,6 +467,7 @@ def test_parquet_of_pyarrow(tmp_path):
     assert rows_of(f"en-fr={tmp_path}/b.parquet")[0] == [("Yes", "Oui")]
     with pytest.raises(UserError, match="has no column for each of en, de"):
         rows_of(f"en-de={tmp_path}/b.parquet")
+    assert rows_of(f"en-de={tmp_path}/a#3,fr")[0] == [("Yes", "Oui")]
     data = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match="damaged Parquet file"):

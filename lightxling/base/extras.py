@@ -9,7 +9,6 @@ from lightxling.base.errors import UserError
 EXTRAS = {
     "array_record": "tfds",
     "faiss": "faiss",
-    "filelock": "train",
     "flatbuffers": "export",
     "flax": "train",
     "grain": "train",

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.extras import needed_by
 
 PACKAGE = Path(__file__).parent.parent
 """The folder of lightxling's code, and of the files that come with it."""
@@ -202,9 +203,6 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
       busy: called when another process holds it; it may raise, and otherwise that one is waited
         for.
     """
-    with needed_by("the preparation of text"):
-        import filelock  # who encodes takes no locks
-
     held = filelock.FileLock(path)
     try:
         held.acquire(blocking=False)

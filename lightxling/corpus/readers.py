@@ -68,17 +68,16 @@ def read_source(
             yield from read_labelled(group[0], rows, problems)
         elif source.is_running:
             yield from read_running(group[0], problems)
-        elif source.columns and (len(group) > 1 or _reader_of(group[0]) is not _read_sides):
-            raise UserError(
-                f"source {source}: {group[0]} is no tab-separated file, of which alone columns are"
-                " chosen; leave out what follows #"
-            )
-        elif len(group) > 1:
+        elif len(group) > 1 and not source.columns:
             yield from read_moses(group, problems)
-        elif source.columns:
-            yield from _read_sides(group[0], source.languages, problems, source.columns)
         else:
-            yield from _reader_of(group[0])(group[0], source.languages, problems)
+            reader = _reader_of(group[0])
+            if source.columns and (len(group) > 1 or reader not in _OF_COLUMNS):
+                raise UserError(
+                    f"source {source}: {group[0]} is no table; leave out what follows #"
+                )
+            columns = (source.columns,) if source.columns else ()
+            yield from reader(group[0], source.languages, problems, *columns)
 
 
 def _resolve(source: Source) -> list[tuple[Path, ...]]:
@@ -255,7 +254,10 @@ def _read_sides(
 
 
 Reader = Callable[..., Iterator[tuple[str, ...]]]
-"""Takes the path, the languages and the problems."""
+"""Takes the path, the languages and the problems; those of `_OF_COLUMNS` also the columns that are
+asked for."""
+
+_OF_COLUMNS = (_read_sides, read_csv, read_jsonl, read_parquet)
 
 READERS: dict[str, Reader] = {
     ".tsv": _read_sides,

@@ -16,12 +16,26 @@ _SIDES = (("source", "target"), ("src", "tgt"), ("sentence1", "sentence2"))
 _PO_LIMIT = 256 << 20  # bytes; the library holds a whole file
 
 
-def pick(path: Path, names: Sequence[str], languages: Sequence[str]) -> list[str]:
+def pick(
+    path: Path, names: Sequence[str], languages: Sequence[str], columns: Sequence[str] = ()
+) -> list[str]:
     """The names of the columns that hold `languages`: codes, or source and target.
+
+    Args:
+      columns: those that are asked for, by name or by number from 1.
 
     Raises:
       UserError: a language has none.
     """
+    if columns:
+        by_number = {str(i): name for i, name in enumerate(names, 1)}
+        asked = [one if one in names else by_number.get(one) for one in columns]
+        if None in asked:
+            raise UserError(
+                f"{path} has no column {columns[asked.index(None)]}; its columns are"
+                f" {', '.join(map(str, names[:20])) or 'none'}"
+            )
+        return asked
     chosen: list[str] = []
     for code in languages:
         far = [
@@ -41,12 +55,13 @@ def pick(path: Path, names: Sequence[str], languages: Sequence[str]) -> list[str
             return [lowered[side] for side in sides]
     raise UserError(
         f"{path} has no column for each of {', '.join(languages)}; its columns are"
-        f" {', '.join(map(str, names[:20])) or 'none'}. Name those of the languages by their codes"
+        f" {', '.join(map(str, names[:20])) or 'none'}. Name one for each"
+        f" language at the end, such as {'-'.join(languages)}={path}#NAME,NAME"
     )
 
 
 def read_jsonl(
-    path: Path, languages: Sequence[str], problems: Problems
+    path: Path, languages: Sequence[str], problems: Problems, columns: Sequence[str] = ()
 ) -> Iterator[tuple[str, ...]]:
     """The sentences of each object, one a line: `{"en": ..., "fr": ...}`, also within
     `translation`."""
@@ -65,7 +80,9 @@ def read_jsonl(
             problems.add("line that is no object of JSON", f"{path}:{number}")
             continue
         if not keys:
-            keys = pick(path, [key for key in value if isinstance(value[key], str)], languages)
+            keys = pick(
+                path, [key for key in value if isinstance(value[key], str)], languages, columns
+            )
         yield from _row([value.get(key) for key in keys], problems, f"{path}:{number}")
 
 
@@ -76,7 +93,9 @@ def _row(texts: list[Any], problems: Problems, place: str) -> Iterator[tuple[str
         problems.add("row without a text of every language", place)
 
 
-def read_csv(path: Path, languages: Sequence[str], problems: Problems) -> Iterator[tuple[str, ...]]:
+def read_csv(
+    path: Path, languages: Sequence[str], problems: Problems, columns: Sequence[str] = ()
+) -> Iterator[tuple[str, ...]]:
     """The columns that the first line names by language; without names, the first ones.
 
     Fields are separated by commas, semicolons or tabs, whichever the first line has most of, and
@@ -87,12 +106,15 @@ def read_csv(path: Path, languages: Sequence[str], problems: Problems) -> Iterat
     found = max(",;\t", key=first.count)
     header = next(csv.reader([first], delimiter=found), [])
     names = [name.strip() for name in header]
-    if any(distance(name, code) is not None for name in names for code in languages) or any(
-        name.lower() in sides for name in names for sides in _SIDES
+    is_named = bool(columns) and not all(map(str.isdecimal, columns))
+    if (
+        is_named
+        or any(distance(name, code) is not None for name in names for code in languages)
+        or any(name.lower() in sides for name in names for sides in _SIDES)
     ):
-        order = [names.index(name) for name in pick(path, names, languages)]
+        order = [names.index(name) for name in pick(path, names, languages, columns)]
     else:
-        order = list(range(len(languages)))
+        order = [int(one) - 1 for one in columns] or list(range(len(languages)))
         lines = _chain(first, lines)
     rows = csv.reader(lines, delimiter=found)
     while True:
@@ -117,7 +139,7 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def read_parquet(
-    path: Path, languages: Sequence[str], problems: Problems
+    path: Path, languages: Sequence[str], problems: Problems, columns: Sequence[str] = ()
 ) -> Iterator[tuple[str, ...]]:
     """The columns named by language, also within a column `translation`."""
     try:
@@ -133,10 +155,11 @@ def read_parquet(
             names = file.schema_arrow.names
             column = "translation" if "translation" in names else ""
             if column and pa.types.is_struct(kind := file.schema_arrow.field(column).type):
-                keys = pick(path, [kind.field(i).name for i in range(kind.num_fields)], languages)
+                names = [kind.field(i).name for i in range(kind.num_fields)]
+                keys = pick(path, names, languages, columns)
                 asked = [column]
             else:
-                column, keys = "", pick(path, names, languages)
+                column, keys = "", pick(path, names, languages, columns)
                 asked = keys
             for batch in file.iter_batches(SLAB, columns=asked):
                 for row in batch.to_pylist():
