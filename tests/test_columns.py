@@ -103,7 +103,7 @@ def test_few_rows_are_not_judged(tmp_path):
 def test_columns_are_of_tables_only(tmp_path):
     for name in ("c.en", "c.fr"):
         (tmp_path / name).write_text("Yes\n")
-    with pytest.raises(UserError, match="no tab-separated file"):
+    with pytest.raises(UserError, match="has no columns to choose from"):
         rows_of(f"en-fr={tmp_path}/c#1,2")
 
 

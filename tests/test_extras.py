@@ -16,6 +16,7 @@ from lightxling.base.extras import EXTRAS, needed_by, require
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DISTRIBUTIONS = {
+    "backports": "backports.zstd",
     "faiss": "faiss-cpu",
     "google": "protobuf",
     "orbax": "orbax-checkpoint",
@@ -24,6 +25,7 @@ DISTRIBUTIONS = {
     "pyarrow": "ray",
     "sentence_transformers": "sentence-transformers",
     "tensorflow_datasets": "tensorflow-datasets",
+    "translate": "translate-toolkit",
 }
 """Names in pyproject.toml of packages that are imported under another, or come with another."""
 
@@ -51,7 +53,7 @@ def imports(path: Path):
 
 
 def third_party(path: Path):
-    own = {*sys.stdlib_module_names, "lightxling"}
+    own = {*sys.stdlib_module_names, "compression", "lightxling"}  # the former since Python 3.14
     return {name for name, _ in imports(path) if name not in own}
 
 

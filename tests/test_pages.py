@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lightxling.cli import COMMANDS, main
-from lightxling.config.schema import AdapterConfig, Config, TaskConfig
+from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
 from lightxling.config.settings import change, settings_of
 
 ROOT = Path(__file__).parent.parent
@@ -70,10 +70,15 @@ def test_commands_exist(page):
 SETTINGS = {
     one.name
     for one in settings_of(
-        change(Config(), tasks=(TaskConfig(),), model__adapters=(AdapterConfig(),))
+        change(
+            Config(),
+            tasks=(TaskConfig(),),
+            model__adapters=(AdapterConfig(),),
+            stages=(StageConfig(),),
+        )
     )
 }
-"""Of a run with a task and an adapter."""
+"""Of a run with a task, a stage and an adapter."""
 
 
 @functools.cache

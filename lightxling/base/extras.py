@@ -8,13 +8,16 @@ from lightxling.base.errors import UserError
 
 EXTRAS = {
     "array_record": "tfds",
+    "backports": "formats",
     "faiss": "faiss",
     "flatbuffers": "export",
     "flax": "train",
     "grain": "train",
+    "h11": "serve",
     "jax": "train",
     "jaxlib": "train",
     "jaxtyping": "train",
+    "mtdata": "mtdata",
     "mteb": "mteb",
     "onnx": "export",
     "optax": "train",
@@ -27,6 +30,7 @@ EXTRAS = {
     "starlette": "serve",
     "tensorboardX": "train",
     "tensorflow_datasets": "tfds",
+    "translate": "formats",
     "uvicorn": "serve",
 }
 """The extra of pyproject.toml that brings a package, by the name under which it is imported."""

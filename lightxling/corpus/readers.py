@@ -74,7 +74,8 @@ def read_source(
             reader = _reader_of(group[0])
             if source.columns and (len(group) > 1 or reader not in _OF_COLUMNS):
                 raise UserError(
-                    f"source {source}: {group[0]} is no table; leave out what follows #"
+                    f"source {source}: {group[0]} has no columns to choose from; leave out what"
+                    " follows #"
                 )
             columns = (source.columns,) if source.columns else ()
             yield from reader(group[0], source.languages, problems, *columns)

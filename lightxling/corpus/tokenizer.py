@@ -54,7 +54,7 @@ def train_tokenizer(
     model = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         rules = Path(folder) / "rules.tsv"
-        rules.write_text(normalisation_rules(config.lowercase), "ascii")
+        rules.write_text(normalisation_rules(config.lowercase), "utf-8", newline="\n")
         try:
             _train_pieces(sentences, config, model, rules)
         except RuntimeError as error:

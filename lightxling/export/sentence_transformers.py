@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer

@@ -7,7 +7,6 @@ and of an answer: app.py.
 """
 
 import asyncio
-import resource
 import time
 from typing import Any
 
@@ -36,6 +35,10 @@ def allowed_connections(settings: ServeSettings) -> int:
 
     The limit that the shell gave is raised as far as the machine allows.
     """
+    try:
+        import resource
+    except ImportError:  # Windows counts them otherwise
+        return settings.max_connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = settings.max_connections + 2 * SPARE
     if soft != resource.RLIM_INFINITY and soft < needed:
