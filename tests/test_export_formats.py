@@ -240,13 +240,15 @@ def test_a_score_stays_with_the_encoder_that_it_was_measured_on(model, tmp_path)
     assert bundles.load_bundle(tmp_path / "bare").scores == {}
 
 
+@pytest.mark.filterwarnings("ignore:3 left out")
 def test_dev_pairs_are_those_that_evaluate_counts(model, tmp_path):
     (tmp_path / "a").mkdir()
     rows = ["the cat\tthe cat\n", "\t\n", "a dog\ta dog\n", "the house\t \n", " \tle chat\n"]
     for name in ("dev.tsv", "test.tsv", "a/dev.tsv"):
         (tmp_path / name).write_text("".join(rows))
     dev = [f"en-fr={tmp_path / name}" for name in ("dev.tsv", "test.tsv")]
-    report = export(ExportSettings(model, tmp_path / "out", dev=dev))
+    with pytest.warns(UserWarning, match="3 left out: blank side"):
+        report = export(ExportSettings(model, tmp_path / "out", dev=dev))
     both = {f"{name} en-fr (2 candidates)": (100, 100) for name in ("dev", "test")}
     assert report.scores == both
     dev.append(f"en-fr={tmp_path / 'a' / 'dev.tsv'}")

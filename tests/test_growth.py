@@ -163,7 +163,7 @@ def test_stages_are_the_runs_one_by_one(bag, staged, grown, tmp_path):
     train(change(config, train__init_from=str(bag[0])), by_hand)
     same_parameters(bag[0], grown / "stages" / "table")
     same_parameters(by_hand, grown)
-    assert Encoder.load(grown).config.layers == 1
+    assert Encoder.load(grown).bundle.config.layers == 1
 
 
 @pytest.mark.parametrize("killed", ["first", "second"])
@@ -197,7 +197,9 @@ def test_a_finished_stage_is_not_trained_again(staged, grown, tmp_path, capsys):
     moved = tmp_path / "moved"
     run.rename(moved)
     train(staged, moved)
-    with pytest.raises(UserError, match=r"stages\.0\.optimizer\.learning_rate: 0\.001 -> 0\.1"):
+    with pytest.raises(
+        UserError, match=r"stages/table .*\n +optimizer\.learning_rate: 0\.001 -> 0\.1"
+    ):
         train(with_stage(staged, optimizer__learning_rate=0.1), moved)
 
 

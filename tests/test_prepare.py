@@ -71,7 +71,7 @@ def texts_of(split, tokenizer_path):
 
 
 def lower(rows):
-    return {tuple(side.lower() for side in row) for row in rows}
+    return {tuple(side.casefold() for side in row) for row in rows}
 
 
 @pytest.fixture(scope="module")

@@ -301,8 +301,11 @@ def test_a_host_that_is_no_name_is_refused(host):
 
 
 def test_the_extra_is_named_where_it_lacks(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "starlette", None)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(UserError, match=r'needs uvicorn: pip install "lightxling\[serve\]"'):
+    with pytest.raises(
+        UserError, match=r'needs (starlette|uvicorn): pip install "lightxling\[serve\]"'
+    ):
         server.serve_encoder(tmp_path, ServeSettings(), say=print)
     monkeypatch.setenv(KEY, " ")
     with pytest.raises(UserError, match="LIGHTXLING_API_KEY should hold a key"):
