@@ -68,7 +68,7 @@ def test_every_setting_of_a_recipe_has_a_text(capsys, monkeypatch, recipe):
     monkeypatch.setenv("COLUMNS", "100")
     code, text = run(capsys, "train", recipe, "--help-all")
     told = options(text)
-    unused = re.compile(r"tasks\.\d+\.objectives\.")  # those with weight 0 are left out
+    unused = re.compile(r"(tasks|stages)\.\d+\.objectives\.")  # those with weight 0 are left out
     wanted = {
         f"--{one.name.replace('_', '-')}"
         for one in settings_of(load(recipe))
