@@ -270,7 +270,7 @@ def show_recipe_help(
     print(f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
     screen.print(values)
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
-        text = " ".join(inspect.getdoc(table).split())
+        text = " ".join((inspect.getdoc(table) or "").split())
         screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")
         grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
         grid.add_column(max_width=screen.width * 3 // 5, overflow="fold")
@@ -289,7 +289,7 @@ def _is_usual(setting: Setting) -> bool:
     name = re.sub(r"\.\d+\.", ".0.", setting.name)
     if name.removeprefix("stages.0.") in (*USUAL, "layers", "tasks.0.sources"):
         return True
-    return name != "name" and setting.value != _defaults()[name]
+    return name != "name" and setting.value != _defaults().get(name, dataclasses.MISSING)
 
 
 def _is_in_use(setting: Setting, recipe: Config) -> bool:
@@ -310,7 +310,9 @@ def _defaults() -> dict[str, Any]:
 
 def describe_setting(setting: Setting) -> str:
     """The text of a setting; its first sentence ends with what a value may be."""
-    first, *rest = texts(setting.table)[setting.name.rpartition(".")[2]].split(". ", 1)
+    # an objective of a recipe's own may have settings without a text
+    text = texts(setting.table).get(setting.name.rpartition(".")[2], "Of the recipe's own")
+    first, *rest = text.split(". ", 1)
     choices = [one for one in typing.get_args(setting.kind) if isinstance(one, str)]
     rules = [" | ".join(choices)] if choices else []
     rules += [setting.bound.short] if setting.bound else []

@@ -22,7 +22,8 @@ from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import identity_of
-from lightxling.config.plan import training_in_words
+from lightxling.config.objective import is_stand_in
+from lightxling.config.plan import tasks_of, training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
@@ -271,7 +272,10 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
         teacher_width=run.teacher_width,
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
-    return load_params(run.path, checkpoint, shapes)[0]
+    # the heads of an objective whose file is not at hand stay where they are
+    tasks = tasks_of(run.config).values()
+    partial = any(is_stand_in(one) for t in tasks for one in t.objectives.active().values())
+    return load_params(run.path, checkpoint, shapes, partial=partial)[0]
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:

@@ -156,6 +156,12 @@ def refuse_another_run(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
+    if own := [key for key in changed if key.endswith(".source.sha256")]:
+        raise UserError(
+            f"{workdir} was trained with another content of the file that defines "
+            f"{own[0].removesuffix('.source.sha256')}, so its loss may be another; give that file "
+            "(sha256 in config.json), or another --workdir"
+        )
     if changed:
         table = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, (a, b) in changed.items())
         raise UserError(
