@@ -2,8 +2,8 @@
 
     lightxling train static --workdir runs/static --corpus.sources "en-fr=data/*.en-fr.tsv.gz" ...
 
-No layers and no positions: a vector and a weight for every piece, both learnt, and a sentence is the
-weighted mean. It encodes some ten times as fast as two layers, learns ten times as many pairs a
+No layers and no positions: a vector and a weight for every piece, both learnt, and a sentence is
+the weighted mean. It encodes some ten times as fast as two layers, learns ten times as many pairs a
 minute, and every program that reads a table of vectors can open its export (StaticEmbedding of
 sentence-transformers). Word order is lost on it: "the dog bites the man" is its reverse.
 
