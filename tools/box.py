@@ -1,7 +1,9 @@
 """Puts a trained encoder into the package: its int8 export, and the card with its scores.
 
     python tools/box.py runs/boxed --dev "en-de=dev.en-de.tsv.gz" "en-fr=dev.en-fr.tsv.gz"
+    python tools/box.py runs/static --name static --dev ...
 
+Its name is that of its recipe.
 Every dev set is retrieved from in both directions, with the run's float32 parameters and with what
 is shipped. Nothing is replaced if the export is larger than 10 MB.
 """
@@ -30,28 +32,47 @@ from lightxling.export import export
 from lightxling.export.settings import ExportSettings
 from lightxling.saved.bundle import BOXED
 
-RECIPE = "boxed"
-
 LARGEST = 10_000_000
 """Bytes."""
 
 CORPORA = {
     "tatoeba-anki": ("CC BY 2.0 FR", "tatoeba.org, as packed by manythings.org/anki"),
+    "tatoeba-packed": ("CC BY 2.0 FR", "the same, packs of further languages and years"),
     "tatoeba": ("CC BY 2.0 FR", "tatoeba.org, the test sets of the Tatoeba Challenge"),
     "tatoeba-pivot": ("CC BY 2.0 FR", "the same, joined to English through a third language"),
     "xed": ("CC BY 4.0", "github.com/Helsinki-NLP/XED, film subtitles"),
     "tldr": ("CC BY 4.0", "github.com/tldr-pages/tldr, descriptions of commands"),
     "homeassistant": ("Apache-2.0", "home-assistant.io, translations of the interface"),
     "tico19": ("CC0 1.0", "TICO-19, texts about COVID-19"),
+    "massive": (
+        "CC BY 4.0",
+        "MASSIVE 1.0 (train, dev), utterances to a voice assistant, from SLURP",
+    ),
+    "chromium": ("BSD-3-Clause", "Chromium, texts of the interface"),
+    "android": ("Apache-2.0", "Android 11 and apps of AOSP; a little of LineageOS"),
+    "androidapps": ("Apache-2.0", "Wikipedia, Commons, Element, K-9 Mail, microG for Android"),
+    "androidapps2": (
+        "Apache-2.0, BSD-3-Clause",
+        "DuckDuckGo, Corona-Warn-App, ODK Collect, DHIS2, Exposure Notifications",
+    ),
+    "element": ("Apache-2.0", "matrix-react-sdk before its change to AGPL, a chat client"),
+    "webapps": (
+        "Apache-2.0, MIT",
+        "Mattermost, Zulip, Rocket.Chat, Excalidraw, Actual, Jenkins, Kolibri, bitcoin.org",
+    ),
+    "pydocs": ("PSF-2.0, CC0 1.0", "documentation of Python and its translations"),
+    "tfdocs": ("Apache-2.0", "documentation of TensorFlow and its translations"),
+    "qtapps": ("BSD-3-Clause", "Mumble, Monero GUI"),
+    "foodmaps": ("Apache-2.0, ISC", "Open Food Facts, the iD editor of OpenStreetMap"),
+    "scratch": ("BSD-3-Clause", "scratch-l10n before its change to AGPL"),
+    "osguide": ("CC BY 4.0", "opensource.guide, Contributor Covenant"),
 }
 """What the box may be made from: licence and origin, by the first part of the file's name."""
 
 CARD = """\
-# The encoder in the box
+# The encoder `{name}`
 
-`Encoder.load()` without a path, and `lightxling` commands without a MODEL (`encode`, `search`,
-`mine`, `export`, `serve`), use
-this encoder: {languages} languages, {parameters:.1f} million parameters, {layers} layers of width
+{use}: {languages} languages, {parameters:.1f} million parameters, {layers} of width
 {width}, {pieces:,} pieces, vectors of {dimension} dimensions, {megabytes:.1f} MB in int8.
 
 ## Scores
@@ -83,25 +104,38 @@ over {count:,} dev sentences).
 {corpora}
 
 Attribution-only or freer corpora and nothing else; no other model's vectors or weights. The
-sentences of Tatoeba are CC BY 2.0 FR; the Tatoeba Challenge, from whose test sets `tatoeba` and
-`tatoeba-pivot` are taken, states CC BY-NC-SA 4.0 for its compiled releases. The
-Tatoeba Challenge's test sets are in the training data: do not report that benchmark for it.
+sentences of Tatoeba are CC BY 2.0 FR.{remarks}
 
 ## How it was made
 
 {pairs:,} pairs were seen in {hours:.1f} hours on a CPU, with seed {seed}. The recipe is
-`configs/boxed.py`; every run has the files above as `--corpus.sources
+`configs/{name}.py`; every run has the files above as `--corpus.sources
 "en-de=data/tatoeba.en-de.tsv.gz" ...` and `--corpus.dev "en-de=dev.en-de.tsv.gz" ...`, too:
 
 ```
 {commands}
-python tools/box.py runs/{last} --dev "en-de=dev.en-de.tsv.gz" ...
+python tools/box.py runs/{last} --name {name} --dev "en-de=dev.en-de.tsv.gz" ...
 ```
 
 ## Licence
 
 Apache-2.0, as the program. Who redistributes the encoder credits the corpora above.
 """
+
+
+REMARKS = {
+    "tatoeba": """ The Tatoeba Challenge, from whose test sets `tatoeba` and
+`tatoeba-pivot` are taken, states CC BY-NC-SA 4.0 for its compiled releases. The Tatoeba Challenge's
+test sets are in the training data: do not report that benchmark for it.""",
+    "massive": """ MASSIVE is in
+the training data: do not report MassiveIntent and MassiveScenario as zero-shot for it.""",
+}
+"""What is said where a corpus was read."""
+
+USE = {
+    "boxed": "`Encoder.load()` without a path, and `lightxling` commands without a MODEL\n"
+    "(`encode`, `search`, `mine`, `export`, `serve`), use this encoder"
+}
 
 
 def read_dev(text: str) -> tuple[str, list[list[str]]]:
@@ -169,7 +203,7 @@ def command_of(run: TrainedRun) -> str:
     before = Path(run.config.train.init_from).name
     settings = replace(
         run.config,
-        corpus=load(RECIPE).corpus,
+        corpus=load(run.config.name).corpus,
         train=replace(run.config.train, init_from=f"runs/{before}" if before else ""),
     )
     return command(settings, f"runs/{run.name}")
@@ -178,6 +212,7 @@ def command_of(run: TrainedRun) -> str:
 def main(
     run: Annotated[Path, tyro.conf.Positional],
     dev: tuple[str, ...],
+    name: str = "boxed",
     passes: int = 5,
 ) -> None:
     """Parsed by tyro.
@@ -185,6 +220,7 @@ def main(
     Args:
       run: the trained run.
       dev: one development set a language, `en-de=PATH`.
+      name: of the encoder, its recipe and its folder in the package.
       passes: over a sample of the dev sentences, to measure the speed.
     """
     runs = stages(run)
@@ -192,7 +228,7 @@ def main(
     config = runs[-1].config
     by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:
-        made = export(ExportSettings(run, Path(folder) / "boxed", dtype="int8"))
+        made = export(ExportSettings(run, Path(folder) / name, dtype="int8"))
         if made.after > LARGEST:
             raise SystemExit(
                 f"{made.after:,} bytes are more than {LARGEST:,}; nothing was replaced"
@@ -200,23 +236,30 @@ def main(
         sets = dict(map(read_dev, dev))
         parent, boxed = Encoder.load(run), Encoder.load(made.folder)
         scores = {
-            name: (*accuracy(parent, sides), *accuracy(boxed, sides))
-            for name, sides in sets.items()
+            language: (*accuracy(parent, sides), *accuracy(boxed, sides))
+            for language, sides in sets.items()
         }
         sentences = [text for sides in sets.values() for side in sides for text in side[:100]]
         speed = rate(boxed, sentences, passes)
-        shutil.rmtree(BOXED, ignore_errors=True)
-        shutil.copytree(made.folder, BOXED)
+        place = BOXED.parent / name
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(made.folder, place)
     means = np.mean(list(scores.values()), axis=0)
     rows = [
-        f"| {name} | {by_language[name]:,} | {len(sets[name][0]):,} | "
+        f"| {language} | {by_language[language]:,} | {len(sets[language][0]):,} | "
         + " | ".join(f"{value:.1f}" for value in values)
         + " |"
-        for name, values in sorted(scores.items(), key=lambda item: -by_language[item[0]])
+        for language, values in sorted(scores.items(), key=lambda item: -by_language[item[0]])
     ]
+    read = [corpus for corpus, count in by_corpus.items() if count]
     card = CARD.format(
+        name=name,
+        use=USE.get(
+            name, f"`Encoder.load({name!r})`, and `lightxling` commands with {name} as MODEL"
+        ),
+        remarks="".join(text for corpus, text in REMARKS.items() if corpus in read),
         parameters=sum(array.size for array in parent.bundle.params.values()) / 1e6,
-        layers=config.model.layers,
+        layers=f"{config.model.layers} layers" if config.model.layers else "no layers, a table",
         width=config.model.width,
         pieces=parent.tokenizer.vocab_size,
         dimension=parent.dimension,
@@ -230,8 +273,8 @@ def main(
         scores="\n".join(rows),
         max_length=parent.max_length,
         corpora="\n".join(
-            f"| {name} | {by_corpus[name]:,} | {licence} | {origin} |"
-            for name, (licence, origin) in CORPORA.items()
+            f"| {corpus} | {by_corpus[corpus]:,} | {' | '.join(CORPORA[corpus])} |"
+            for corpus in read
         ),
         pairs=round(sum(cost["training pairs"] for cost in costs)),
         hours=sum(cost["training hours"] for cost in costs),
@@ -239,8 +282,8 @@ def main(
         commands="\n".join(map(command_of, runs)),
         last=runs[-1].name,
     )
-    with atomic(BOXED / "README.md") as path:
-        path.write_text(card)
+    with atomic(place / "README.md") as path:
+        path.write_text(card, "utf-8", newline="\n")
     print(card)
 
 
