@@ -360,7 +360,7 @@ def test_too_few_descriptors_are_said_at_the_start(model):
     )
     assert done.returncode == 2
     assert re.fullmatch(
-        r"lightxling: this process may open 40 files .* `ulimit -Hn`.*\n", done.stderr
+        r"lightxling: this process may open 40 files .*`ulimit -Hn`.*\n", done.stderr
     )
 
 
