@@ -8,7 +8,7 @@ on its work, and is killed until so many kills have hit it: half of them at a mo
 whole time, half before a call that makes, renames, syncs or removes a file. Before every second one
 there is no output, before the others there is that of another text. Afterwards it must be as it was
 before, or whole: equal, byte for byte, to what the command writes when it is left alone. What was
-there and is no more counts as lost, anything else as wrong. A last run that is not killed has to end
+there and is no more counts as lost, anything else as wrong. A last run, not killed, has to end
 well, with that output. Hidden files are counted that kills left, and that are still there after the
 last run. With anything lost or wrong, or too few hits, the exit code is 1.
 """
