@@ -211,6 +211,9 @@ class OptimizerConfig:
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
     """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to
     0 at the last step."""
+    decay_over: Literal["rest", "all"] = "rest"
+    """cosine, linear: the steps that the way to 0 takes. rest: those after the warm-up, from the
+    peak on; all: every step from the first, times the warm-up (as EMS's code does)."""
     decay_epoch: int = 3
     """step: epoch from which the learning rate is lower, counted from 0."""
     decay_factor: FromZero[float] = 0.1
