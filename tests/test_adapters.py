@@ -50,9 +50,10 @@ def test_a_new_adapter_changes_no_bit(adapter):
 
 
 def test_parallel_adapters_start_as_wide_as_the_library_s():
-    """kaiming_uniform_(a=sqrt(5)) is uniform up to sqrt(6 / (1 + a^2)) / sqrt(fan in) = 1 / sqrt(D):
-    deviation 1 / sqrt(3 D). The way up and both biases are zero."""
-    config = ModelConfig(layers=1, width=96, heads=2, feedforward=8, max_length=8, adapters=(ALIGN,))
+    """kaiming_uniform_(a=sqrt(5)) is uniform up to sqrt(6 / (1 + a^2) / D) = 1 / sqrt(D), deviation
+    1 / sqrt(3 D). The way up and both biases are zero."""
+    plain = ModelConfig(layers=1, width=96, heads=2, feedforward=8, max_length=8)
+    config = dataclasses.replace(plain, adapters=(ALIGN,))
     params = models.initialise(config, 9, jax.random.key(0))
     part = params["encoder"]["adapters"]["align"]["blocks"][0]
     down = np.array(part["down"]["kernel"])
