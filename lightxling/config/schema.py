@@ -236,6 +236,9 @@ class TrainConfig:
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""
+    max_length: FromZero[int] = 0
+    """Tokens that training reads of a sentence, at most `model.max_length`; 0: as many. The encoder
+    reads `model.max_length` of them all the same when it is used."""
     sampling_temperature: Positive[float] = 1.0
     """T: a language pair of n training pairs is drawn in proportion to n^(1/T). The weights of its
     sources multiply that. 1: the corpus as it is; 5: small languages far more often than they
