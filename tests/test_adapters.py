@@ -49,6 +49,20 @@ def test_a_new_adapter_changes_no_bit(adapter):
     np.testing.assert_array_equal(vectors[0][1], vectors[1][1])
 
 
+def test_parallel_adapters_start_as_wide_as_the_library_s():
+    """kaiming_uniform_(a=sqrt(5)) is uniform up to sqrt(6 / (1 + a^2) / D) = 1 / sqrt(D), deviation
+    1 / sqrt(3 D). The way up and both biases are zero."""
+    plain = ModelConfig(layers=1, width=96, heads=2, feedforward=8, max_length=8)
+    config = dataclasses.replace(plain, adapters=(ALIGN,))
+    params = models.initialise(config, 9, jax.random.key(0))
+    part = params["encoder"]["adapters"]["align"]["blocks"][0]
+    down = np.array(part["down"]["kernel"])
+    assert down.shape == (96, 24)
+    assert 0.99 / np.sqrt(96) < np.abs(down).max() <= 1 / np.sqrt(96)
+    assert down.std() == pytest.approx(1 / np.sqrt(3 * 96), rel=0.03)
+    assert not any(np.any(x) for x in (part["down"]["bias"], *part["up"].values()))
+
+
 def test_new_low_rank_adapters_change_no_bit_where_they_are_merged():
     plain = bundle()
     trained = bundle(adapters=(EVERYWHERE,))
