@@ -17,7 +17,8 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
-from lightxling.base.files import PACKAGE, file_sha256, read_json, recover, write_json
+from lightxling.base.files import file_sha256, read_json, write_json
+from lightxling.base.places import DESCRIPTION, PARAMETERS, TOKENIZER, find_model
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
@@ -28,12 +29,7 @@ from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 
-PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
-MODULES = "modular.json"
-"""Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 BUNDLE_FORMAT = "lightxling"
-BOXED = PACKAGE / "boxed"
-"""The encoder that comes with the package; its card is the README.md in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +95,11 @@ def update_digest(digest: Any, params: Params) -> None:
         digest.update(np.ascontiguousarray(array).view(np.uint8))
 
 
-def folder_of(path: Path) -> Path:
-    """The folder of a model, which may be named by the file of its parameters."""
-    return path.parent if path.name == PARAMETERS else path
-
-
-def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+def load_bundle(path: str | os.PathLike[str] | None, checkpoint: str | int | None = None) -> Bundle:
     """Reads a run directory, one of its checkpoints, or a `safetensors` export.
 
     Args:
+      path: or the name of an encoder in the package; None stands for the default.
       checkpoint: of a run: best (the default), last, or a step.
 
     Raises:
@@ -125,30 +117,6 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
     if checkpoint is not None:
         raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
     return _load_export(path, description)
-
-
-def find_model(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
-    """The folder of a model, and the checkpoint: the path may name it, as RUN/best does and
-    RUN/checkpoints/STEP."""
-    if path == "":  # of a shell variable that is not set
-        raise UserError("the path of the model is empty; give the folder of a run or of an export")
-    path = folder_of(Path(path))
-    recover(path)
-    if not os.path.exists(path):  # also of names that are too long
-        raise UserError(f"no model at {path}; give the folder of a run or of an export")
-    if not path.is_dir():
-        raise UserError(f"{path} is a file; a model is the folder of a run or of an export")
-    if checkpoint is None and not (path / DESCRIPTION).is_file():
-        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
-            return path.parent, "best"
-        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
-            return path.parent.parent, path.name
-    if (path / MODULES).is_file():
-        raise UserError(
-            f"{path} holds an encoder for each language; give the run of one of them: "
-            f"{path}/LANGUAGE/align, or sentence for the pivot"
-        )
-    return path, checkpoint
 
 
 def _read_tokenizer(path: Path) -> bytes:

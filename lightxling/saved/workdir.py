@@ -14,6 +14,7 @@ import jax
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock, parse_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import differences, from_dict, load, recipes, to_dict
@@ -22,7 +23,6 @@ from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
-from lightxling.saved.bundle import DESCRIPTION
 
 LOCK = ".lock"
 

@@ -17,6 +17,7 @@ from lightxling.base.errors import UserError, first_line
 from lightxling.base.extras import require
 from lightxling.base.files import file_sha256
 from lightxling.base.lines import Lines
+from lightxling.base.places import locate
 from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.objectives import ObjectivesConfig
@@ -144,6 +145,8 @@ def _prefixed(load: Callable[[], Encode], prefix: str) -> Encode:
 def _find(config: Config) -> FrozenEncoder:
     settings = config.teacher
     source = Path(settings.source)
+    if settings.source and not source.exists():
+        source = locate(source)
     kinds = "a folder of sentence-transformers, a run or export of lightxling, or a matrix .npy"
     if not settings.source:
         raise UserError(
