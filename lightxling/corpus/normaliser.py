@@ -8,7 +8,8 @@ grows: ß and ẞ become ss, İ becomes i.
 
 import functools
 import io
-from collections.abc import Iterable
+import tempfile
+from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
@@ -16,6 +17,8 @@ import sentencepiece
 
 from lightxling.corpus.cleaning import INVISIBLE
 
+OWN = ("lightxling", "lightxling_cf")
+"""Names of the table in models: case kept, case folded."""
 _SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 """Variation selectors: how the character before them is drawn."""
 _SPACES = "\v\x1c\x1d\x1e\x1f\x85"
@@ -27,28 +30,70 @@ _DOTTED = ("\u0130", "I\u0307", "i\u0307")
 @functools.cache
 def normalisation_rules(lowercase: bool) -> str:
     """The table as sentencepiece's `normalization_rule_tsv`: code points in hexadecimal digits."""
-    table = read_charsmap(_own_charsmap("nmt_nfkc_cf" if lowercase else "nmt_nfkc")).copy()
+    name = "nmt_nfkc_cf" if lowercase else "nmt_nfkc"
+    table = read_charsmap(_compiled(normalization_rule_name=name)).copy()
     if lowercase:
-        assigned = (chr(code) for code in range(0x20000) if not 0xD800 <= code < 0xE000)
-        table = {char: char for char in assigned if char.casefold() != char} | table
-        # folding takes some Greek letters apart, such as U+0390
-        folded = {key: normalize("NFC", value.casefold()) for key, value in table.items()}
-        table = {key: value for key, value in folded.items() if key != value}
-        table |= dict.fromkeys(_DOTTED, "i")
+        table = _folded(table)
     table |= dict.fromkeys(_SPACES, " ")
     # the private use planes would double the table and occur nowhere; `clean` removes them
     unseen = (*range(0x1, 0xD800), *range(0xE000, 0x10000), *range(0xE0000, 0xE0080))
     table |= dict.fromkeys((c for c in map(chr, unseen) if INVISIBLE.match(c)), "")
     table |= dict.fromkeys(map(chr, _SELECTORS), "")
-    return "".join(f"{_hex(key)}\t{_hex(value)}\n" for key, value in sorted(table.items()))
+    return _as_rules(table)
 
 
-def _hex(text: Iterable[str]) -> str:
-    return " ".join(f"{ord(char):X}" for char in text)
+def with_folding(content: bytes) -> bytes:
+    """A sentencepiece model whose table folds case after what it does already."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    spec = model.normalizer_spec
+    with tempfile.TemporaryDirectory() as folder:
+        rules = Path(folder) / "rules.tsv"
+        table = _folded(read_charsmap(spec.precompiled_charsmap))
+        rules.write_text(_as_rules(table), "utf-8", newline="\n")
+        spec.precompiled_charsmap = _compiled(normalization_rule_tsv=str(rules))
+    spec.name = f"{spec.name or 'own'}+{OWN[1]}"
+    return model.SerializeToString(deterministic=True)
 
 
-def _own_charsmap(name: str) -> bytes:
-    """The compiled table of a name, out of a model trained for it."""
+def own_rules(content: bytes) -> str:
+    """The name of the table of a sentencepiece model that has another one than those trained now;
+    nothing for those."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    name = sentencepiece_model_pb2.ModelProto.FromString(content).normalizer_spec.name
+    return "" if name in OWN else name or "unnamed"
+
+
+def _folded(table: dict[str, str]) -> dict[str, str]:
+    """A table whose results are folded, and so are the characters that it does not have."""
+    assigned = (chr(code) for code in range(0x20000) if not 0xD800 <= code < 0xE000)
+    table = {char: char for char in assigned if char.casefold() != char} | table
+    # folding takes some Greek letters apart, such as U+0390
+    folded = {key: normalize("NFC", value.casefold()) for key, value in table.items()}
+    return {k: value for k, value in folded.items() if k != value} | dict.fromkeys(_DOTTED, "i")
+
+
+def _as_rules(table: dict[str, str]) -> str:
+    hexadecimal = _Hexadecimal()
+
+    def digits(text: str) -> str:
+        return " ".join(map(hexadecimal.__getitem__, text))
+
+    return "".join(f"{digits(key)}\t{digits(value)}\n" for key, value in sorted(table.items()))
+
+
+class _Hexadecimal(dict):
+    """Code points of characters; a table has the same ones again and again."""
+
+    def __missing__(self, char: str) -> str:
+        self[char] = f"{ord(char):X}"
+        return self[char]
+
+
+def _compiled(**rules: str) -> bytes:
+    """The compiled table of a name or of a file, out of a model trained for it."""
     from sentencepiece import sentencepiece_model_pb2
 
     file = io.BytesIO()
@@ -57,7 +102,7 @@ def _own_charsmap(name: str) -> bytes:
         model_writer=file,
         model_type="char",
         hard_vocab_limit=False,
-        normalization_rule_name=name,
+        **rules,
         minloglevel=2,
     )
     model = sentencepiece_model_pb2.ModelProto()
