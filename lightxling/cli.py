@@ -109,6 +109,10 @@ def evaluate(args: list[str]) -> None:
     encoder = open_encoder(asked.model, checkpoint=asked.checkpoint, adapters=asked.adapters)
     is_one = isinstance(encoder, Encoder)  # not one for each language
     encode = functools.partial(encoder.encode, normalize=False) if is_one else encoder
+    if "nli" in asked.task and settings.head == "trained":
+        from lightxling.evaluate.trained_head import inference_head
+
+        encode.inference = inference_head(asked.model, asked.checkpoint)
     folder, languages = asked.output or asked.model / "evaluation", asked.languages
     given = asked.task, asked.data, folder, languages, encoder.languages, settings
     run(encode, encoder.fingerprint, Asked(*given, asked.again, asked.plot))

@@ -159,7 +159,8 @@ def test_bucc_leaves_repeated_texts_out_of_the_measure():
     split = bucc_split(src, tgt, [("f1", "e1"), ("f2", "e2"), ("e4", "f4")])
     assert (split.src, split.tgt) == (["un", "deux", "quatre"], ["one", "two", "four", "five"])
     assert split.gold == {(1, 1), (2, 2)}
-    assert split.dropped == 1
+    assert (split.dropped, split.all_gold) == (1, 3)
+    assert split.asked == [(0, 0), (1, 1), (2, 2)]
     mined = Mined(np.array([1, 0, 2]), np.array([1, 0, 3]), np.array([0.9, 0.8, 0.7]))
     judged, right = split.judge(mined)
     assert judged.score.tolist() == [0.9, 0.7]

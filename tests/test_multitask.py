@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import subprocess
 
@@ -132,6 +133,39 @@ def test_every_task_is_logged_with_its_share(several, straight):
     names = {name for record in records(straight) for name in record}
     assert {"loss", "ranking", "nli/inference", "thought/quick_thought", "dev_p@1"} <= names
     assert not {"inference", "quick_thought", "nli/ranking"} & names
+
+
+def test_the_inference_head_of_a_run_is_scored_as_it_is(several, straight, texts, tmp_path, capsys):
+    from lightxling import cli
+    from lightxling.corpus.sources import NLI_LABELS
+    from lightxling.encode.encoder import Encoder
+
+    run = run_straight(several, straight)
+    path = tmp_path / "mine.test.aa.tsv"
+    path.write_text((texts / "nli.tsv").read_text())
+    where = ["--data", str(path), "--output", str(tmp_path / "out"), "--checkpoint", "last"]
+    cli.main(["evaluate", str(run), "--task", "nli", "--head", "trained", *where])
+    (file,) = (tmp_path / "out").iterdir()
+    found = json.loads(file.read_text())["results"]["aa"]["scores"]["accuracy"]
+
+    head = read_run_params(read_run(run), "last")["tasks"]["nli"]["inference"]
+    encoder = Encoder.load(run, checkpoint="last")
+    right = []
+    for line in path.read_text().splitlines():
+        label, *pair = line.split("\t")
+        u, v = (vector.astype(float) for vector in encoder.encode(pair, normalize=False))
+        features = [*u, *v, *abs(u - v), *(u * v)]
+        kernel, bias = (np.asarray(head["hidden"][n], float) for n in ("kernel", "bias"))
+        hidden = [
+            math.tanh(bias[h] + sum(f * kernel[i, h] for i, f in enumerate(features)))
+            for h in range(len(bias))
+        ]
+        kernel, bias = (np.asarray(head["out"][n], float) for n in ("kernel", "bias"))
+        logits = [bias[c] + sum(x * kernel[i, c] for i, x in enumerate(hidden)) for c in range(3)]
+        right.append(NLI_LABELS[int(np.argmax(logits))] == label)
+    assert found == pytest.approx(100 * sum(right) / len(right))
+    assert cli.main(["evaluate", str(run), "--task", "classification", "--head", "trained", *where])
+    assert "--head trained is for nli alone" in capsys.readouterr().err
 
 
 def test_a_run_of_several_tasks_is_an_encoder_like_any(several, straight):

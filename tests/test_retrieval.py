@@ -14,10 +14,11 @@ from lightxling.evaluate.retrieval import (
     ranks,
     ranks_among,
     text_labels,
+    weighted_f1,
 )
 
 UNPAIRED = (ValueError, TypeCheckError)  # by our own check, or by the shape annotations
-SCORINGS = ("cosine", "csls", "margin")
+SCORINGS = ("cosine", "csls", "margin", "distance", "absolute")
 
 
 def slow_cosines(queries, candidates):
@@ -40,7 +41,7 @@ def slow_ranks(queries, candidates, gold, labels, scoring):
     """Scores the whole table in float64 and counts the wrong candidates at least as good."""
     cosines = slow_cosines(queries, candidates)
     columns = [list(column) for column in zip(*cosines, strict=True)]
-    k = {"cosine": 1, "csls": 10, "margin": 4}[scoring]
+    k = {"cosine": 1, "csls": 10}.get(scoring, 4)
     r_x = [slow_mean_of_nearest(row, k) for row in cosines]
     r_y = [slow_mean_of_nearest(column, k) for column in columns]
     places = []
@@ -51,7 +52,13 @@ def slow_ranks(queries, candidates, gold, labels, scoring):
         elif scoring == "csls":
             scores = [2 * c - r_x[i] - r for c, r in zip(row, r_y, strict=True)]
         else:
-            scores = [2 * c / max(r_x[i] + r, 2e-6) for c, r in zip(row, r_y, strict=True)]
+            around = [(r_x[i] + r) / 2 for r in r_y]
+            margin = {
+                "margin": lambda a, b: a / max(b, 1e-6),
+                "distance": lambda a, b: a - b,
+                "absolute": lambda a, b: a,
+            }[scoring]
+            scores = [margin(c, r) for c, r in zip(row, around, strict=True)]
             compete = sorted(compete, key=lambda j: -row[j])[:4]
         right = [scores[j] for j in compete if labels[j] == labels[gold[i]]]
         if not right:
@@ -290,3 +297,28 @@ def test_ranks_among_is_the_same_whenever_it_is_asked():
 def test_a_collapsed_encoder_is_last_among_all():
     same = np.ones((50, 4), np.float32)
     assert set(ranks_among(same, same, 20).tolist()) == {20}
+
+
+def slow_weighted_f1(gold, predicted):
+    """f1_score(gold, predicted, average="weighted") of scikit-learn, from its documentation: F1 of
+    every label, and their mean weighted by the number of true instances of each."""
+    total = 0.0
+    for label in set(gold):
+        pairs = list(zip(gold, predicted, strict=True))
+        hits = sum(one == label == other for one, other in pairs)
+        precision = hits / max(sum(other == label for other in predicted), 1)
+        recall = hits / sum(one == label for one in gold)
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+        total += sum(one == label for one in gold) * f1
+    return total / len(gold)
+
+
+def test_f1_is_the_weighted_mean_of_that_of_every_candidate():
+    rng = np.random.default_rng(0)
+    for size in (1, 3, 40):
+        gold, predicted = rng.integers(0, 30, size), rng.integers(0, 30, size) - 3
+        predicted = np.where(rng.random(size) < 0.5, gold, predicted)
+        expected = slow_weighted_f1(gold.tolist(), predicted.tolist())
+        assert weighted_f1(gold, predicted) == pytest.approx(expected, abs=1e-12)
+    # rows 0 and 1 both find 0, row 2 itself: F1 of 0 is 2/3, of 1 it is 0, of 2 it is 1
+    assert weighted_f1(np.arange(3), np.array([0, 0, 2])) == pytest.approx(5 / 9)

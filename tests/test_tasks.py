@@ -80,6 +80,50 @@ def test_retrieval_over_tsv_gzip_and_moses_files(data, out):
     assert tables.mean_scores(second)["accuracy"] == 50
 
 
+def slow_bitext(src, tgt, gold):
+    """Accuracy and F1 of mteb's BitextMiningEvaluator: the nearest target of every asked source by
+    cosine, the first of equal ones, and scikit-learn's weighted F1 over the rows."""
+    cosine = [
+        [float(a @ b) / float(np.linalg.norm(a) * np.linalg.norm(b)) for b in tgt] for a in src
+    ]
+    found = [max(range(len(row)), key=lambda j: (round(row[j], 6), -j)) for row in cosine]
+    f1 = 0.0
+    for label in gold:
+        if label in [j for i, j in zip(gold, found, strict=True) if i == label]:
+            f1 += 2 / (gold.count(label) + found.count(label))
+    accuracy = sum(a == b for a, b in zip(found, gold, strict=True)) / len(gold)
+    return 100 * accuracy, 100 * f1 / len(gold)
+
+
+def test_retrieval_has_the_f1_of_mteb(data, out):
+    rng = np.random.default_rng(3)
+    english = words(40, length=3)
+    french = [
+        translate(english[i if rng.random() < 0.6 else int(rng.integers(40))]) for i in range(40)
+    ]
+    write(data / "x.en-fr.tsv", zip(english, french, strict=True))
+    scores = evaluate("retrieval", data, out)[0]["results"]["en-fr"]["scores"]
+    src, tgt = encode(english), encode(french)
+    by_row, f1 = slow_bitext(src, tgt, list(range(40)))
+    assert scores["forward_f1"] == pytest.approx(f1)
+    assert scores["backward_f1"] == pytest.approx(slow_bitext(tgt, src, list(range(40)))[1])
+    assert 10 < f1 < by_row < scores["forward"] < 100  # the first of equal texts is one row only
+    settings = ScoringSettings(scoring="csls")
+    assert (
+        "forward_f1"
+        not in evaluate("retrieval", data, out, settings=settings)[0]["results"]["en-fr"]["scores"]
+    )
+
+
+def test_the_table_says_how_many_texts_repeat(data, out):
+    write(data / "x.en-fr.tsv", [("a", "fr_a"), ("b", "fr_a"), ("c", "fr_c")])
+    screen = io.StringIO()
+    (results,) = evaluate("retrieval", data, out, console=Console(file=screen, width=200))
+    assert results["results"]["en-fr"]["repeated_texts"] == [0, 1]
+    assert "repeated texts" in screen.getvalue()
+    assert "0 and 1" in screen.getvalue()
+
+
 def test_duplicates_count_by_text_and_blank_pairs_are_left_out(data, out):
     english = ["a b", "c d", "c d", "", "e"]
     french = ["fr_a fr_b", "fr_c fr_d", "fr_c fr_d", "fr_x", "fr_e"]
@@ -87,7 +131,7 @@ def test_duplicates_count_by_text_and_blank_pairs_are_left_out(data, out):
     with pytest.warns(UserWarning, match="1 left out: blank side"):
         (results,) = evaluate("retrieval", data, out)
     unit = results["results"]["en-fr"]
-    assert (unit["scores"]["accuracy"], unit["scores"]["by_text"]) == (50, 100)
+    assert (unit["scores"]["accuracy"], unit["scores"]["by_row"]) == (100, 50)
     assert unit["candidates"] == 4
     assert unit["repeated_texts"] == [1, 1]
 
@@ -186,6 +230,77 @@ def test_bucc_fits_on_training_and_measures_on_test(data, out):
     (data / "fr-en.test.gold").unlink()
     with pytest.raises(UserError, match="gold is missing"):
         evaluate("bucc", data, out)
+
+
+def slow_bucc(data, split, threshold):
+    """F1 as LASER's bucc.py has it: candidates with a text that a file has twice are dropped, and
+    recall divides by all gold pairs. Candidates: of the union of both directions, each sentence
+    once, best first, by the ratio margin over 4 neighbours."""
+
+    def read(end):
+        return [
+            line.split("\t") for line in (data / f"fr-en.{split}.{end}").read_text().splitlines()
+        ]
+
+    sides, gold = [read("fr"), read("en")], {tuple(pair) for pair in read("gold")}
+    unique = [list(dict.fromkeys(text for _, text in side)) for side in sides]
+    x, y = (encode(texts).astype(float) for texts in unique)
+    cosine = (x / np.linalg.norm(x, axis=1)[:, None]) @ (y / np.linalg.norm(y, axis=1)[:, None]).T
+    near = [np.sort(c, axis=1)[:, -4:].mean(axis=1) for c in (cosine, cosine.T)]
+    margin = cosine / ((near[0][:, None] + near[1][None]) / 2)
+    scored = {}
+    for table, flip in ((cosine, False), (cosine.T, True)):
+        for i, row in enumerate(table):
+            pairs = [(j, i) if flip else (i, j) for j in np.argsort(-row, kind="stable")[:4]]
+            best = max(pairs, key=lambda pair: margin[pair])
+            scored[best] = margin[best]
+    used, kept = (set(), set()), []
+    for i, j in sorted(scored, key=scored.get, reverse=True):
+        if i not in used[0] and j not in used[1]:
+            used[0].add(i), used[1].add(j), kept.append((i, j))
+    ids = [{}, {}]
+    for known, side in zip(ids, sides, strict=True):
+        for name, text in side:
+            known.setdefault(text, []).append(name)
+    found = [
+        (ids[0][unique[0][i]], ids[1][unique[1][j]]) for i, j in kept if scored[i, j] >= threshold
+    ]
+    single = [(a[0], b[0]) for a, b in found if len(a) == len(b) == 1]
+    hits = sum(pair in gold for pair in single)
+    precision, recall = hits / len(single), hits / len(gold)
+    return 100 * recall, 100 * 2 * precision * recall / (precision + recall)
+
+
+def test_bucc_recall_divides_by_all_gold_pairs_and_has_the_scores_of_mteb(data, out):
+    bucc(data, "training", 60, 0)
+    bucc(data, "test", 40, 1)
+    for end, row in (("fr", 7), ("en", 9)):  # texts of gold pairs once more, and last
+        path = data / f"fr-en.test.{end}"
+        lines = path.read_text().splitlines()
+        text = lines[row - 1].split("\t")[1]
+        path.write_text("\n".join([*lines, f"{end}-again\t{text}"]) + "\n")
+    gold = data / "fr-en.test.gold"
+    gold.write_text(gold.read_text() + "fr-again\ten-again\n")
+    (results,) = evaluate("bucc", data, out)
+    unit = results["results"]["fr-en"]
+    assert (unit["gold"]["test"], unit["dropped_gold"]["test"]) == (21, 3)
+    recall, f1 = slow_bucc(data, "test", unit["threshold"])
+    assert unit["scores"]["recall"] == pytest.approx(recall)
+    assert unit["scores"]["f1"] == pytest.approx(f1)
+    assert recall < 90
+
+    sides = [
+        [line.split("\t") for line in (data / f"fr-en.test.{end}").read_text().splitlines()]
+        for end in ("fr", "en")
+    ]
+    rows = [{name: row for row, (name, _) in enumerate(side)} for side in sides]
+    pairs = [line.split("\t") for line in gold.read_text().splitlines()]
+    src, tgt = (encode([text for _, text in side]) for side in sides)
+    asked = src[[rows[0][a] for a, _ in pairs]]
+    accuracy, mteb = slow_bitext(asked, tgt, [rows[1][b] for _, b in pairs])
+    assert unit["scores"]["mteb_accuracy"] == pytest.approx(accuracy)
+    assert unit["scores"]["mteb_f1"] == pytest.approx(mteb)
+    assert accuracy < 100
 
 
 def write_labelled(data, name, count, seed, strange=None):

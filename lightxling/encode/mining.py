@@ -153,18 +153,27 @@ def unique_texts(texts: Iterable[str]) -> tuple[list[str], Int[np.ndarray, " U"]
 class Bucc:
     """One split of a BUCC language pair, made unique by text.
 
-    Sentences are the different texts of each side. Gold pairs, and mined pairs, with a text that
-    the file has more than once are left out of the measure: its identifier is not determined.
+    Sentences are the different texts of each side. Mined pairs with a text that the file has more
+    than once are left out of the measure, as its identifier is not determined; gold pairs with such
+    a text cannot be found then, and count as missed, as in LASER's and BUCC's own programs.
     """
 
     src: list[str]
     tgt: list[str]
     gold: frozenset[tuple[int, int]]
-    """Gold pairs as rows of `src` and `tgt`."""
+    """Gold pairs that can be found, as rows of `src` and `tgt`."""
     repeated_src: frozenset[int]
     repeated_tgt: frozenset[int]
     dropped: int
-    """Gold pairs left out because a text of theirs is repeated."""
+    """Gold pairs that cannot be found because a text of theirs is repeated."""
+    asked: list[tuple[int, int]]
+    """Of every gold pair, the row in `src` and in `tgt`; -1 for a target whose text an earlier line
+    has too."""
+
+    @property
+    def all_gold(self) -> int:
+        """Gold pairs of the split, which recall divides by."""
+        return len(self.gold) + self.dropped
 
     def judge(self, mined: Mined) -> tuple[Mined, Bool[np.ndarray, " M"]]:
         """The mined pairs that can be judged, and which of them are gold."""
@@ -185,21 +194,25 @@ def bucc_split(
     """
     src_texts, src_row, src_repeated = _identified(src)
     tgt_texts, tgt_row, tgt_repeated = _identified(tgt)
-    pairs, dropped = set(), 0
-    for a, b in gold:
-        if b in src_row and a in tgt_row:
-            a, b = b, a
+    first: dict[int, str] = {}
+    for identifier, row in tgt_row.items():
+        first.setdefault(row, identifier)
+    pairs, asked, dropped = set(), [], 0
+    swapped = ((b, a) if b in src_row and a in tgt_row else (a, b) for a, b in gold)
+    for a, b in dict.fromkeys(swapped):
         if a not in src_row or b not in tgt_row:
             raise UserError(
                 f"gold pair {a} {b}: the sentence files have no such identifiers; are the three "
                 "files of one split and one language pair?"
             )
         pair = src_row[a], tgt_row[b]
+        asked.append((pair[0], pair[1] if first[pair[1]] == b else -1))
         if pair[0] in src_repeated or pair[1] in tgt_repeated:
             dropped += 1
         else:
             pairs.add(pair)
-    return Bucc(src_texts, tgt_texts, frozenset(pairs), src_repeated, tgt_repeated, dropped)
+    repeated = src_repeated, tgt_repeated
+    return Bucc(src_texts, tgt_texts, frozenset(pairs), *repeated, dropped, asked)
 
 
 def faiss_search(index: str = "", probes: int = 32, chunk: int = 65_536) -> Search:

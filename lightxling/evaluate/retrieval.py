@@ -1,8 +1,9 @@
-"""Find each sentence's translation by its vector: cosine, CSLS and margin; P@1 and P@k.
+"""Find each sentence's translation by its vector: cosine, CSLS and margins; P@1 and P@k.
 
 Ties are decided against the encoder: a pair is found when it scores higher than every other
 candidate, by more than float32 rounding. An encoder that maps everything to one vector scores 0.
-Candidates with the same text therefore spoil each other unless they are declared equal (`same`).
+Candidates with the same text therefore spoil each other unless they are declared equal (`same`),
+as the benchmarks of `tasks` do.
 """
 
 import dataclasses
@@ -21,11 +22,14 @@ from lightxling.base.vectors import (
     ratio_margin,
 )
 
-Scoring = Literal["cosine", "csls", "margin"]
+Scoring = Literal["cosine", "csls", "margin", "distance", "absolute"]
 
 Product = Literal["dot", "cosine"]
 
-NEIGHBOURS = {"cosine": 0, "csls": 10, "margin": 4}
+MARGINS = ("margin", "distance", "absolute")
+"""Scorings of LASER, under which only the nearest neighbours compete."""
+
+NEIGHBOURS = {"csls": 10} | dict.fromkeys(MARGINS, 4)
 """Neighbours that a scoring averages over, as published."""
 
 TIE = 1e-6
@@ -43,9 +47,13 @@ def ranks(
 ) -> Int[np.ndarray, " Q"]:
     """Place of each query's translation among the candidates; 1 is found.
 
-        cosine  cos(x, y)
-        csls    2 cos(x, y) - r(x) - r(y),   r = mean cosine to the 10 nearest of the other side
-        margin  2 cos(x, y) / (r(x) + r(y)), r over the 4 nearest, which alone compete
+        cosine    cos(x, y)
+        csls      2 cos(x, y) - r(x) - r(y),   r = mean cosine to the 10 nearest of the other side
+        margin    2 cos(x, y) / (r(x) + r(y)), r over the 4 nearest, which alone compete
+        distance  cos(x, y) - (r(x) + r(y)) / 2, as margin
+        absolute  cos(x, y), among the 4 nearest
+
+    Source of the margins: Artetxe and Schwenk 2019 (arXiv 1811.01136), section 3.2.
 
     Args:
       queries: [Q, D] vectors.
@@ -56,7 +64,7 @@ def ranks(
 
     Returns:
       [Q] one plus the number of wrong candidates that score at least as high as the right one.
-      Under `margin`, a translation that is not among the neighbours of its query is placed last
+      Under a margin, a translation that is not among the neighbours of its query is placed last
       (N).
     """
     check_vectors(queries, candidates)
@@ -68,8 +76,8 @@ def ranks(
                 f"{len(queries)} queries and {len(candidates)} candidates are not paired; pass gold"
             )
         gold = np.arange(len(queries))
-    if scoring == "margin":
-        return _margin_ranks(queries, candidates, gold, same, block)
+    if scoring in MARGINS:
+        return _margin_ranks(queries, candidates, gold, same, scoring, block)
 
     penalty = None
     if scoring == "csls":
@@ -178,19 +186,40 @@ def precision_at_1(
     return Accuracy(precision(forward), precision(backward), len(tgt))
 
 
+def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -> float:
+    """Mean over the queries of the F1 of their candidate, from 0 to 1: what mteb calls F1.
+
+        F1(y) = 2 |queries of y that predict y| / (|queries of y| + |queries that predict y|)
+
+    Every candidate is a class, weighted by its queries. A candidate that many queries predict (a
+    hub) has low precision, so F1 is below accuracy where the errors crowd.
+
+    Source: `f1_score(average="weighted")` of scikit-learn in mteb's BitextMiningEvaluator.
+    """
+    _, codes = np.unique(np.concatenate([gold, predicted]), return_inverse=True)
+    gold, predicted = np.split(codes, 2)
+    size = codes.max() + 1
+    support, asked = np.bincount(gold, minlength=size), np.bincount(predicted, minlength=size)
+    hits = np.bincount(gold[gold == predicted], minlength=size)
+    return float(np.sum(support * 2 * hits / np.maximum(support + asked, 1)) / len(gold))
+
+
 def text_labels(texts: Sequence[str]) -> Int[np.ndarray, " N"]:
     """[N] numbers that are equal where the texts are."""
     seen: dict[str, int] = {}
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 
-def _margin_ranks(queries, candidates, gold, same, block):
-    """`ranks` under the ratio margin."""
-    k = NEIGHBOURS["margin"]
+def _margin_ranks(queries, candidates, gold, same, scoring, block):
+    """`ranks` under a margin."""
+    k = NEIGHBOURS[scoring]
     cosines, found = nearest(queries, candidates, k, block)  # [Q, K]
     back, _ = nearest(candidates, queries, k, block)
     around = (cosines.mean(axis=1)[:, None] + back.mean(axis=1)[found]) / 2  # [Q, K]
-    margins = ratio_margin(cosines, around, "--scoring cosine or csls")
+    if scoring == "margin":
+        margins = ratio_margin(cosines, around, "--scoring cosine or csls")
+    else:
+        margins = cosines - around if scoring == "distance" else cosines
     right = found == gold[:, None] if same is None else same[found] == same[gold][:, None]
     best = np.where(right, margins, -np.inf).max(axis=1)
     wrong = np.count_nonzero(~right & (margins >= best[:, None] - TIE), axis=1)

@@ -133,6 +133,7 @@ class Stopwatch:
     def __init__(self, encode: Encode):
         self._encode = encode
         self.seconds, self.sentences = 0.0, 0
+        self.inference = getattr(encode, "inference", None)
         if hasattr(encode, "choose"):  # see `units.of_sides`
             self.choose = functools.cache(
                 lambda language, is_cross: functools.partial(
@@ -184,6 +185,8 @@ def unit_key(fingerprint: str, task: str, unit: Unit, settings: dict[str, Any]) 
     """Hash of the encoder, the contents of the unit's files, and the settings."""
     digest = hashlib.sha256(f"{__version__} {fingerprint} {unit.name}".encode())
     counts = counting(TASKS[task].settings, settings, f"evaluate {task}")
+    if TASKS[task].definition > 1:
+        counts["definition"] = TASKS[task].definition
     digest.update(json.dumps(counts, sort_keys=True).encode())
     for path in unit.files():
         with open(path, "rb") as file:

@@ -55,7 +55,7 @@ def screen_table(results: Results) -> Table:
 
     def add(name: str, found: dict[str, float], unit: dict[str, Any]) -> None:
         numbers = [f"{found[score]:.1f}" if score in found else "" for score in scores]
-        out.add_row(Text(name), *numbers, *(described(unit.get(count)) for count in counts))
+        out.add_row(Text(name), *numbers, *(described(unit.get(count), count) for count in counts))
 
     for name, unit in units.items():
         add(name, unit["scores"], unit)
@@ -65,10 +65,11 @@ def screen_table(results: Results) -> Table:
     return out
 
 
-def described(value: Any) -> str:
-    """A number of candidates, queries, pairs or documents."""
+def described(value: Any, name: str = "") -> str:
+    """A number of candidates, queries, pairs or documents; `name` says which."""
     if isinstance(value, dict):
         return "; ".join(f"{name} {described(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return " x ".join(described(item) for item in value)
+        joint = " and " if name == "repeated_texts" else " x "
+        return joint.join(described(item) for item in value)
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -107,7 +107,7 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
     Raises:
       UserError: nothing is there, it is damaged or has NaN, or it is an export for other programs.
     """
-    path, checkpoint = _find(path, checkpoint)
+    path, checkpoint = find_model(path, checkpoint)
     description = read_json(path / DESCRIPTION)
     if "config" in description:
         return _load_run(path, "best" if checkpoint is None else str(checkpoint))
@@ -121,7 +121,7 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
     return _load_export(path, description)
 
 
-def _find(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
+def find_model(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
     """The folder of a model, and the checkpoint: the path may name it, as RUN/best does and
     RUN/checkpoints/STEP."""
     if path == "":  # of a shell variable that is not set

@@ -36,12 +36,16 @@ def _benchmark(results: Results, level: int) -> Markup:
     rows = []
     for name, unit in units.items():
         cells = [_score(unit["scores"], score, score == first) for score in scores]
-        rows.append((name, [*cells, *(described(unit.get(key)) for key in about)]))
+        rows.append((name, [*cells, *(described(unit.get(key), key) for key in about)]))
     if len(units) > 1:
         kept = {k: v for k, v in mean_scores(results).items() if not k.endswith("_sd")}
         cells = [_score(kept, score, score == first) for score in scores] + [""] * len(about)
         rows.append((f"mean of {len(units.keys() - {POOLED})}", cells))
-    head = ["", *(_score_name(results, score) for score in scores), *about]
+    head = [
+        "",
+        *(_score_name(results, score) for score in scores),
+        *(name.replace("_", " ") for name in about),
+    ]
     options = {"mean": len(units) > 1, "strong": 1 + scores.index(first), "things": "languages"}
     table = html_table(f"{_benchmark_name(results)}, in per cent", head, rows, **options)
     return join_markup(h(f"h{level}", f"{results['task']}: {results['dataset']}"), table)
@@ -84,7 +88,12 @@ def headlines(shown: Sequence[Shown]) -> Markup:
         for unit in units:
             scored = [results["results"].get(unit, {}) for results in of_run]
             cells = [_score(result.get("scores", {}), score, True) for result in scored]
-            told = [f"{described(one[k])} {k}" for one in scored for k in COUNTS if k in one]
+            told = [
+                f"{described(one[k], k)} {k.replace('_', ' ')}"
+                for one in scored
+                for k in COUNTS
+                if k in one
+            ]
             rows.append((unit, [*cells, "; ".join(dict.fromkeys(told))]))
         shared = set(shared_units(list(by_run.values()))) - {POOLED}
         if has_mean := len(units) > 1 and bool(shared):

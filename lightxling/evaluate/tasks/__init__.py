@@ -15,16 +15,18 @@ from lightxling.base.errors import UserError
 from lightxling.evaluate.tasks import labelled, parallel, sts
 from lightxling.evaluate.tasks.units import TaskKind, Unit, two_letters
 
-_FOUND, _DRAWN, _LABELLED = ("candidates",), ("candidates", "queries"), ("documents",)
-_BY_TEXT = ("forward_by_text", "backward_by_text")
-_RETRIEVAL = parallel.RetrievalSettings, "accuracy", _FOUND, _BY_TEXT
+_DRAWN, _LABELLED = ("candidates", "queries"), ("documents",)
+_REPEATED = ("candidates", "repeated_texts")
+_BY_TEXT = ("forward_by_text", "backward_by_text")  # of earlier versions
+_RETRIEVAL = parallel.RetrievalSettings, "accuracy", _REPEATED, ("by_row", *_BY_TEXT), 2
+_BUCC = parallel.BuccSettings, "f1", ("candidates", "gold", "dropped_gold"), (), 2
 _DOCUMENTS = labelled.ClassificationSettings, "accuracy", _LABELLED
 TASKS: dict[str, TaskKind] = {
     "retrieval": TaskKind(parallel.find_retrieval, *_RETRIEVAL),
     "ranking": TaskKind(parallel.find_ranking, parallel.RankingSettings, "p_at_1", _DRAWN),
     "tatoeba": TaskKind(parallel.find_tatoeba, *_RETRIEVAL),
     "europarl": TaskKind(parallel.find_europarl, parallel.EuroparlSettings, "accuracy", _DRAWN),
-    "bucc": TaskKind(parallel.find_bucc, parallel.BuccSettings, "f1", _FOUND),
+    "bucc": TaskKind(parallel.find_bucc, *_BUCC),
     "classification": TaskKind(labelled.find_classification, *_DOCUMENTS),
     "mldoc": TaskKind(labelled.find_mldoc, *_DOCUMENTS),
     "nli": TaskKind(labelled.find_nli, labelled.HeadSettings, "accuracy", _LABELLED),

@@ -15,6 +15,7 @@ from lightxling.base.shapes import Int
 from lightxling.base.unpacking import plain_name
 from lightxling.base.vectors import Encode, normalize
 from lightxling.corpus import readers
+from lightxling.corpus.sources import NLI_LABELS
 from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
@@ -32,8 +33,9 @@ LANGUAGE_NAMES = dict(pair.split(":") for pair in _NAMES.split())
 
 @dataclasses.dataclass(frozen=True)
 class HeadSettings(TaskSettings):
-    head: Literal["mlp", "logistic"] = "mlp"
-    """Classification: the LASER perceptron, or logistic regression with C chosen on dev."""
+    head: Literal["mlp", "logistic", "trained"] = "mlp"
+    """Classification: the LASER perceptron, or logistic regression with C chosen on dev. NLI: that
+    perceptron, or the head that the run itself has trained (objective inference)."""
     train_language: str = "en"
     """Classification and NLI: the language that the head is trained and selected on."""
     seeds: int = 5
@@ -65,18 +67,26 @@ ToVectors = Callable[[Encode, list[tuple[str, ...]], Any], np.ndarray | tuple[np
 
 def find_classification(data: Sequence[str], settings: ClassificationSettings) -> list[Unit]:
     """`NAME.train.en.tsv`, `NAME.dev.fr.tsv`, `NAME.test.fr.tsv`: `label<TAB>text` each."""
-    return _find_labelled(data, settings, 2, functools.partial(_document_vectors, strip=False))
+    return _find_documents(data, settings, strip=False)
 
 
 def find_mldoc(data: Sequence[str], settings: ClassificationSettings) -> list[Unit]:
     """MLDoc: `english.train.1000`, `english.dev`, `french.test`, or `mldoc.train1000.en` etc."""
-    return _find_labelled(data, settings, 2, functools.partial(_document_vectors, strip=True))
+    return _find_documents(data, settings, strip=True)
+
+
+def _find_documents(
+    data: Sequence[str], settings: ClassificationSettings, strip: bool
+) -> list[Unit]:
+    if settings.head == "trained":
+        raise UserError("--head trained is for nli alone; use mlp or logistic")
+    return _find_labelled(data, settings, 2, functools.partial(_document_vectors, strip=strip))
 
 
 def find_nli(data: Sequence[str], settings: HeadSettings) -> list[Unit]:
     """`NAME.train.en.tsv` and so on: `label<TAB>premise<TAB>hypothesis`."""
-    if settings.head != "mlp":
-        raise UserError("--head logistic is not defined for nli; leave it out")
+    if settings.head == "logistic":
+        raise UserError("--head logistic is not defined for nli; use mlp or trained")
     return _find_labelled(data, settings, 3, _premises_and_hypotheses)
 
 
@@ -107,10 +117,8 @@ def _premises_and_hypotheses(encode: Encode, texts, settings: HeadSettings):
     return tuple(normalize(encode([row[side] for row in texts])) for side in (0, 1))
 
 
-def _find_labelled(
-    data: Sequence[str], settings: HeadSettings, columns: int, vectors: ToVectors
-) -> list[Unit]:
-    """Units of test languages; they share one training of the heads."""
+def _labelled_files(data: Sequence[str]) -> dict[str, dict[tuple[str, str], Path]]:
+    """Data set -> (split, language) -> file."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}
     for file in files_of(data):
         if parts := _split_and_language(file.name):
@@ -118,6 +126,16 @@ def _find_labelled(
             dataset = name or file.absolute().parent.name
             what = f"{dataset} {split} {language}"
             is_new(sets.setdefault(dataset, {}), (split, language), file, what)
+    return sets
+
+
+def _find_labelled(
+    data: Sequence[str], settings: HeadSettings, columns: int, vectors: ToVectors
+) -> list[Unit]:
+    """Units of test languages; they share one training of the heads."""
+    if settings.head == "trained":
+        return _find_trained(data)
+    sets = _labelled_files(data)
     home, units = settings.train_language, []
     for name, files in sets.items():
         train = files.get(("train", home))
@@ -142,6 +160,48 @@ def _find_labelled(
             "NAME.test.fr.tsv"
         )
     return units
+
+
+def _find_trained(data: Sequence[str]) -> list[Unit]:
+    """Units of test languages for the head of the run, which needs no training file."""
+    units = []
+    for name, files in _labelled_files(data).items():
+        tested = "test" if any(split == "test" for split, _ in files) else "dev"
+        for language in sorted(language for split, language in files if split == tested):
+            path = files[tested, language]
+            run = functools.partial(_run_trained, path, language)
+            units.append(Unit(name, language, (language,), constant([path]), run))
+    if not units:
+        raise UserError(f"{', '.join(data)} holds no files named like NAME.test.fr.tsv")
+    return units
+
+
+def _run_trained(path: Path, language: str, encode: Encode) -> dict[str, Any]:
+    """Scores of the inference head of a run, which has seen no example in a language of its own
+    unless the run had one."""
+    from lightxling.evaluate.classification import score_heads  # jax
+
+    head = getattr(encode, "inference", None)
+    if head is None:
+        raise UserError(
+            "--head trained needs a run with the objective inference (recipe dual-encoder), whose "
+            "checkpoints hold the head; exports do not. Give that run, or leave --head out"
+        )
+    labels, texts = _labelled_rows(path, 3)
+    classes = list(NLI_LABELS)
+    if strange := sorted(set(labels) - set(classes)):
+        raise UserError(f"{path}: label {strange[0]!r} should be one of {', '.join(classes)}")
+    (one,) = of_sides(encode, (language,))
+    logits = head(*(one([row[side] for row in texts]) for side in (0, 1)))
+    gold = np.array([classes.index(label) for label in labels])
+    result = score_heads(logits.argmax(axis=1)[None], gold, len(classes))
+    return {
+        "scores": {name: 100 * getattr(result, name) for name in ("accuracy", "macro_f1")},
+        "documents": result.documents,
+        "classes": classes,
+        "confusion": result.confusion,
+        "trained_on": "what the run was trained on",
+    }
 
 
 class _Examples(NamedTuple):

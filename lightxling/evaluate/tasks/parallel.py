@@ -13,7 +13,7 @@ from lightxling.base.errors import UserError, at_least
 from lightxling.base.languages import CODE
 from lightxling.base.lines import Problems
 from lightxling.base.unpacking import PACKED, plain_name
-from lightxling.base.vectors import Encode
+from lightxling.base.vectors import Encode, nearest
 from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
 from lightxling.encode import mining
@@ -106,7 +106,8 @@ def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], lis
 @dataclasses.dataclass(frozen=True)
 class RetrievalSettings(TaskSettings):
     scoring: retrieval.Scoring = "cosine"
-    """Retrieval: cosine, csls (10 neighbours) or margin (ratio, 4 neighbours)."""
+    """Retrieval: cosine, csls (10 neighbours), or LASER's margins over 4 neighbours: margin (their
+    ratio), distance, absolute."""
 
 
 def find_retrieval(data: Sequence[str], settings: RetrievalSettings) -> list[Unit]:
@@ -141,25 +142,30 @@ def _unit(
 
 
 def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) -> dict[str, Any]:
-    """Accuracy of both directions by row and by text; see `retrieval.ranks`."""
+    """Accuracy of both directions, and mteb's F1; see `retrieval.ranks` and `weighted_f1`.
+
+    A sentence whose text occurs several times is found in any of these rows. By row, where only the
+    row of the pair is right, such ties miss.
+    """
     texts, scoring = read_pairs(source), settings.scoring
     src, tgt = encode_sides(encode, source.languages, texts)
     same = dict(zip(("same_src", "same_tgt"), map(retrieval.text_labels, texts), strict=True))
     repeated = [len(labels) - len(np.unique(labels)) for labels in same.values()]
-    by_row = by_text = retrieval.precision_at_1(src, tgt, scoring)
+    by_text = by_row = retrieval.precision_at_1(src, tgt, scoring, **same)
     if any(repeated):
-        by_text = retrieval.precision_at_1(src, tgt, scoring, **same)
-    forward, backward = 100 * by_row.forward, 100 * by_row.backward
-    forward_by_text, backward_by_text = 100 * by_text.forward, 100 * by_text.backward
+        by_row = retrieval.precision_at_1(src, tgt, scoring)
     scores = {
-        "accuracy": (forward + backward) / 2,
-        "error": 100 - (forward + backward) / 2,
-        "forward": forward,
-        "backward": backward,
-        "by_text": (forward_by_text + backward_by_text) / 2,
-        "forward_by_text": forward_by_text,
-        "backward_by_text": backward_by_text,
+        "accuracy": 100 * by_text.mean,
+        "error": 100 - 100 * by_text.mean,
+        "forward": 100 * by_text.forward,
+        "backward": 100 * by_text.backward,
     }
+    if scoring == "cosine":
+        rows = np.arange(len(src))
+        for name, one, other in (("forward_f1", src, tgt), ("backward_f1", tgt, src)):
+            found = nearest(one, other, 1)[1][:, 0]
+            scores[name] = 100 * retrieval.weighted_f1(rows, found)
+    scores["by_row"] = 100 * by_row.mean
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
     return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
@@ -221,9 +227,10 @@ def find_europarl(data: Sequence[str], settings: EuroparlSettings) -> list[Unit]
 
 
 def _run_europarl(source: Source, settings: EuroparlSettings, encode: Encode) -> dict[str, Any]:
-    if settings.scoring == "margin":
+    if settings.scoring in retrieval.MARGINS:
         raise UserError(
-            "the europarl task scores by cosine or csls; leave --scoring margin to tatoeba"
+            "the europarl task scores by cosine or csls; leave --scoring "
+            f"{settings.scoring} to retrieval and tatoeba"
         )
     texts = muse_order(*read_pairs(source, keep_blank=True), settings.lowercase)
     total = min(settings.candidates, len(texts[0]))
@@ -310,7 +317,7 @@ def find_bucc(data: Sequence[str], settings: BuccSettings) -> list[Unit]:
 def _run_bucc(pair, splits, settings: BuccSettings, encode: Encode) -> dict[str, Any]:
     """Fits the threshold on the training split and measures F1 on the others."""
     result: dict[str, Any] = {"scores": {}, "candidates": {}, "gold": {}, "dropped_gold": {}}
-    threshold = None
+    threshold, kept = None, {}
     of_src, of_tgt = of_sides(encode, pair)
     for name in sorted(splits, key=lambda split: (not split.startswith("train"), split)):
         columns = [tab_rows(splits[name][side], 2) for side in (*pair, "gold")]
@@ -320,14 +327,32 @@ def _run_bucc(pair, splits, settings: BuccSettings, encode: Encode) -> dict[str,
         mined = mining.mine_pairs(*vectors, k=settings.neighbours, **how)
         mined, right = split.judge(mined)
         result["candidates"][name] = [len(split.src), len(split.tgt)]
-        result["gold"][name], result["dropped_gold"][name] = len(split.gold), split.dropped
+        result["gold"][name], result["dropped_gold"][name] = split.all_gold, split.dropped
         if threshold is None:
-            threshold, f1 = mining.best_threshold(mined, right, len(split.gold))
+            threshold, f1 = mining.best_threshold(mined, right, split.all_gold)
             result |= {"threshold": threshold, "fitted_on": name}
             fitted = {"f1_fitted": 100 * f1}
+            if len(splits) > 1:
+                continue
         else:
-            kept = mining.f1_score(right[mined.score >= threshold], len(split.gold))
-            prefix = "" if len(splits) == 2 else f"{name}_"
-            result["scores"] |= {prefix + key: 100 * value for key, value in kept.items()}
+            kept = mining.f1_score(right[mined.score >= threshold], split.all_gold)
+        prefix = "" if len(splits) <= 2 else f"{name}_"
+        kept |= _bitext(split, *vectors)
+        result["scores"] |= {prefix + key: 100 * value for key, value in kept.items()}
     result["scores"] |= fitted
     return result
+
+
+def _bitext(split: mining.Bucc, src: np.ndarray, tgt: np.ndarray) -> dict[str, float]:
+    """mteb's scores of a BUCC split: the source of every gold pair looks for its target among all
+    targets, by cosine."""
+    if not split.asked:
+        return {}
+    asked, gold = np.array(split.asked).T
+    found = nearest(src[asked], tgt, 1)[1][:, 0]
+    # a target whose text an earlier line has is another row there, which nobody finds
+    gold = np.where(gold < 0, -1 - np.arange(len(gold)), gold)
+    return {
+        "mteb_accuracy": retrieval.precision(np.where(found == gold, 1, 2)),
+        "mteb_f1": retrieval.weighted_f1(gold, found),
+    }

@@ -62,6 +62,8 @@ class TaskKind:
     """What of a result is shown beside the scores, which mean nothing without."""
     details: tuple[str, ...] = ()
     """Scores that are kept, and not shown in tables."""
+    definition: int = 1
+    """Grows when scores get another meaning: kept ones are computed again then."""
 
 
 def is_new(found: dict[Any, Path], key: Any, file: Path, what: str) -> bool:

@@ -1,0 +1,47 @@
+"""The inference head that a run has trained beside its encoder, in numpy."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lightxling.base.errors import UserError
+from lightxling.base.shapes import Float, Real
+from lightxling.base.tree import flatten
+from lightxling.config.plan import tasks_of
+from lightxling.model import parts
+from lightxling.saved.bundle import find_model, read_run, read_run_params
+
+Head = Callable[[Real[np.ndarray, "N D"], Real[np.ndarray, "N D"]], Float[np.ndarray, "N 3"]]
+"""Vectors of premises and of hypotheses, not normalised -> logits of `NLI_LABELS`."""
+
+
+def inference_head(path: Path, checkpoint: str | int | None = None) -> Head:
+    """The head of the first task of a run that has the objective `inference`.
+
+    Raises:
+      UserError: it is not a run, or none of its tasks has that objective.
+    """
+    folder, checkpoint = find_model(path, checkpoint)
+    run = read_run(folder)
+    tasks = [name for name, one in tasks_of(run.config).items() if one.objectives.inference.weight]
+    if not tasks:
+        raise UserError(
+            f"{path} has no head for inference: no task of it has the objective inference with "
+            "text. Leave --head out, which trains one on NAME.train.en.tsv"
+        )
+    params = read_run_params(run, "best" if checkpoint is None else str(checkpoint))
+    own = parts.own(params, tasks[0])
+    weights = {name: np.asarray(values) for name, values in flatten(own["inference"]).items()}
+    return lambda premises, hypotheses: apply_head(weights, premises, hypotheses)
+
+
+def apply_head(
+    weights: Mapping[str, np.ndarray],
+    u: Real[np.ndarray, "N D"],
+    v: Real[np.ndarray, "N D"],
+) -> Float[np.ndarray, "N 3"]:
+    """Logits of entailment, neutral and contradiction: tanh([u, v, |u - v|, u * v] W + b) V + c."""
+    features = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+    hidden = np.tanh(features @ weights["hidden.kernel"] + weights["hidden.bias"])
+    return hidden @ weights["out.kernel"] + weights["out.bias"]
