@@ -10,6 +10,7 @@ import sentencepiece
 
 from lightxling.base.errors import UserError
 from lightxling.cli_options import parse_recipe
+from lightxling.config.files import differences
 from lightxling.config.schema import Config, CorpusConfig, TokenizerConfig
 from lightxling.config.settings import change
 from lightxling.corpus.existing import existing_tokenizer
@@ -106,6 +107,12 @@ def test_a_setting_changes_what_is_made(name, base):
     key = name.replace(".", "__")
     without = change(config, **{k: value for k, value in changes.items() if k != key})
     assert made(without) != made(change(config, **changes))
+
+
+def test_a_run_begun_before_with_a_file_goes_on_without_settings_that_did_nothing():
+    begun = Config(tokenizer=TokenizerConfig(file="x", lowercase=True, vocab_size=7))
+    assert not differences(begun, Config(tokenizer=TokenizerConfig(file="x", lowercase=False)))
+    assert differences(change(begun, tokenizer__file=""), Config())
 
 
 FILED = [f.name for f in dataclasses.fields(TokenizerConfig) if f.name not in ("file", "lowercase")]
