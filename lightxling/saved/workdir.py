@@ -167,8 +167,8 @@ def refuse_another_run(
             cause = "its corpus changed"
             if config.tokenizer.file and config.tokenizer.lowercase:
                 cause = (
-                    f"{config.tokenizer.file} changed, or the run was begun when it was not made to "
-                    "fold case, and goes on with --tokenizer.lowercase False"
+                    f"{config.tokenizer.file} changed, or the run was begun when it was not made "
+                    "to fold case, and goes on with --tokenizer.lowercase False"
                 )
             raise refusal(f"with another tokenizer than {store.tokenizer_path}: {cause}")
         if old_data.get(name, store.content) != store.content:
