@@ -199,7 +199,11 @@ def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple
         raise SystemExit(0)
     unprefixed = [Annotated[table, tyro.conf.arg(name="")] for table in tables]
     settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
-    return call(tuple[*unprefixed, settings], args[1:], command, f"{name} CONFIG")
+    parsed = call(tuple[*unprefixed, settings], args[1:], command, f"{name} CONFIG")
+    from lightxling.corpus.existing import refuse_idle
+
+    refuse_idle(parsed[-1], recipe)
+    return parsed
 
 
 def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:

@@ -170,7 +170,13 @@ def refuse_another_run(
         )
     for name, store in (stores or {}).items():
         if name == MAIN and tokenizer != store.manifest["tokenizer"]["sha256"]:
-            raise refusal(f"with another tokenizer than {store.tokenizer_path}: its corpus changed")
+            cause = "its corpus changed"
+            if config.tokenizer.file and config.tokenizer.lowercase:
+                cause = (
+                    f"{config.tokenizer.file} changed, or the run was begun when it was not made "
+                    "to fold case, and goes on with --tokenizer.lowercase False"
+                )
+            raise refusal(f"with another tokenizer than {store.tokenizer_path}: {cause}")
         if old_data.get(name, store.content) != store.content:
             raise refusal(
                 f"on other sentences of the task {name}: its corpus or its dev pairs have changed"
