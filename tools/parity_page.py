@@ -149,6 +149,13 @@ LAYERS = r"encoder\.blocks\.\d\.(out|down)\.(kernel|bias)"
 ADAPTER = r"encoder\.adapters\.align\.blocks\.0\.(up|down)\.kernel"
 RATE = 1 / math.sqrt(512)
 
+BEST = Row(
+    "parameters that are kept",
+    "loss",
+    "train.best",
+    "of the best dev P@1, which is what results are about; `--train.best loss` keeps those of the "
+    "lowest loss on the development pairs",
+)
 ACL = (
     Row("layers, width, heads, feed-forward", (2, 512, 8, 1024), lambda c: _sizes(c)),
     Row("activation", "swish", "model.activation"),
@@ -255,6 +262,7 @@ ACL = (
     Row("... first of epoch 3", 1e-4, rate(12_000, 48_000, 4000)),
     Row("batch", 128, "train.batch_size"),
     Row("epochs (fr, de, es)", 12, "train.epochs"),
+    BEST,
     Row(
         "precision",
         "fp16, scaled loss",
@@ -298,6 +306,7 @@ EMS = (
     Row("pairs of a device's batch", 152, "train.batch_size"),
     Row("epochs", 15, "train.epochs"),
     Row("sampling temperature (off)", 1.0, "train.sampling_temperature"),
+    BEST,
     Row(
         "words",
         "cut by Moses, jieba, Juman++",
@@ -329,6 +338,7 @@ SOFT = (
     Row("epochs", 30, "train.epochs"),
     Row("languages of a batch", "single", "train.batch_languages"),
     Row("last rows of a language pair", "duplicate", "train.pad_last"),
+    BEST,
     Row(
         "tokens of a sentence",
         512,
