@@ -219,6 +219,23 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
         modules.read_adapter(base, file)
 
 
+def test_an_adapter_file_that_was_altered_is_refused(encoder, tmp_path):
+    """Numbers here and there, and its settings; the first files have no sum, and are read."""
+    base, file = modules.select_adapters(encoder, ()), tmp_path / "de.safetensors"
+    modules.write_adapter(encoder, "de", file)
+    whole, header = file.read_bytes(), bundles.read_header(file)
+    for place in range(8 + int.from_bytes(whole[:8], "little"), len(whole), 401):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"de.safetensors is damaged: .* sha256"):
+            modules.read_adapter(base, file)
+    file.write_bytes(whole.replace(b'alpha\\": 6.0', b'alpha\\": 7.0'))
+    with pytest.raises(UserError, match=r"de.safetensors is damaged: .* sha256"):
+        modules.read_adapter(base, file)
+    file.write_bytes(whole)
+    save_file(load_file(file), file, {n: v for n, v in header.items() if n != "sha256"})
+    assert modules.read_adapter(base, file).params.keys() > base.params.keys()
+
+
 def test_export_writes_adapters_alone(encoder, tmp_path):
     (tmp_path / "model").mkdir()
     write_format(encoder, tmp_path / "model", "safetensors")
