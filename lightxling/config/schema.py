@@ -275,6 +275,10 @@ class TrainConfig:
     """Steps between lines of metrics.jsonl."""
     dev_every: Positive[int] = 250
     """Steps between measurements of dev P@1."""
+    best: Literal["p@1", "loss"] = "p@1"
+    """Which parameters are kept as the best: those of the highest dev P@1, or those of the lowest
+    loss on the development pairs (as the papers' code does). The latter is measured beside the
+    P@1: without dropout, the masks always the same, in whole batches."""
     checkpoint_every: Positive[int] = 500
     """Steps between checkpoints. One is also written at the end, at SIGTERM and at Ctrl-C."""
     keep: Positive[int] = 2
