@@ -1,6 +1,7 @@
 """Eight virtual devices, checked shapes, no silent promotion: set before jax is imported."""
 
 import os
+import tempfile
 
 # Threads that carry the devices. By default one each on a small machine: too few where several
 # collectives are under way, each of which holds a thread until all devices have come to it.
@@ -17,6 +18,13 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+# A program that one test has compiled serves the others too, those of other workers and the
+# commands that tests start. The first process makes the folder; it goes when that one ends.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="lightxling-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax
