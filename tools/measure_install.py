@@ -1,10 +1,12 @@
 """Installs the wheel into empty environments, walks through the commands there, and measures.
 
-    python tools/measure_install.py [--write docs/install.md] [--source FOLDER] [--quick]
+    python tools/measure_install.py [--write docs/install.md] [--extras "" serve] [--sizes]
 
 Needs uv. Every environment is made in a temporary folder and removed again. A command of the walk
-works, or says in one line which extra it needs; anything else is an error. `--source` takes another
-checkout and prints its table only; `--quick` leaves out the largest extras.
+works, or says in one line which extra it needs; anything else is an error. `--extras` are those to
+measure, by default all; `--sizes` leaves out the walk. Beside them stands model2vec, the lightest
+other program that encodes sentences. Seconds are those of the processor, which are much the same
+on a busy machine. `--source` takes another checkout and prints its table only.
 """
 
 import argparse
@@ -16,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("", "export", "serve", "faiss", "ray", "tfds", "train", "sentence-transformers", "mteb")
 LARGE = ("sentence-transformers", "mteb")
-"""Bring PyTorch."""
+"""Bring PyTorch; nothing is walked through there."""
+RIVAL = "model2vec"
 
 TINY = (
     "--corpus.sources en-de=pairs.tsv --corpus.dev en-de=dev.tsv --tokenizer.vocab-size 48 "
@@ -69,11 +71,11 @@ FIND = "import importlib.util; print(importlib.util.find_spec('jax') is not None
 
 COLD = """
 import json, sys, time
-start = time.perf_counter()
+start = time.process_time()
 import lightxling
 encoder = lightxling.Encoder.load()
 vector = encoder.encode(["Where is the station?"])
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 heavy = sorted({"jax", "jaxtyping", "pyarrow", "scipy", "torch"} & set(sys.modules))
 print(json.dumps({"seconds": seconds, "heavy": heavy, "vector": vector[0, :8].tolist()}))
 """
@@ -84,7 +86,7 @@ class Installed(NamedTuple):
 
     folder: Path
     seconds: float
-    """That the installation took, downloads in uv's cache."""
+    """Of the processor, that the installation took, downloads in uv's cache."""
 
     @property
     def programs(self) -> Path:
@@ -135,13 +137,13 @@ def interpreter(python: str) -> str:
 
 def install(
     folder: Path,
-    wheel: Path,
+    wheel: Path | str,
     extras: str = "",
     python: str = sys.executable,
     resolution: str = "highest",
     beside: Sequence[str] = (),
 ) -> Installed:
-    """An empty environment that receives the wheel.
+    """An empty environment that receives the wheel, or what a requirement names.
 
     Args:
       extras: separated by commas.
@@ -152,17 +154,22 @@ def install(
     venv = ["uv", "venv", "--quiet", "--no-python-downloads", "--python", python, folder]
     subprocess.run(venv, check=True, env=clean())
     new = Installed(folder, 0.0)
-    what = f"{wheel}[{extras}]" if extras else str(wheel)
-    start = time.perf_counter()
+    what = [f"{wheel}[{extras}]" if extras else str(wheel)]
+    if resolution == "lowest-direct":  # what the wheel asks for is not direct, the project's is
+        what += ["-r", ROOT / "pyproject.toml"]
+        what += [word for extra in extras.split(",") if extra for word in ("--extra", extra)]
+    before = os.times()
     subprocess.run(
         [
             *("uv", "pip", "install", "--quiet", "--compile-bytecode", "--resolution", resolution),
-            *("--python", new.python, what, *beside),
+            *("--python", new.python, *what, *beside),
         ],
         check=True,
         env=clean(),
     )
-    return new._replace(seconds=time.perf_counter() - start)
+    after = os.times()
+    user, system = (after[i] - before[i] for i in (2, 3))  # of processes that were waited for
+    return new._replace(seconds=user + system)
 
 
 def size(folder: Path) -> int:
@@ -259,7 +266,8 @@ def _served(command: list, folder: Path) -> str:
 
 
 def cold(where: Installed, times: int = 5) -> dict:
-    """Seconds from nothing to a vector in new processes, the median, and what was imported."""
+    """Processor seconds from nothing to a vector in new processes, the median, and what was
+    imported."""
     found = [json.loads(where.run("-c", COLD)) for _ in range(times)]
     found.sort(key=lambda one: one["seconds"])
     return found[times // 2]
@@ -280,27 +288,38 @@ def row(wheel: Path, extras: str, walked: bool) -> str:
     return f"| {shown} | {megabytes:,.0f} | {where.seconds:.1f} | {start:.2f} | {works} |"
 
 
+def rival_row() -> str:
+    """The same of the other program, which brings no encoder."""
+    with tempfile.TemporaryDirectory() as text:
+        where = install(Path(text) / "env", RIVAL)
+        megabytes = size(where.packages()) / 1e6
+        return f"| `{RIVAL}`, no model | {megabytes:,.0f} | {where.seconds:.1f} | | |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--write", type=Path)
     parser.add_argument("--source", type=Path, default=ROOT)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--extras", nargs="+", default=EXTRAS, choices=EXTRAS)
+    parser.add_argument("--sizes", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         wheel = build(asked.source, Path(text))
+        print(f"the wheel has {wheel.stat().st_size / 1e6:.1f} MB")
         if asked.source != ROOT:
             print(row(wheel, "", walked=False))
             return
         lines = []
-        for extras in EXTRAS:
-            if not (asked.quick and extras in LARGE):
-                lines.append(row(wheel, extras, walked=extras not in LARGE))
-                print(lines[-1], flush=True)
+        for extras in asked.extras:
+            lines.append(row(wheel, extras, walked=not asked.sizes and extras not in LARGE))
+            print(lines[-1], flush=True)
+        lines.append(rival_row())
+        print(lines[-1])
     if asked.write:
         page = asked.write.read_text("utf-8")
         begin, end = "<!-- measured -->\n", "<!-- end -->"
         head, tail = page.split(begin)[0], page.split(end)[1]
-        titles = "| install | MB | seconds | first vector, s | works |"
+        titles = "| install | MB | to install, s | first vector, s | works |"
         table = "\n".join([titles, "| --- | ---: | ---: | ---: | --- |", *lines])
         asked.write.write_text(f"{head}{begin}{table}\n{end}{tail}", "utf-8")
 
