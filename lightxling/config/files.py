@@ -102,6 +102,7 @@ def _typed(kind: Any, value: Any, path: str) -> Any:
 HARMLESS = {
     "name",
     "corpus.store",
+    "corpus.identify",
     "teacher.source",  # the vectors themselves are compared
     "teacher.text",
     "objectives.tokens.vocab_block",

@@ -46,6 +46,9 @@ class CorpusConfig:
     kana, Hangul) counts as the Latin ones that say as much. `characters`: each counts as one."""
     deduplicate: bool = True
     """Keep the first of pairs that are equal up to case, punctuation and spaces."""
+    identify: FromZero[int] = 0
+    """Rows at the beginning of each source whose languages are identified, and said with a warning
+    where they are others than the source names; 0: none. Needs the extra lid."""
     store: str = "stores"
     """Folder of prepared corpora, one subfolder per corpus and tokenizer."""
 
