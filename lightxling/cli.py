@@ -6,7 +6,6 @@ Heavy imports stand inside the functions, so that `lightxling --help` starts at 
 
 import contextlib
 import difflib
-import errno
 import functools
 import os
 import sys
@@ -21,6 +20,8 @@ from lightxling.base import allocator
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by, require
 from lightxling.base.files import PACKAGE, cache
+from lightxling.base.signals import Signalled, raise_signals
+from lightxling.base.streams import Lasting, open_closed_streams, silence
 from lightxling.cli_options import (
     Encoding,
     Engine,
@@ -337,8 +338,8 @@ def report(
 
 
 def note(line: str) -> None:
-    """A line about the progress, on standard error."""
-    print(line, file=sys.stderr)
+    """A line about the progress, on standard error; work does not end where nobody can read it."""
+    print(line, file=Lasting(sys.stderr))
 
 
 COMMANDS: dict[str, Callable] = {
@@ -386,21 +387,23 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         note("lightxling: interrupted")
         return 130
+    except Signalled as signalled:
+        note(f"lightxling: ended by {signalled.signal.name}")
+        return 128 + signalled.signal
     except BrokenPipeError:  # of `| head`
-        _silence()
+        silence(sys.stdout)
         return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename:
+    except MemoryError as error:
+        note(f"lightxling: the memory is full{f' ({error})' if str(error) else ''}")
+        return 2
+    except OSError as error:  # one that no door has put into words: too long a name, a damaged disk
+        if error.errno is None:
             raise
-        note(f"lightxling: cannot write the output: {error.strerror}; make room and try again")
-        _silence()
+        note(f"lightxling: {error.filename or 'cannot write the output'}: {error.strerror}")
+        if not error.filename:
+            silence(sys.stdout)
         return 2
     return 0
-
-
-def _silence() -> None:
-    """Throws away what is still to be written, or the interpreter would try it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn_in_one_line(message: Warning | str, category: type[Warning], *place, **more) -> None:
@@ -414,6 +417,8 @@ def warn_in_one_line(message: Warning | str, category: type[Warning], *place, **
 def script() -> int:
     """What the command line starts: `main`, in a process whose allocator suits training, where jax
     keeps what it compiles in the user's cache folder."""
+    open_closed_streams()
+    raise_signals()
     warnings.showwarning = warn_in_one_line
     for stream in (sys.stdout, sys.stderr):
         if sys.platform == "win32" and not stream.isatty():  # files and pipes are UTF-8, as input
