@@ -36,7 +36,7 @@ class CorpusConfig:
     dev_limit: Positive[int] = 2000
     """Development pairs kept per language pair: the candidates of the dev P@1."""
     unescape: bool = True
-    """Turn HTML entities (`&quot;`) into characters."""
+    """Turn HTML entities (`&quot;`) into characters, here and where the encoder is used."""
     max_chars: int = 400
     """Longest side kept, in characters as `length_unit` counts them."""
     max_ratio: float = 4.0

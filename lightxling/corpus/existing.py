@@ -87,9 +87,8 @@ def existing_tokenizer(config: TokenizerConfig) -> tuple[bytes, str]:
         return _folding(content), (
             f"{path} keeps case; here it folds it (tokenizer.lowercase=False: leave it as it is)"
         )
-    rules = "" if content.startswith(b"{") else own_rules(content)
-    said = f"{path} normalises text by its own rules ({rules}), not by those of new tokenizers"
-    return content, said if rules else ""
+    said = own_rules(content)
+    return content, said and f"{path} {said}"
 
 
 @functools.lru_cache(maxsize=2)

@@ -46,6 +46,8 @@ class Bundle:
       leading: whether the first numbers of a vector may stand alone, because it was trained so
         (objectives.ese) or they are principal components.
       training: how it was trained, a line for every stage; ends up in model cards.
+      unescape: whether HTML entities were resolved in the text that it was trained on
+        (corpus.unescape), and so they are in use.
     """
 
     config: ModelConfig
@@ -55,6 +57,7 @@ class Bundle:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     leading: bool = False
     training: tuple[str, ...] = ()
+    unescape: bool = True
 
     @property
     def vocab_size(self) -> int:
@@ -83,6 +86,8 @@ class Bundle:
             del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
+        if not self.unescape:  # others are as they were before there was a choice
+            digest.update(b"entities stay")
         update_digest(digest, self.params)
         return digest.hexdigest()
 
@@ -267,6 +272,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
         run.languages,
         leading=run.config.objectives.ese.weight > 0,
         training=training_in_words(run.config),
+        unescape=run.config.corpus.unescape,
     )
 
 
@@ -294,6 +300,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _scores(description),
         description.get("leading") is True,
         _training(description),
+        description.get("unescape") is not False,
     )
 
 
@@ -326,6 +333,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
         "training": list(bundle.training),
+        "unescape": bundle.unescape,
         "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)

@@ -123,6 +123,13 @@ def as_begun(config: Config, workdir: Path, say: Callable[[str], None]) -> Confi
     return change(config, **{name.replace(".", "__"): value for name, value in kept.items()})
 
 
+def _is_moved(key: str, before: Any, after: Any) -> bool:
+    """Whether a setting names the same sources but for their paths."""
+    if not key.endswith((".sources", "corpus.dev")) or not (before and after):
+        return False
+    return [text.partition("=")[0] for text in before] == [t.partition("=")[0] for t in after]
+
+
 def refuse_another_run(
     workdir: Path,
     config: Config,
@@ -156,6 +163,8 @@ def refuse_another_run(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
+    if old_data:  # the sentences are compared below, wherever they lie
+        changed = {key: pair for key, pair in changed.items() if not _is_moved(key, *pair)}
     if own := [key for key in changed if key.endswith(".source.sha256")]:
         raise UserError(
             f"{workdir} was trained with another content of the file that defines "
