@@ -93,7 +93,7 @@ def test_a_run_reads_entities_as_its_corpus_did(unescape, tmp_path, monkeypatch)
 
 def test_a_vocabulary_is_trimmed_to_the_text_as_it_is_read():
     small, text = bundle(), ["the\u00ad cat &eacute;l&egrave;ve"]
-    trimmed = trim_vocabulary(small, text)
+    trimmed = trim_vocabulary(small, (("en", one) for one in text))
     np.testing.assert_allclose(
         Encoder(trimmed).encode(text), Encoder(small).encode(text), atol=1e-6
     )

@@ -81,9 +81,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_folder(place: Path, name: str) -> Iterator[Path]:
     """An empty folder in `place` for files that nobody reads later; it is removed at the end, and
-    by the next who writes there if this process is killed."""
-    with _temporary(place / name) as temporary:
-        temporary.mkdir()
+    by the next who writes there if this process is killed.
+
+    Raises:
+      UserError: the disk refuses to make it, with its reason.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(_temporary(place / name))
+            temporary.mkdir()
+        except OSError as error:
+            raise _cannot_write(place / name, error) from None
         yield temporary
 
 
@@ -202,7 +210,11 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     Args:
       busy: called when another process holds it; it may raise, and otherwise that one is waited
         for.
+
+    Raises:
+      OSError: the file cannot be made.
     """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))  # or filelock might try for ever
     held = filelock.FileLock(path)
     try:
         held.acquire(blocking=False)

@@ -21,6 +21,7 @@ import numpy as np
 from lightxling.base.errors import UserError
 from lightxling.base.files import file_sha256, lock
 from lightxling.base.lines import slabs
+from lightxling.base.places import TOKENIZER, locate
 from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
 from lightxling.config.schema import MAX_TOKENS, Config
@@ -186,7 +187,7 @@ def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
 
 
 def _tokenizer_of_start(config: Config) -> Path:
-    file = Path(config.train.init_from) / "tokenizer.model"
+    file = locate(config.train.init_from) / TOKENIZER
     if not file.is_file():
         raise UserError(
             f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "

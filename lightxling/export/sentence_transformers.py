@@ -17,6 +17,7 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.base.places import DESCRIPTION, PARAMETERS
 from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.normaliser import own_rules
@@ -24,7 +25,7 @@ from lightxling.corpus.pieces import Tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.model.forward import Forward, weights_of_pieces
 from lightxling.model.params import NORM_EPS, Params, dequantize
-from lightxling.saved.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
+from lightxling.saved.bundle import Bundle, write_params
 
 _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""

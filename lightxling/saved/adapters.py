@@ -7,6 +7,7 @@ would be noise, and is refused.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +15,19 @@ from typing import Any
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json, write_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
-from lightxling.model.params import FREE, merge_lora, shapes
+from lightxling.model.params import FREE, Params, merge_lora, shapes
 from lightxling.saved.bundle import (
-    DESCRIPTION,
     Bundle,
     language_codes,
     read_header,
     read_params,
+    update_digest,
     write_params,
 )
 
@@ -81,15 +83,24 @@ def write_adapter(bundle: Bundle, name: str, path: Path) -> None:
     adapter = select_adapters(bundle, [name]).config.adapters[0]
     prefix = f"adapters.{name}."
     params = {n.removeprefix(prefix): v for n, v in bundle.params.items() if n.startswith(prefix)}
+    settings = json.dumps(dataclasses.asdict(adapter))
     about = {
         "format": ADAPTER_FORMAT,
         "lightxling": __version__,
-        "adapter": json.dumps(dataclasses.asdict(adapter)),
+        "adapter": settings,
+        "sha256": _checksum(settings, params),
         "base": base_checksum(bundle),
         "languages": json.dumps(list(bundle.languages)),
     }
     with atomic(path) as temporary:
         write_params(temporary, params, about)
+
+
+def _checksum(settings: str, params: Params) -> str:
+    """sha256 of all that an adapter file adds to an encoder."""
+    digest = hashlib.sha256(settings.encode())
+    update_digest(digest, params)
+    return digest.hexdigest()
 
 
 def check_adapters(bundle: Bundle) -> None:
@@ -144,7 +155,13 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
         for name, shape in shapes(config, bundle.vocab_size, bundle.dimension).items()
         if name.startswith(prefix)
     }
-    params = {prefix + name: values for name, values in read_params(path, expected).items()}
+    found = read_params(path, expected)
+    if header.get("sha256") not in (None, _checksum(header["adapter"], found)):  # None: an old file
+        raise UserError(
+            f"{path} is damaged: what it holds has not the sha256 that it was written with; export "
+            "or copy it again"
+        )
+    params = {prefix + name: values for name, values in found.items()}
     return dataclasses.replace(bundle, config=config, params={**bundle.params, **params})
 
 

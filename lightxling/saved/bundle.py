@@ -17,22 +17,19 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
-from lightxling.base.files import PACKAGE, file_sha256, read_json, recover, write_json
+from lightxling.base.files import file_sha256, read_json, write_json
+from lightxling.base.places import DESCRIPTION, PARAMETERS, TOKENIZER, find_model
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import identity_of
-from lightxling.config.plan import training_in_words
+from lightxling.config.objective import is_stand_in
+from lightxling.config.plan import tasks_of, training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 
-PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
-MODULES = "modular.json"
-"""Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 BUNDLE_FORMAT = "lightxling"
-BOXED = PACKAGE / "boxed"
-"""The encoder that comes with the package; its card is the README.md in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,22 +88,23 @@ class Bundle:
         digest.update(hashlib.sha256(self.tokenizer).digest())
         if not self.unescape:  # others are as they were before there was a choice
             digest.update(b"entities stay")
-        for name in sorted(self.params):
-            array = self.params[name]
-            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8))
+        update_digest(digest, self.params)
         return digest.hexdigest()
 
 
-def folder_of(path: Path) -> Path:
-    """The folder of a model, which may be named by the file of its parameters."""
-    return path.parent if path.name == PARAMETERS else path
+def update_digest(digest: Any, params: Params) -> None:
+    """Adds names, types, shapes and numbers to an object of hashlib."""
+    for name in sorted(params):
+        array = params[name]
+        digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8))
 
 
-def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+def load_bundle(path: str | os.PathLike[str] | None, checkpoint: str | int | None = None) -> Bundle:
     """Reads a run directory, one of its checkpoints, or a `safetensors` export.
 
     Args:
+      path: or the name of an encoder in the package; None stands for the default.
       checkpoint: of a run: best (the default), last, or a step.
 
     Raises:
@@ -124,30 +122,6 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
     if checkpoint is not None:
         raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
     return _load_export(path, description)
-
-
-def find_model(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
-    """The folder of a model, and the checkpoint: the path may name it, as RUN/best does and
-    RUN/checkpoints/STEP."""
-    if path == "":  # of a shell variable that is not set
-        raise UserError("the path of the model is empty; give the folder of a run or of an export")
-    path = folder_of(Path(path))
-    recover(path)
-    if not os.path.exists(path):  # also of names that are too long
-        raise UserError(f"no model at {path}; give the folder of a run or of an export")
-    if not path.is_dir():
-        raise UserError(f"{path} is a file; a model is the folder of a run or of an export")
-    if checkpoint is None and not (path / DESCRIPTION).is_file():
-        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
-            return path.parent, "best"
-        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
-            return path.parent.parent, path.name
-    if (path / MODULES).is_file():
-        raise UserError(
-            f"{path} holds an encoder for each language; give the run of one of them: "
-            f"{path}/LANGUAGE/align, or sentence for the pivot"
-        )
-    return path, checkpoint
 
 
 def _read_tokenizer(path: Path) -> bytes:
@@ -276,7 +250,10 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
         teacher_width=run.teacher_width,
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
-    return load_params(run.path, checkpoint, shapes)[0]
+    # the heads of an objective whose file is not at hand stay where they are
+    tasks = tasks_of(run.config).values()
+    partial = any(is_stand_in(one) for t in tasks for one in t.objectives.active().values())
+    return load_params(run.path, checkpoint, shapes, partial=partial)[0]
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:

@@ -14,6 +14,7 @@ import jax
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock, parse_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import differences, from_dict, load, recipes, to_dict
@@ -22,7 +23,6 @@ from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
-from lightxling.saved.bundle import DESCRIPTION
 
 LOCK = ".lock"
 
@@ -165,6 +165,12 @@ def refuse_another_run(
     changed = differences(old, config)
     if old_data:  # the sentences are compared below, wherever they lie
         changed = {key: pair for key, pair in changed.items() if not _is_moved(key, *pair)}
+    if own := [key for key in changed if key.endswith(".source.sha256")]:
+        raise UserError(
+            f"{workdir} was trained with another content of the file that defines "
+            f"{own[0].removesuffix('.source.sha256')}, so its loss may be another; give that file "
+            "(sha256 in config.json), or another --workdir"
+        )
     if changed:
         table = "\n".join(f"  {key}: {a!r} -> {b!r}" for key, (a, b) in changed.items())
         raise UserError(

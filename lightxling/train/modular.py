@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, file_sha256, write_json
 from lightxling.base.lines import Problems
+from lightxling.base.places import MODULES
 from lightxling.base.tree import flatten
 from lightxling.config.files import HARMLESS, fingerprint, load
 from lightxling.config.identity import identity_of
@@ -138,7 +139,7 @@ class _Modules:
         self.recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
         self.sums = {written: _sums(written) for written in plan.sources}
         self.done, self.of_pivot = {}, sorted(self.sums.values())
-        if (workdir / bundles.MODULES).exists():
+        if (workdir / MODULES).exists():
             before = read_description(workdir)
             self.done, self.of_pivot = before["done"], before["pivot_text"]
             self.languages = list(dict.fromkeys([*before["languages"], *self.chosen]))
@@ -254,7 +255,7 @@ class _Modules:
                 "pivot_text": self.of_pivot,
                 "done": self.done,
             }
-            write_json(self.workdir / bundles.MODULES, description)
+            write_json(self.workdir / MODULES, description)
         return path
 
 

@@ -17,6 +17,7 @@ from lightxling.base.errors import UserError, first_line
 from lightxling.base.extras import require
 from lightxling.base.files import file_sha256
 from lightxling.base.lines import Lines, Problems
+from lightxling.base.places import locate
 from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import Encode, map_array
 from lightxling.config.objectives import ObjectivesConfig
@@ -136,6 +137,19 @@ def dev_pivots(config: Config, store: Store, teacher: FrozenEncoder) -> Pivots:
     return Pivots(side, np.asarray(encode(texts), np.float32))
 
 
+def dev_vectors(config: Config, store: Store, teacher: FrozenEncoder) -> SentenceVectors:
+    """The teacher's vectors of the development pairs, of the sides that the objectives read."""
+    chosen = [_sides(config, group["languages"]) for group in store.groups]
+    group, index, texts = store.dev.group, np.full((store.dev.rows, 2), -1, np.int32), []
+    for row, sentences in enumerate(store.dev.texts()):
+        for side in chosen[group[row]][1]:
+            index[row, side] = len(texts)
+            texts.append(sentences[side])
+    vectors = np.asarray(_prefixed(teacher.load, config.teacher.prefix)(texts), np.float32)
+    pivots = np.array([side for side, _ in chosen], np.int32)
+    return SentenceVectors(vectors, index, pivots[group], {})
+
+
 def _prefixed(load: Callable[[], Encode], prefix: str) -> Encode:
     encode = load()
     return lambda sentences: encode([prefix + text for text in sentences])
@@ -144,6 +158,8 @@ def _prefixed(load: Callable[[], Encode], prefix: str) -> Encode:
 def _find(config: Config) -> FrozenEncoder:
     settings = config.teacher
     source = Path(settings.source)
+    if settings.source and not source.exists():
+        source = locate(source)
     kinds = "a folder of sentence-transformers, a run or export of lightxling, or a matrix .npy"
     if not settings.source:
         raise UserError(

@@ -2,9 +2,9 @@
 
 The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
 the languages need not be: it knows none. Adapters and layers that it does not have are added: they
-start as nothing. So does a learnt pooling, in an encoder that has the mean. A head is taken whole
-where its shapes fit, and starts afresh otherwise. The rows of a language table go by the code of
-the language, and new languages have new rows.
+start as nothing. So do a learnt pooling, in an encoder that has the mean, and learnt positions, in
+one that has none. A head is taken whole where its shapes fit, and starts afresh otherwise. The rows
+of a language table go by the code of the language, and new languages have new rows.
 """
 
 import dataclasses
@@ -17,13 +17,14 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import read_json
+from lightxling.base.places import DESCRIPTION, locate, other_names
 from lightxling.base.tree import flatten, nest
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model import parts
 from lightxling.model.build import ParamTree
 from lightxling.model.growth import grow
 from lightxling.model.params import FREE, dequantize, shapes
-from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, read_run_params
+from lightxling.saved.bundle import Run, load_bundle, read_run, read_run_params
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
@@ -50,12 +51,14 @@ def read_origin(config: Config) -> Run | Export:
       UserError: it is neither, or its encoder is not the one that `config.model` describes.
     """
     folder = config.train.init_from
-    if not (Path(folder) / DESCRIPTION).is_file():
+    place = locate(folder)
+    if not (place / DESCRIPTION).is_file():
         raise UserError(
-            f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there"
+            f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there; "
+            f"{other_names(place)}"
         )
-    if "config" in read_json(Path(folder) / DESCRIPTION):
-        origin = read_run(Path(folder))
+    if "config" in read_json(place / DESCRIPTION):
+        origin = read_run(place)
         model = origin.config.model
     else:
         bundle = load_bundle(folder)
@@ -80,6 +83,8 @@ def refuse_other_encoder(theirs: ModelConfig, ours: ModelConfig, folder: str) ->
     may_differ = {*FREE, "adapters"}  # which are compared one by one
     if theirs.pooling == "mean" and ours.pooling in LEARNT:
         may_differ.add("pooling")
+    if ours.positions and not (theirs.positions or ours.sinusoidal):
+        may_differ.add("positions")
     if theirs.layers < ours.layers:
         may_differ |= {"layers", *(() if theirs.layers else OF_LAYERS)}
         if not (theirs.layers or there.get("embedding_norm", True)):
@@ -155,6 +160,9 @@ def warm_start(
     layers, new_layers = (len(tree.get("blocks", {})) for tree in (taken, fresh))
     new_layers -= layers
     whole["encoder"] = join_params(taken, fresh)  # what it does not have stays as it is drawn
+    new_positions = "positions" in fresh and "positions" not in taken
+    if new_positions:
+        whole["encoder"]["positions"] = np.zeros_like(np.asarray(fresh["positions"]))
     if new_layers > 0:
         whole["encoder"] = grow(whole["encoder"], layers)
     trained, started, told = parts.heads(whole), {}, []
@@ -188,5 +196,6 @@ def warm_start(
         + (f"; new languages: {', '.join(new)}" if new else "")
         + (f"; new adapters: {', '.join(sorted(new_adapters))}" if new_adapters else "")
         + (f"; new layers after {layers}: {new_layers}, start as nothing" if new_layers else "")
+        + ("; positions, start as nothing" if new_positions else "")
     )
     return nest(started)

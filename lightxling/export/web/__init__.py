@@ -12,11 +12,12 @@ from pathlib import Path
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import PACKAGE
+from lightxling.base.places import DESCRIPTION, TOKENIZER
 from lightxling.corpus import everyday
 from lightxling.corpus.pieces import read_model
 from lightxling.export import entities, onnx
 from lightxling.export.web import runtime as onnxruntime_web
-from lightxling.saved.bundle import DESCRIPTION, TOKENIZER, Bundle
+from lightxling.saved.bundle import Bundle
 
 MODEL, RUNTIME = "model.onnx", "runtime"
 PORT = 8000
