@@ -174,6 +174,8 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
         harmless |= {"train.pairs", "train.epochs"}
     if not new.model.dropout:  # otherwise other dropout is drawn
         harmless.add("train.micro_batch")
+    if new.tokenizer.file:  # its content is compared
+        harmless |= {f"tokenizer.{field.name}" for field in dataclasses.fields(new.tokenizer)}
     if new.stages:
         harmless.add("train.init_from")  # in the folder of the run, which may have moved
     before, after = flatten(to_dict(old)), flatten(to_dict(new))

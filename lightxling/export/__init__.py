@@ -12,6 +12,7 @@ from pathlib import Path
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, check_parent, read_json, recover
 from lightxling.base.lines import Problems, sound_lines
+from lightxling.corpus.normaliser import own_rules
 from lightxling.encode.encoder import Encoder
 from lightxling.export.formats import check_format, write_format
 from lightxling.export.quantize import quantize
@@ -75,6 +76,7 @@ def export(settings: ExportSettings) -> ExportReport:
     }
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
+    said = own_rules(small.tokenizer)
     with atomic_folder(output) as folder:
         write_format(small, folder, settings.format, **settings.options)
     return ExportReport(
@@ -82,7 +84,7 @@ def export(settings: ExportSettings) -> ExportReport:
         before=original.nbytes + len(original.tokenizer),
         after=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
         scores=scores,
-        notes=entry.describe(output),
+        notes=[*entry.describe(output), *([f"the tokenizer {said}"] if said else [])],
     )
 
 

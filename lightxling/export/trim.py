@@ -9,6 +9,7 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, slabs
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.pieces import Tokenizer, read_model
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
@@ -33,6 +34,7 @@ def trim_vocabulary(
       pieces: largest vocabulary; the pieces that occur most often are kept.
     """
     model = read_model(bundle.tokenizer)
+    sentences = (clean(text, unescape=bundle.unescape) for text in sentences)
     counts = _count_pieces(bundle.tokenizer, sentences, len(model.pieces))
     names = [piece.piece for piece in model.pieces]
     scores = {p.piece: p.score for p in model.pieces if p.type == _NORMAL}
