@@ -18,6 +18,7 @@ from lightxling.saved.workdir import as_fitted
 from lightxling.train import memory, step
 from lightxling.train.loop import train
 from lightxling.train.memory import Need, check_memory, host_memory
+from lightxling.train.plan import Plan
 from lightxling.train.state import TrainState
 
 
@@ -149,16 +150,18 @@ def planned(monkeypatch):
         tried.append(size)
         return step.Compiled(plan, {}, Need(40 * 10**6, 60 * 10**6, size * 10**6))
 
-    def plan(size=0):
-        return SimpleNamespace(
-            config=change(Config(), train__micro_batch=size, train__memory="1GB"),
-            tasks=[SimpleNamespace(rows=96), SimpleNamespace(rows=144)],
-            mesh=SimpleNamespace(shape={"data": 4}),
-            with_micro_batch=plan,
-        )
+    class TwoTasks(Plan):
+        def __init__(self, size=0):
+            config = change(Config(), train__micro_batch=size, train__memory="1GB")
+            tasks = [SimpleNamespace(rows=rows) for rows in (96, 144)]
+            mesh = SimpleNamespace(shape={"data": 4})
+            vars(self).update(config=config, tasks=tasks, mesh=mesh)
+
+        def with_micro_batch(self, size):
+            return TwoTasks(size)
 
     monkeypatch.setattr(step, "compile_plan", compile_plan)
-    return plan(), tried
+    return TwoTasks(), tried
 
 
 @pytest.mark.parametrize(

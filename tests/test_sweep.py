@@ -41,7 +41,7 @@ def test_every_recipe_value_and_seed_is_a_run():
         ({"recipes": ("a/x.py", "b/x.py")}, [], "two runs would be called x-0"),
         ({"grid": ("learning-rate=1,2",)}, [], "should be SETTING=VALUE,VALUE"),
         ({"grid": ("optimizer.learning-rate=1,,2",)}, [], "should be SETTING=VALUE,VALUE"),
-        ({"grid": ("train.seed=1,2",)}, [], "give --seeds for seeds"),
+        ({"grid": ("train.seed=1,2",)}, [], "take --seeds for seeds"),
         ({"task": ("retrieval",)}, [], "--task and --data belong together"),
         ({}, ["--train.seed=4"], "give --seeds before --"),
         ({}, ["--workdir", "x"], "give --workdir before --"),

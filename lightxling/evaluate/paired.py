@@ -18,8 +18,9 @@ RESAMPLES = 2000
 AT_ONCE = 2**22
 """Numbers drawn at once: 32 MB."""
 
-Shares = Mapping[str, Real[np.ndarray, "S N"]]
-"""By language pair: of every seed and sentence, the share of directions in which it was found."""
+Shares = Mapping[str, Real[np.ndarray, "_ _"]]
+"""By language pair, [S, N]: of every seed and sentence, the share of directions in which it was
+found."""
 
 
 class Difference(NamedTuple):
@@ -52,7 +53,7 @@ def unpack_found(text: str, count: int) -> Bool[np.ndarray, " N"]:
     return np.unpackbits(bits, count=count).astype(bool)
 
 
-def shares_of(results: Results) -> dict[str, Float[np.ndarray, " N"]]:
+def shares_of(results: Results) -> dict[str, Float[np.ndarray, " _"]]:
     """By unit, how much of every pair was found: 0, 0.5 or 1. Of units that were scored before this
     was kept, and of damaged ones, there is nothing."""
     shares = {}
@@ -66,7 +67,7 @@ def shares_of(results: Results) -> dict[str, Float[np.ndarray, " N"]]:
     return shares
 
 
-def stacked(runs: Sequence[Mapping[str, Float[np.ndarray, " N"]]]) -> Shares:
+def stacked(runs: Sequence[Mapping[str, Float[np.ndarray, " _"]]]) -> Shares:
     """Of several seeds, the units that all of them have with as many sentences."""
     units = [
         name

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ import optax
 
 from lightxling.config.schema import OptimizerConfig
 
-Scalar = np.number | jax.Array
+Scalar = Any
+"""A number, or its place in a tree."""
 
 EMBEDDING_TABLES = ("words", "ngrams", "piece_weights")
 """Names of the encoder's embedding tables, and of the column beside that of the pieces."""

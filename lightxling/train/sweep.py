@@ -20,6 +20,7 @@ from rich.console import Console
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock, parse_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.config.files import from_dict
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config
@@ -27,7 +28,6 @@ from lightxling.config.settings import change
 from lightxling.config.sweep import Planned, Sweep, plan_runs
 from lightxling.evaluate.sweep_table import conclude
 from lightxling.saved import checkpoint
-from lightxling.saved.bundle import DESCRIPTION
 from lightxling.saved.workdir import as_fitted, refuse_another_run
 
 Say = Callable[[str], None]
