@@ -238,6 +238,10 @@ class TrainConfig:
     micro_batch: int = 0
     """Pairs encoded at once, a divisor of the batch; 0: all. It saves memory and costs a third
     more time. The loss is still that of the whole batch; dropout is drawn differently."""
+    memory: str = ""
+    """Memory that a training step may take on each device, such as 4GB or 900MB; empty: all that is
+    free. With `micro_batch` at 0 the largest micro-batch that fits is taken, and said. The process
+    itself takes more: libraries, the compiler, text."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""

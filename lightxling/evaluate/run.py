@@ -81,7 +81,10 @@ def evaluate(
             bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
             used = task_settings(task, asked.settings)
             path = folder / results_name(task, unit.dataset, used)
-            key = unit_key(fingerprint, task, unit, used)
+            asks = fingerprint
+            if used.get("head") == "trained" and encode.inference:  # of the run
+                asks += f" {encode.inference.fingerprint}"
+            key = unit_key(asks, task, unit, used)
             if path not in done:  # the first unit of a benchmark
                 about = {"task": task, "dataset": unit.dataset, "settings": used}
                 done[path] = {**about, "results": {}}
