@@ -23,6 +23,7 @@ from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
 from lightxling.saved.bundle import DESCRIPTION
+from lightxling.saved.sums import settings_sum
 
 LOCK = ".lock"
 
@@ -48,10 +49,13 @@ def description(
 ) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
+    settings = to_dict(config)
+    read = {"model": settings["model"], "languages": list(languages), "vocab_size": vocab_size}
     return {
-        "config": to_dict(config),
+        "config": settings,
         "languages": list(languages),
         "vocab_size": vocab_size,
+        "sha256": {DESCRIPTION: settings_sum(read)},
         "parameters": {
             "encoder": models.count_parameters(params["encoder"]),
             "training": models.count_parameters(params),
