@@ -11,7 +11,7 @@ from lightxling.config.files import fingerprint
 
 def settings_sum(description: Mapping[str, Any]) -> str:
     """sha256 of what vectors depend on in the description of an export or of a run."""
-    names = ("dimension", "vocab_size", "languages", "model")
+    names = ("dimension", "vocab_size", "languages", "model", "unescape")
     read = {name: description.get(name) for name in names}
     return fingerprint({**read, "leading": description.get("leading") is True})
 
