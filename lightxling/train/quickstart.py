@@ -2,12 +2,14 @@
 
 import functools
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lightxling.base.streams import Lasting
 from lightxling.config.files import load
 from lightxling.config.schema import Config
 from lightxling.config.settings import change
@@ -88,7 +90,7 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     from lightxling.encode.encoder import Encoder
     from lightxling.train.loop import train
 
-    console = console or Console(highlight=False)
+    console = console or Console(file=Lasting(sys.stdout), highlight=False)
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     config, held_out, count = write_corpus(workdir / "corpus")
     say(
