@@ -25,7 +25,7 @@ from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
 from lightxling.config.schema import MAX_TOKENS, Config, TokenizerConfig
 from lightxling.config.settings import change
-from lightxling.corpus import readers
+from lightxling.corpus import readers, tokenizer_json
 from lightxling.corpus import tokenizer as tokenizers
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
@@ -57,7 +57,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
     if file:
         trained = Path(corpus.store) / name
-        if not _fault(trained) and file_sha256(trained / file.name) == file_sha256(file):
+        if not _fault(trained) and _same_tokenizer(trained, file):
             progress(f"using the store {trained}")
             return trained
         config, others = change(config, tokenizer__file=str(file)), []
@@ -184,13 +184,24 @@ def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
 
 
 def _tokenizer_of_start(config: Config) -> Path:
-    file = Path(config.train.init_from) / "tokenizer.model"
+    folder = Path(config.train.init_from)
+    file = folder / "tokenizer.model"
+    if not file.is_file() and (folder / tokenizer_json.FILE).is_file():
+        return folder / tokenizer_json.FILE  # that of a sentence-transformers folder
     if not file.is_file():
         raise UserError(
             f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
             "of a trained run"
         )
     return file
+
+
+def _same_tokenizer(store: Path, file: Path) -> bool:
+    """Whether a store has the tokenizer of a start."""
+    made = store / "tokenizer.model"
+    if file.suffix == ".json":
+        return made.read_bytes() == tokenizer_json.pieces_model(file)
+    return file_sha256(made) == file_sha256(file)
 
 
 def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config] = ()) -> str:
@@ -298,7 +309,9 @@ class _Preparation:
 
     def _tokenizer(self, others: Sequence[Config]) -> Tokenizer:
         config, path = self._config.tokenizer, self._work / "tokenizer.model"
-        if config.file:
+        if config.file and Path(config.file).suffix == ".json":
+            path.write_bytes(tokenizer_json.pieces_model(_tokenizer_file(config)))
+        elif config.file:
             shutil.copyfile(_tokenizer_file(config), path)
         else:
             spools = [self._spool]

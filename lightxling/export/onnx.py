@@ -52,8 +52,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     model = graph(bundle)
     (folder / "onnx" / ONNX_FILES[bundle.dtype]).write_bytes(model.SerializeToString())
     write_tokenizer_files(bundle, folder)
-    config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
-    write_json(folder / DESCRIPTION, config)
+    write_json(folder / DESCRIPTION, bert_config(bundle))
     usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])
     (folder / "README.md").write_text(model_card(bundle, "onnx", usage), "utf-8", newline="\n")
 

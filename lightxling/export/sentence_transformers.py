@@ -23,7 +23,9 @@ from lightxling.corpus.pieces import Tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.model.forward import Forward, weights_of_pieces
 from lightxling.model.params import NORM_EPS, Params, dequantize
-from lightxling.saved.bundle import DESCRIPTION, PARAMETERS, Bundle, write_params
+from lightxling.saved.bundle import DESCRIPTION, Bundle
+from lightxling.saved.parameters import PARAMETERS, write_params
+from lightxling.saved.sentence_transformers import ABOUT
 
 _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""
@@ -92,7 +94,12 @@ def _write_static(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any
     table = static_table(bundle).astype(bundle.params["words"].dtype)
     write_params(folder / PARAMETERS, {"embeddings": table}, _MADE_FOR)
     write_tokenizer(bundle, folder)
-    about = {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True}
+    about: dict[str, Any] = {
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "normalize": True,
+    }
+    about[ABOUT] = _told(bundle)
     return [("StaticEmbedding", about)]
 
 
@@ -178,7 +185,13 @@ def bert_config(bundle: Bundle) -> dict[str, Any]:
         "pad_token_id": 0,
         "dtype": "float32",
         "torch_dtype": "float32",  # its name until transformers 5
+        ABOUT: _told(bundle),
     }
+
+
+def _told(bundle: Bundle) -> dict[str, Any]:
+    """What config.json keeps through fine-tuning that is not of a BertModel."""
+    return {"dimension": bundle.dimension, "languages": list(bundle.languages)}
 
 
 def bert_params(bundle: Bundle) -> Params:

@@ -20,14 +20,8 @@ from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.model.params import FREE, merge_lora, shapes
-from lightxling.saved.bundle import (
-    DESCRIPTION,
-    Bundle,
-    language_codes,
-    read_header,
-    read_params,
-    write_params,
-)
+from lightxling.saved.bundle import DESCRIPTION, Bundle, language_codes
+from lightxling.saved.parameters import read_header, read_params, write_params
 
 ADAPTER_FORMAT = "lightxling-adapter"
 SUFFIX = ".safetensors"

@@ -1,14 +1,13 @@
 """What encoding needs, read from a run or from an export: configuration, parameters, tokenizer,
 languages; and lightxling's own format of an export, which is written here too."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,16 @@ from lightxling.config.identity import identity_of
 from lightxling.config.plan import training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
-from lightxling.model.params import Params, scale_axis, shapes, sinusoids
+from lightxling.model.params import Params, shapes, sinusoids
+from lightxling.saved.parameters import (
+    PARAMETERS,
+    check_finite_params,
+    read_params,
+    write_params,
+)
+from lightxling.saved.sentence_transformers import is_sentence_transformers, read_folder
 
-PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
+DESCRIPTION, TOKENIZER = "config.json", "tokenizer.model"
 MODULES = "modular.json"
 """Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 BUNDLE_FORMAT = "lightxling"
@@ -99,7 +105,8 @@ def folder_of(path: Path) -> Path:
 
 
 def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
-    """Reads a run directory, one of its checkpoints, or a `safetensors` export.
+    """Reads a run directory, one of its checkpoints, or an export: a `safetensors` one, or a
+    `sentence-transformers` one, also after fine-tuning there.
 
     Args:
       checkpoint: of a run: best (the default), last, or a step.
@@ -108,6 +115,8 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
       UserError: nothing is there, it is damaged or has NaN, or it is an export for other programs.
     """
     path, checkpoint = find_model(path, checkpoint)
+    if is_sentence_transformers(path):
+        return _load_sentence_transformers(path, checkpoint)
     description = read_json(path / DESCRIPTION)
     if "config" in description:
         return _load_run(path, "best" if checkpoint is None else str(checkpoint))
@@ -116,9 +125,20 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
             f"{path} is not a run, nor an export that lightxling reads; exports for other programs "
             "open there, and `lightxling export RUN --format safetensors` writes one for here"
         )
+    _refuse_checkpoint(path, checkpoint)
+    return _load_export(path, description)
+
+
+def _refuse_checkpoint(path: Path, checkpoint: str | int | None) -> None:
     if checkpoint is not None:
         raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
-    return _load_export(path, description)
+
+
+def _load_sentence_transformers(path: Path, checkpoint: str | int | None) -> Bundle:
+    _refuse_checkpoint(path, checkpoint)
+    found = read_folder(path)
+    _check_sizes(found.config)
+    return Bundle(found.config, found.params, found.tokenizer, found.languages)
 
 
 def find_model(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
@@ -278,7 +298,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
     run = read_run(path)
     encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
     params = {name: np.asarray(values) for name, values in flatten(encoder).items()}
-    _check_finite(params, f"checkpoint {checkpoint} of {path}")
+    check_finite_params(params, f"checkpoint {checkpoint} of {path}")
     if model.sinusoidal:  # where an encoder is used, they are a table like any
         if model.positions:
             params["positions"] = sinusoids(model.max_length, model.width)
@@ -352,86 +372,3 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)
-
-
-def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
-    """Writes arrays as a safetensors file."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(values) for name, values in params.items()}
-    path.write_bytes(save(arrays, dict(metadata)))  # `save_file` lets nobody else read it
-
-
-def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
-    """Arrays of a safetensors file, if they are those that its configuration describes.
-
-    The header is checked before an array is made: the file may come from a stranger.
-
-    Raises:
-      UserError: the file is missing, damaged, or holds other arrays or NaN.
-    """
-    import ml_dtypes  # noqa: F401, a part of jax: tells numpy what bfloat16 is
-
-    with _open(path) as file:
-        _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
-        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _check_finite(params, str(path))
-    return params
-
-
-def _check_finite(params: Params, place: str) -> None:
-    for name, values in params.items():
-        if not np.isfinite(values).all():
-            raise UserError(
-                f"{place} has NaN or infinity in {name}, so that no sentence has a vector; take "
-                "another checkpoint, or train again with a lower optimizer.learning_rate"
-            )
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """What a safetensors file says about itself.
-
-    Raises:
-      UserError: the file is missing or damaged.
-    """
-    with _open(path) as file:
-        return file.metadata() or {}
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        limits.check_parameters(path)
-        with safe_open(path, framework="np") as file:
-            yield file
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot read {path}: {reason}") from None
-    except SafetensorError as error:
-        raise UserError(
-            f"{path} is damaged or not a safetensors file ({error}); export it again"
-        ) from None
-
-
-def _check(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Compares the arrays that a file announces with those that it should hold."""
-    names = {name for name in given if not name.endswith(".scales")}
-    if names != expected.keys():
-        odd = sorted(names ^ expected.keys())
-        raise UserError(f"{path} does not fit its {DESCRIPTION}: see {', '.join(odd[:5])}")
-    for name, shape in expected.items():
-        found = tuple(given[name].get_shape())
-        if found != shape:
-            raise UserError(
-                f"{path} does not fit its {DESCRIPTION}: {name} is {found}, not {shape}"
-            )
-        kind, scales = given[name].get_dtype(), given.get(f"{name}.scales")
-        if kind not in ("F32", "F16", "BF16", "I8"):
-            raise UserError(f"{path}: {name} is {kind}; parameters are floats or int8")
-        rows = [shape[scale_axis(name)]] if len(shape) > 1 else []
-        if (kind == "I8") != (scales is not None) or (
-            scales is not None and (scales.get_shape() != rows or scales.get_dtype() != "F32")
-        ):
-            raise UserError(f"{path}: the scales of {name} do not fit it")

@@ -24,6 +24,7 @@ from lightxling.model.build import ParamTree
 from lightxling.model.growth import grow
 from lightxling.model.params import FREE, dequantize, shapes
 from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, read_run_params
+from lightxling.saved.sentence_transformers import is_sentence_transformers
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
@@ -50,11 +51,12 @@ def read_origin(config: Config) -> Run | Export:
       UserError: it is neither, or its encoder is not the one that `config.model` describes.
     """
     folder = config.train.init_from
-    if not (Path(folder) / DESCRIPTION).is_file():
+    is_other = is_sentence_transformers(Path(folder))
+    if not (is_other or (Path(folder) / DESCRIPTION).is_file()):
         raise UserError(
             f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there"
         )
-    if "config" in read_json(Path(folder) / DESCRIPTION):
+    if not is_other and "config" in read_json(Path(folder) / DESCRIPTION):
         origin = read_run(Path(folder))
         model = origin.config.model
     else:
@@ -80,6 +82,8 @@ def refuse_other_encoder(theirs: ModelConfig, ours: ModelConfig, folder: str) ->
     may_differ = {*FREE, "adapters"}  # which are compared one by one
     if theirs.pooling == "mean" and ours.pooling in LEARNT:
         may_differ.add("pooling")
+    if not (theirs.layers or ours.layers):
+        may_differ |= set(OF_LAYERS)
     if theirs.layers < ours.layers:
         may_differ |= {"layers", *(() if theirs.layers else OF_LAYERS)}
         if not (theirs.layers or there.get("embedding_norm", True)):
