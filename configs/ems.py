@@ -42,6 +42,8 @@ config = Config(
         align=AlignConfig(weight=1.0, similarity="cosine", temperature=0.1, projection=128),
         similarity=SimilarityConfig(weight=0.0),
     ),
-    optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=10_000, schedule="cosine"),
+    optimizer=OptimizerConfig(
+        learning_rate=3e-4, warmup_steps=10_000, schedule="cosine", decay_over="all"
+    ),
     train=TrainConfig(epochs=15.0, batch_size=152),
 )

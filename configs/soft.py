@@ -29,7 +29,10 @@ with four languages (2,000 candidates) and STS-B dev Spearman after 38,400 pairs
 Variants: `--objectives.soft.labels` priority, average, left, right or hard (no teacher);
 `--objectives.soft.targets raw`; `--objectives.soft.tcm True` adds similarities within a language;
 `--objectives.soft.loss mse` and `--objectives.regression.weight 1 --objectives.soft.weight 0` are
-the two baselines of squared errors.
+the two baselines of squared errors. The released code's own form of the former, the sum of both
+directions, and its other combinations (softmax or raw targets for it and for hard labels, TCM with
+it) come with `--objectives.soft.released True`. Its training script takes raw targets unless it is
+told `Softmax`, as the command of its readme does.
 """
 
 from lightxling.config import SoftConfig, change, load, only

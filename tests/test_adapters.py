@@ -50,6 +50,20 @@ def test_a_new_adapter_changes_no_bit(adapter):
     np.testing.assert_array_equal(vectors[0][1], vectors[1][1])
 
 
+def test_parallel_adapters_start_as_wide_as_the_library_s():
+    """kaiming_uniform_(a=sqrt(5)) is uniform up to sqrt(6 / (1 + a^2) / D) = 1 / sqrt(D), deviation
+    1 / sqrt(3 D). The way up and both biases are zero."""
+    plain = ModelConfig(layers=1, width=96, heads=2, feedforward=8, max_length=8)
+    config = dataclasses.replace(plain, adapters=(ALIGN,))
+    params = models.initialise(config, 9, jax.random.key(0))
+    part = params["encoder"]["adapters"]["align"]["blocks"][0]
+    down = np.array(part["down"]["kernel"])
+    assert down.shape == (96, 24)
+    assert 0.99 / np.sqrt(96) < np.abs(down).max() <= 1 / np.sqrt(96)
+    assert down.std() == pytest.approx(1 / np.sqrt(3 * 96), rel=0.03)
+    assert not any(np.any(x) for x in (part["down"]["bias"], *part["up"].values()))
+
+
 def test_new_low_rank_adapters_change_no_bit_where_they_are_merged():
     plain = bundle()
     trained = bundle(adapters=(EVERYWHERE,))
@@ -204,6 +218,23 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
     file.write_bytes(b"abc")
     with pytest.raises(UserError, match="damaged or not a safetensors file"):
         modules.read_adapter(base, file)
+
+
+def test_an_adapter_file_that_was_altered_is_refused(encoder, tmp_path):
+    """Numbers here and there, and its settings; the first files have no sum, and are read."""
+    base, file = modules.select_adapters(encoder, ()), tmp_path / "de.safetensors"
+    modules.write_adapter(encoder, "de", file)
+    whole, header = file.read_bytes(), bundles.read_header(file)
+    for place in range(8 + int.from_bytes(whole[:8], "little"), len(whole), 401):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"de.safetensors is damaged: .* sha256"):
+            modules.read_adapter(base, file)
+    file.write_bytes(whole.replace(b'alpha\\": 6.0', b'alpha\\": 7.0'))
+    with pytest.raises(UserError, match=r"de.safetensors is damaged: .* sha256"):
+        modules.read_adapter(base, file)
+    file.write_bytes(whole)
+    save_file(load_file(file), file, {n: v for n, v in header.items() if n != "sha256"})
+    assert modules.read_adapter(base, file).params.keys() > base.params.keys()
 
 
 def test_export_writes_adapters_alone(encoder, tmp_path):

@@ -39,6 +39,7 @@ def make(split, **changes) -> Batches:
     model = ModelConfig(max_length=changes.pop("max_length", 20))
     maskable = changes.pop("maskable", np.ones(VOCAB, bool))
     local = changes.pop("local", None)
+    changes |= {"max_length": changes.pop("most", 0)}
     train = TrainConfig(**{"batch_size": 8, "buckets": (4, 8, 16), **changes})
     groups = Groups(weights, languages)
     return Batches(split, groups, train, model, maskable=maskable, local=local)
@@ -122,6 +123,17 @@ def test_processes_share_the_rows_of_the_whole_batch():
 def test_sentences_beyond_the_limit_are_cut():
     tokens = make(make_split(), max_length=6)[0].tokens
     assert tokens.shape[2] <= 6
+
+
+def test_training_may_read_less_of_a_sentence_than_the_encoder_does():
+    split = make_split(longest=20)
+    assert split.lengths.max() > 7
+    cut = make(split, most=7)
+    assert max(cut[step].tokens.shape[2] for step in range(cut.steps_per_epoch)) == 7
+    for more in (0, 1000):
+        as_ever, given = make(split), make(split, most=more)
+        for step in range(2):
+            np.testing.assert_array_equal(given[step].tokens, as_ever[step].tokens)
 
 
 def test_by_length_covers_every_row_once_in_few_shapes():

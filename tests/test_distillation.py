@@ -26,9 +26,11 @@ from lightxling.objectives.distillation import (
     principal,
     similarity_regression,
     soft_contrast,
+    soft_term,
     teacher_similarities,
     vector_regression,
 )
+from lightxling.objectives.term import TermInputs
 from lightxling.saved.bundle import Bundle
 from lightxling.train.teacher import read_sides
 
@@ -168,6 +170,52 @@ def test_regressions_equal_loops():
     np.testing.assert_allclose(given, expected, rtol=1e-5)
 
 
+def released_loss(settings: SoftConfig, m) -> float:
+    """The released code's arithmetic for one batch, in float64: its names in quotes."""
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (SRC, TGT)]
+
+    def of_type(sim, labels):  # "_compute_loss_from_type"
+        exps = np.exp(labels / settings.temperature)
+        w = labels if settings.targets == "raw" else exps / exps.sum(axis=1, keepdims=True)
+        if settings.loss == "mse":  # "MMSE"
+            return np.mean(((sim - w) / settings.temperature) ** 2)
+        exps = np.exp(sim / settings.temperature)  # "CS"
+        return -np.sum(w * np.log(exps / exps.sum(axis=1, keepdims=True))) / len(sim)
+
+    pairs = [(0, 1), *([(0, 0), (1, 1)] if settings.tcm else [])]  # "train_mono_space"
+    sims = [unit[x] @ unit[y].T for x, y in pairs]
+    return sum(of_type(sim, m) + of_type(sim.T, m.T) for sim in sims)
+
+
+@functools.cache
+def no_model():
+    params = models.initialise(dataclasses.replace(MODEL, layers=0), 9, jax.random.key(0))
+    return models.merge(models.structure(dataclasses.replace(MODEL, layers=0), 9), params)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross-entropy"])
+@pytest.mark.parametrize("labels", ["hard", "left"])
+@pytest.mark.parametrize("targets", ["softmax", "raw"])
+@pytest.mark.parametrize("tcm", [False, True])
+def test_every_combination_of_the_released_code(loss, labels, targets, tcm):
+    settings = SoftConfig(
+        weight=1.0,
+        loss=loss,
+        labels=labels,
+        targets=targets,
+        tcm=tcm,
+        released=True,
+        temperature=0.4,
+    )
+    validate(dataclasses.replace(Config(), objectives=off(soft=settings)))
+    src, tgt, teacher, pivot = f32(SRC, TGT, TEACHER, PIVOT)
+    none = jnp.zeros((B, 2, 3), jnp.int32), jnp.zeros(B, jnp.int32)
+    inputs = TermInputs(Batch(*none, teacher=teacher, pivot=pivot), jnp.stack([src, tgt]))
+    m = np.eye(B) if labels == "hard" else teacher_loop(labels)
+    given = soft_term(settings, no_model(), inputs)
+    np.testing.assert_allclose(given, released_loss(settings, m), rtol=2e-5)
+
+
 def principal_reference(m, k):
     a = np.exp(m.T @ m / np.sqrt(m.shape[1]))
     u, s, _ = np.linalg.svd(a / a.sum(axis=1, keepdims=True))
@@ -279,6 +327,16 @@ def test_objectives_read_the_sides_they_need():
         ("soft", {"weight": 1.0, "temperature": 0.0}, "soft.temperature=0.0"),
         ("soft", {"weight": 1.0, "teacher_temperature": -1.0}, "teacher_temperature=-1.0"),
         ("soft", {"weight": 1.0, "loss": "mse", "tcm": True}, "mse does not know tcm"),
+        (
+            "soft",
+            {"weight": 1.0, "loss": "mse", "margin": 0.1, "released": True},
+            "mse does not know margin; leave that out, or use cross-entropy$",
+        ),
+        (
+            "soft",
+            {"weight": 1.0, "labels": "hard", "exclude_equal": True, "released": True},
+            "exclude_equal=True leaves out",
+        ),
         ("ese", {"weight": 1.0, "dimensions": 512}, "ese.dimensions=512 should be below"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -200,12 +201,18 @@ def test_ems_reads_whole_sentences_and_its_code_masked_ones():
 
 
 def test_the_paper_s_schedule():
-    schedule = learning_rate(load("ems").optimizer, steps=50_000, steps_per_epoch=1)
-    expected = {0: 3e-8, 4_999: 1.5e-4, 9_999: 3e-4, 30_000: 1.5e-4, 49_999: 0}
-    for step, rate in expected.items():
-        assert float(schedule(step)) == pytest.approx(rate, abs=1e-9)
-    optimizer = load("ems").optimizer
-    assert (optimizer.name, optimizer.l2) == ("amsgrad", 1e-5)
+    """A cosine over all steps, times a linear warm-up of 10,000; math.cos, not ours."""
+    expected = {0: 3e-8, 9_999: 1.5e-4, 10_000: 1.5e-4, 15_000: 4.39340e-5, 20_000: 0}
+    for name in ("ems", "ems-code"):
+        optimizer = load(name).optimizer
+        schedule = learning_rate(optimizer, steps=20_000, steps_per_epoch=1)
+        for step, rate in expected.items():
+            assert float(schedule(step)) == pytest.approx(rate, rel=2e-4, abs=1e-11)
+        for step in range(0, 20_000, 777):
+            cosine = (1 + math.cos(math.pi * step / 20_000)) / 2
+            rate = 3e-4 * cosine * min(1, (step + 1) / 10_000)
+            assert float(schedule(step)) == pytest.approx(rate, rel=1e-4)
+        assert (optimizer.name, optimizer.l2) == ("amsgrad", 1e-5)
 
 
 @pytest.mark.parametrize(

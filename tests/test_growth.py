@@ -100,6 +100,26 @@ def test_a_run_starts_from_one_with_fewer_layers(bag, corpus, tmp_path, capsys):
     assert "encoding" not in printed.split("using the store")[1]
 
 
+def test_a_bag_without_positions_gets_some_that_start_as_nothing(bag, tmp_path):
+    _, config = bag
+    unordered = change(config, model__positions=False, train__pairs=16)
+    train(unordered, tmp_path / "bag")
+    grown = change(
+        unordered,
+        model__positions=True,
+        model__layers=1,
+        optimizer__learning_rate=1e-30,
+        train__init_from=str(tmp_path / "bag"),
+    )
+    train(grown, tmp_path / "grown")
+    texts = ["one two three", "three two one"]
+    before, after = (Encoder.load(tmp_path / name).encode(texts) for name in ("bag", "grown"))
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    fixed = change(grown, model__sinusoidal=True)
+    with pytest.raises(UserError, match=r"model\.positions: False there, True here"):
+        refuse_other_encoder(unordered.model, fixed.model, "x")
+
+
 def test_what_is_new_learns_at_its_own_rate(bag):
     taken = taken_parameters(read_run(bag[0]))
     params = models.initialise(change(MODEL, layers=1), 150, jax.random.key(0))

@@ -115,6 +115,20 @@ def test_schedules_start_at_the_peak_and_end_where_they_should(name, middle):
     assert float(schedule(110)) == pytest.approx(1.0 if name == "constant" else 0.0, abs=1e-6)
 
 
+def test_linear_decay_is_the_one_of_the_papers_that_have_it():
+    """transformers' get_linear_schedule_with_warmup: (T - t) / (T - W) after the warm-up, from 1 at
+    its end; without warm-up that is 1 - t / T, over whichever steps it is said to run."""
+    config = dataclasses.replace(REFERENCE, schedule="linear", warmup_steps=10, learning_rate=1.0)
+    schedule = learning_rate(config, steps=50, steps_per_epoch=5)
+    for t in range(10, 50):
+        assert float(schedule(t)) == pytest.approx((50 - t) / (50 - 10), abs=1e-6)
+    for over in ("rest", "all"):
+        config = dataclasses.replace(config, warmup_steps=0, decay_over=over)
+        schedule = learning_rate(config, steps=50, steps_per_epoch=5)
+        for t in (0, 1, 25, 49):
+            assert float(schedule(t)) == pytest.approx(1 - t / 50, abs=1e-6)
+
+
 def test_decoupled_decay_acts_on_matrices_only():
     config = OptimizerConfig(name="adamw", l2=0.0, weight_decay=0.1)
     optimizer = make_optimizer(config, optax.constant_schedule(1.0))

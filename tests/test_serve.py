@@ -353,6 +353,17 @@ def test_an_address_that_is_taken_is_one_message(model):
     assert said.startswith("lightxling: cannot listen on 203.0.113.1 port 8000: ")
 
 
+def test_too_few_descriptors_are_said_at_the_start(model):
+    command = 'ulimit -n 40; exec "$0" -m lightxling serve "$1" --port 0'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, model], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"lightxling: this process may open 40 files .*`ulimit -Hn`.*\n", done.stderr
+    )
+
+
 class Slow(Encoder):
     """Waits until it is let go, or fails."""
 

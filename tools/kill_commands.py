@@ -1,91 +1,242 @@
-"""Kills commands at random moments, again and again: is anything half there afterwards?
+"""Kills commands at random moments, again and again: is anything lost or half there afterwards?
 
     python tools/kill_commands.py
     python tools/kill_commands.py --kills 50 --commands encode export search
 
-Every command is run once as it is, to learn how long it takes and what it writes, and then killed
-(kill -9) so many times at a moment drawn from its whole time, always in the same folder. After a
-kill, its output has to be absent or whole: equal to that of the run that was not killed. A last run
-that is not killed has to end well, with that output. Counts are printed, hidden files that are
-left behind too; with anything wrong, the exit code is 1.
+Every command is forked from a process that has imported what it needs, so that kills (kill -9) fall
+on its work, and is killed until so many kills have hit it: half of them at a moment drawn from its
+whole time, half before a call that makes, renames, syncs or removes a file. Before every second one
+there is no output, before the others there is that of another text. Afterwards it must be as it was
+before, or whole: equal, byte for byte, to what the command writes when it is left alone. What was
+there and is no more counts as lost, anything else as wrong. A last run, not killed, has to end
+well, with that output. Hidden files are counted that kills left, and that are still there after the
+last run. With anything lost or wrong, or too few hits, the exit code is 1.
 """
 
 import argparse
+import collections
+import dataclasses
 import hashlib
+import json
 import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")  # read when numpy is imported
+
 BOXED = str(Path(__file__).parent.parent / "lightxling" / "boxed")
+CALLS = ("mkdir", "rename", "replace", "fsync", "unlink", "rmdir", "open")
+"""Calls of the system around which something may be half there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """
+    Attributes:
+      arguments: of `lightxling`, in a folder with some text; what is written is named `out*`.
+      depth: what gets its name at once: the output itself, or (2) each thing in it.
+      replaces: whether it may be called where an output is.
+      lines: of the text, so many that the work takes about a second.
+    """
+
+    arguments: Sequence[str]
+    depth: int = 1
+    replaces: bool = True
+    lines: int = 2000
+
+
+PREPARE = ("prepare", "light", "--corpus.sources", "en-fr=pairs.tsv", "--corpus.store", "out")
 COMMANDS = {
-    "encode": ("encode", BOXED, "en.txt", "-o", "out.npy"),
-    "mine": ("mine", BOXED, "en.txt", "fr.txt", "-o", "out.tsv"),
-    "search": ("search", BOXED, "en.txt", "--query", "a house", "--index", "out"),
-    "export": ("export", BOXED, "--format", "safetensors", "--overwrite", "True", "-o", "out"),
+    "encode": Command(("encode", BOXED, "en.txt", "-o", "out.npy")),
+    "mine": Command(("mine", BOXED, "en.txt", "fr.txt", "-o", "out.tsv"), lines=1000),
+    "search": Command(("search", BOXED, "en.txt", "--query", "a house", "--index", "out")),
+    "export": Command(
+        ("export", "start", "--format", "safetensors", "--overwrite", "True", "-o", "out")
+    ),
+    "prepare": Command((*PREPARE, "--tokenizer.vocab-size", "300"), depth=2),
+    "evaluate": Command(
+        (
+            *("evaluate", BOXED, "--task", "retrieval", "ranking", "--output", "out"),
+            *("--data", "en-fr=pairs.tsv", "en-de=pairs.tsv"),
+        ),
+        depth=3,
+        lines=500,
+    ),
+    "specialise": Command(
+        ("specialise", BOXED, "en.txt", "--language", "en", "-o", "out"), replaces=False
+    ),
+    "paraphrases": Command(("paraphrases", "en-fr=pairs.tsv", "-o", "out"), depth=2),
+    "compare": Command(("compare", "start")),
 }
-"""Commands and their options, in a folder with some text; all write `out*`."""
-QUIET = {"origin.json", "config.json", "README.md"}
-"""Files that may name a time."""
 
 
-def write_text(folder: Path) -> None:
-    from lightxling.corpus import everyday
+def write_text(folder: Path, lines: int, seed: int) -> None:
+    rng = random.Random(seed)
+    folder.mkdir()
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(500)]
+    texts = [" ".join(rng.choices(words, k=rng.randint(3, 12))) for _ in range(lines)]
+    (folder / "en.txt").write_text("\n".join(texts) + "\n")
+    (folder / "fr.txt").write_text("\n".join(f"{text} ba" for text in texts) + "\n")
+    pairs = [f"{text}\t{text} {end}\n" for text in texts for end in ("ba", "di")]
+    (folder / "pairs.tsv").write_text("".join(pairs))
+    shutil.copytree(BOXED, folder / "start")
+    about = json.loads((folder / "start" / "config.json").read_text())
+    about["scores"] = {"seed": seed}
+    (folder / "start" / "config.json").write_text(json.dumps(about))
 
-    rng, words = random.Random(0), everyday.__doc__.split()
-    lines = [" ".join(rng.choices(words, k=rng.randint(3, 12))) for _ in range(500)]
-    (folder / "en.txt").write_text("\n".join(lines) + "\n")
-    (folder / "fr.txt").write_text("\n".join(line.upper() for line in lines) + "\n")
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def content(folder: Path) -> dict[str, str]:
-    """Hashes of what a command wrote."""
-    files = (p for top in folder.glob("out*") for p in ([top] if top.is_file() else top.rglob("*")))
+def digests(path: Path, name: str) -> dict[str, str]:
+    """sha256 of a file by its name; of results, those of every unit, without its seconds."""
+    content = path.read_bytes()
+    if not content.startswith(b'{\n  "task"'):
+        return {name: hashlib.sha256(content).hexdigest()}
+    units = json.loads(content)["results"]
+    told = {unit: {**one, "seconds": None} for unit, one in units.items()}
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.is_file() and path.name not in QUIET and "/." not in str(path)
+        f"{name}/{unit}": hashlib.sha256(repr(one).encode()).hexdigest()
+        for unit, one in told.items()
     }
 
 
-def start(folder: Path, arguments: Sequence[str]) -> subprocess.Popen:
-    command = [sys.executable, "-m", "lightxling", *arguments]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=folder, start_new_session=True, **quiet)
+def content(folder: Path, depth: int) -> dict[str, dict[str, str]]:
+    """Hashes of what a command wrote, of the files of each thing that gets its name at once.
+
+    Folders are looked at as whoever opens them does, which brings back one that was put aside.
+    """
+    from lightxling.base.files import recover
+
+    recover(folder / "out")
+    found = collections.defaultdict(dict)
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        if path.is_file() and inner.parts[0].startswith("out") and not is_hidden(path, folder):
+            for name, value in digests(path, str(inner)).items():
+                found["/".join(name.split("/")[:depth])][name] = value
+    return dict(found)
+
+
+def start(folder: Path, arguments: Sequence[str], at_call: int = 0) -> int:
+    """Forks a process that runs a command; returns its number.
+
+    Args:
+      at_call: it kills itself before so manieth of `CALLS`; 0: not. How many there were stands in
+        the file `calls`, if it comes to its end.
+    """
+    if child := os.fork():
+        return child
+    status, calls = 1, 0
+
+    def counted(real):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == at_call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return call
+
+    try:
+        os.setsid()
+        os.chdir(folder)
+        with open("log", "w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        for name in CALLS:
+            setattr(os, name, counted(getattr(os, name)))
+        from lightxling.cli import main
+
+        status = main(list(arguments))
+        Path("calls").write_text(str(calls))
+    finally:
+        os._exit(status)
+
+
+def run(folder: Path, arguments: Sequence[str]) -> tuple[float, int]:
+    """Runs a command to its end; the seconds that it took, and how many `CALLS`."""
+    began = time.perf_counter()
+    if os.waitpid(start(folder, arguments), 0)[1]:
+        raise SystemExit(f"{arguments[0]} fails: {(folder / 'log').read_text()}")
+    return time.perf_counter() - began, int((folder / "calls").read_text())
+
+
+def kill(folder: Path, arguments: Sequence[str], seconds: float | None, at_call: int = 0) -> bool:
+    """Whether the command was still at work when it was killed, after some seconds or at a call."""
+    child = start(folder, arguments, at_call)
+    if seconds is not None:
+        time.sleep(seconds)
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return False
+        os.killpg(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def clear(folder: Path) -> None:
+    for path in folder.glob("out*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def judge(found: dict, before: dict, expected: dict) -> str:
+    """What became of an output."""
+    if any(name not in found for name in before):
+        return "lost"
+    if any(files not in (before.get(name), expected.get(name)) for name, files in found.items()):
+        return "wrong"
+    if found == before:
+        return "as before"
+    return "new" if expected.items() <= found.items() else "some new"
 
 
 def torture(name: str, kills: int) -> bool:
     """Prints a row; whether all was well."""
-    arguments, draw = COMMANDS[name], random.Random(name)
-    with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as killed:
-        for folder in (whole, killed):
-            write_text(Path(folder))
-        began = time.perf_counter()
-        if start(Path(whole), arguments).wait():
-            print(f"| {name} | fails even when it is not killed |")
-            return False
-        seconds, expected = time.perf_counter() - began, content(Path(whole))
-        folder, bad, hit = Path(killed), 0, 0
-        for _ in range(kills):
-            process = start(folder, arguments)
-            time.sleep(draw.uniform(0.3, 1) * seconds)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                hit += 1
-            process.wait()
-            found = content(folder)
-            bad += any(found[path] != expected.get(path) for path in found)
+    command, draw = COMMANDS[name], random.Random(name)
+    with tempfile.TemporaryDirectory() as place:
+        folder, other = Path(place, "killed"), Path(place, "other")
+        write_text(folder, command.lines, seed=1)
+        run(folder, command.arguments)
+        folder.rename(other)
+        write_text(folder, command.lines, seed=0)
+        run(folder, command.arguments)  # reads what the others find read
+        clear(folder)
+        seconds, calls = run(folder, command.arguments)
+        expected = content(folder, command.depth)
+        counts, tries = collections.Counter(), 0
+        while (hit := counts.total()) < kills and tries < 4 * kills:
+            tries += 1
+            clear(folder)
+            if hit % 2 and command.replaces:
+                for path in other.glob("out*"):
+                    (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
+            before = content(folder, command.depth)
+            aim = (
+                (None, draw.randint(1, calls))
+                if calls and hit % 4 > 1
+                else (draw.uniform(0, seconds),)
+            )
+            if kill(folder, command.arguments, *aim):
+                counts[judge(content(folder, command.depth), before, expected)] += 1
         left = sum(path.name.startswith(".") for path in folder.rglob("*"))
-        is_well = start(folder, arguments).wait() == 0 and content(folder) == expected
+        clear(folder)
+        run(folder, command.arguments)
+        is_same = content(folder, command.depth) == expected
         after = sum(path.name.startswith(".") for path in folder.rglob("*"))
-    print(f"| {name} | {hit} | {bad} | {'equal' if is_well else 'DIFFERS'} | {left}, {after} |")
-    sys.stdout.flush()
-    return is_well and not bad
+    kinds = ("as before", "some new", "new", "lost", "wrong")
+    cells = [name, f"{hit} of {tries}", *(counts[kind] for kind in kinds)]
+    print("|", " | ".join(map(str, cells)), f"| {'equal' if is_same else 'DIFFERS'}", end=" ")
+    print(f"| {left}, {after} |", flush=True)
+    return is_same and hit == kills and not counts["lost"] and not counts["wrong"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,8 +244,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     args = parser.parse_args(argv)
-    print("| command | kills | half outputs | last run | hidden left, after the end |")
-    print("| --- | ---: | ---: | --- | ---: |")
+    import lightxling.corpus.prepare
+    import lightxling.encode.mine_files
+    import lightxling.encode.search
+    import lightxling.evaluate.compare
+    import lightxling.evaluate.report
+    import lightxling.evaluate.run
+    import lightxling.export
+    import lightxling.train.frozen
+    import lightxling.train.specialise  # noqa: F401
+
+    print(
+        "| command | hit, of tries | as before | some new | new | lost | wrong | last run ", end=""
+    )
+    print("| hidden left, after the end |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)
     wells = [torture(name, args.kills) for name in args.commands]
     return int(not all(wells))
 

@@ -81,9 +81,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_folder(place: Path, name: str) -> Iterator[Path]:
     """An empty folder in `place` for files that nobody reads later; it is removed at the end, and
-    by the next who writes there if this process is killed."""
-    with _temporary(place / name) as temporary:
-        temporary.mkdir()
+    by the next who writes there if this process is killed.
+
+    Raises:
+      UserError: the disk refuses to make it, with its reason.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(_temporary(place / name))
+            temporary.mkdir()
+        except OSError as error:
+            raise _cannot_write(place / name, error) from None
         yield temporary
 
 

@@ -149,6 +149,11 @@ class SoftConfig(Objective):
     """Subtracted from the student's cosine where the teacher's is above 0.95."""
     exclude_equal: bool = False
     """labels=hard: as in objectives.align. A teacher sees by itself what is equal."""
+    released: bool = False
+    """Let `targets`, `cross` and `tcm` count for every loss and all labels, as in the released
+    code. mse then is the sum of both directions, twice what it is otherwise, and hard labels may go
+    through a softmax. False: mse compares cosines across languages, and hard labels stay 0 and
+    1."""
 
     def taught_sides(self, pivot: int) -> set[int]:
         sides = {"priority": {pivot}, "average": {0, 1}, "left": {0}, "right": {1}, "hard": set()}

@@ -237,12 +237,20 @@ def _check_teaching(config: Config) -> None:
     soft, ese, teacher = config.objectives.soft, config.objectives.ese, config.teacher
     if soft.loss == "mse":
         used = {"tcm", "margin", "targets", "teacher_temperature", "cross"}
+        used = {"margin"} if soft.released else used
         odd = [key for key in sorted(used) if getattr(soft, key) != getattr(SoftConfig(), key)]
         if odd:
             raise UserError(
                 f"objectives.soft.loss=mse does not know {' and '.join(odd)}; leave that out, or "
                 "use cross-entropy"
+                + ("" if odd == ["margin"] else " or objectives.soft.released=True")
             )
+    if soft.released and soft.exclude_equal and soft.targets == "softmax":
+        raise UserError(
+            "objectives.soft.exclude_equal=True leaves out sentences that hard labels give mass to "
+            "where objectives.soft.released=True takes their softmax; leave one of them out, or "
+            "give objectives.soft.targets=raw"
+        )
     if ese.weight:
         if config.objectives.align.weight and config.objectives.align.projection:
             raise UserError(

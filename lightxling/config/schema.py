@@ -211,6 +211,9 @@ class OptimizerConfig:
     schedule: Literal["step", "cosine", "linear", "constant"] = "step"
     """After the warm-up. step: times `decay_factor` from epoch `decay_epoch` on; cosine, linear: to
     0 at the last step."""
+    decay_over: Literal["rest", "all"] = "rest"
+    """cosine, linear: the steps that the way to 0 takes. rest: those after the warm-up, from the
+    peak on; all: every step from the first, times the warm-up (as EMS's code does)."""
     decay_epoch: int = 3
     """step: epoch from which the learning rate is lower, counted from 0."""
     decay_factor: FromZero[float] = 0.1
@@ -233,6 +236,9 @@ class TrainConfig:
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""
+    max_length: FromZero[int] = 0
+    """Tokens that training reads of a sentence, at most `model.max_length`; 0: as many. The encoder
+    reads `model.max_length` of them all the same when it is used."""
     sampling_temperature: Positive[float] = 1.0
     """T: a language pair of n training pairs is drawn in proportion to n^(1/T). The weights of its
     sources multiply that. 1: the corpus as it is; 5: small languages far more often than they

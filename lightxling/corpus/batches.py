@@ -172,11 +172,12 @@ class Batches:
         self.pairs, pair = np.unique(self.languages, axis=0, return_inverse=True)
         self.group_pair = pair.reshape(-1)
         """Number of each group's language pair, a row of `pairs` [P, sides]."""
-        self.buckets = np.array(bucket_lengths(train.buckets, model.max_length))
+        most = min(train.max_length or model.max_length, model.max_length)
+        self.buckets = np.array(bucket_lengths(train.buckets, most))
         longest = split.lengths.max(axis=1)
         if negatives is not None:
             longest = np.maximum(longest, split.lengths.reshape(-1)[negatives].max(axis=1))
-        longest = np.minimum(longest, model.max_length)
+        longest = np.minimum(longest, most)
         self.row_bucket = np.searchsorted(self.buckets, longest).astype(np.int16)
         self.local = slice(None) if local is None else local
         self.group_rows = np.bincount(split.group, minlength=len(groups.weights))

@@ -12,9 +12,10 @@ import numpy as np
 from lightxling.base.errors import UserError, at_least
 from lightxling.base.files import atomic, check_output, is_device, scratch_folder
 from lightxling.base.lines import Problems
-from lightxling.base.vectors import Encode, nearest, normalize
+from lightxling.base.vectors import Encode, map_array, nearest, normalize
 from lightxling.corpus.readers import read_moses
 from lightxling.encode import mining
+from lightxling.encode.encoder import write_npy
 from lightxling.encode.mining import Mined
 
 SearchName = Literal["auto", "exact", "faiss"]
@@ -136,11 +137,9 @@ def _unit_vectors(encode: Encode, texts: list[str], path: Path, chunk: int = 50_
     """[N, D] unit vectors; many of them as float16 in a file, for D times N times 2 bytes."""
     if len(texts) <= IN_MEMORY:
         return normalize(encode(texts))
-    vectors = None
-    for start in range(0, len(texts), chunk):
-        part = normalize(encode(texts[start : start + chunk]))
-        if vectors is None:
-            shape = len(texts), part.shape[1]
-            vectors = np.lib.format.open_memmap(path, "w+", np.float16, shape)
-        vectors[start : start + len(part)] = part
-    return vectors
+    slabs = (texts[start : start + chunk] for start in range(0, len(texts), chunk))
+    # written, not stored through a map: on a full disk that would end the process by a signal
+    with open(path, "wb") as file:
+        dimension = encode(texts[:1]).shape[1]
+        write_npy(file, ((slab, normalize(encode(slab))) for slab in slabs), dimension, "<f2")
+    return map_array(path)

@@ -23,14 +23,19 @@ from lightxling.model.params import FUSED
 
 
 class Bottleneck(nnx.Module):
-    """scale * (relu(x A + a) B + b): A starts He-uniform, the rest at zero."""
+    """scale * (relu(x A + a) B + b): A starts U(-1, 1) / sqrt(D), the rest at zero.
+
+    That is `kaiming_uniform_(a=sqrt(5))`, as in the library that arXiv 2407.14878 uses.
+    """
 
     def __init__(self, config: AdapterConfig, model: ModelConfig, rngs: nnx.Rngs):
         width, narrow = model.width, model.width // config.reduction
         dtype = jnp.dtype(model.compute_dtype)
-        he, zeros = nnx.initializers.he_uniform(), nnx.initializers.zeros_init()
+        zeros = nnx.initializers.zeros_init()
+        # limit sqrt(3 / 3 / fan_in)
+        start = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.scale = config.scale
-        self.down = nnx.Linear(width, narrow, kernel_init=he, dtype=dtype, rngs=rngs)
+        self.down = nnx.Linear(width, narrow, kernel_init=start, dtype=dtype, rngs=rngs)
         self.up = nnx.Linear(narrow, width, kernel_init=zeros, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "T D"]) -> Float[Array, "T D"]:

@@ -146,11 +146,46 @@ def similarity_regression(
 
         loss = mean_ij ((A B' - M)_ij / temperature)^2
 
-    Source: IMASCL's released code, the baseline it calls MSE.
+    Source: IMASCL's released code, the baseline it calls MSE, which adds that of the transposes:
+    twice this (`soft_regression`).
     """
     similarities = jax.lax.stop_gradient(similarities)
     cosines = products(unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32)))
     return jnp.mean(((cosines - similarities) / temperature) ** 2)
+
+
+def soft_regression(
+    src: Float[Array, "B D"],
+    tgt: Float[Array, "B D"],
+    similarities: Float[Array, "B B"],
+    *,
+    temperature: float = 0.1,
+    teacher_temperature: float | None = 0.1,
+    cross: float = 1.0,
+    mono: float = 0.0,
+) -> Float[Array, ""]:
+    """`soft_contrast` with squared errors in place of cross entropies.
+
+        l(C, M) = mean_ij ((C - W(M))_ij / temperature)^2
+
+    The targets of raw weights (no teacher temperature) are cosines; with mono 0 that is twice
+    `similarity_regression`.
+
+    Args: as those of `soft_contrast`.
+
+    Source: IMASCL's released code, loss type MMSE.
+    """
+    similarities = jax.lax.stop_gradient(similarities)
+    a, b = unit_rows(src.astype(jnp.float32)), unit_rows(tgt.astype(jnp.float32))
+
+    def cost(x, y, m):
+        weights = m if teacher_temperature is None else jax.nn.softmax(m / teacher_temperature)
+        return jnp.mean(((products(x, y) - weights) / temperature) ** 2)
+
+    loss = cross * (cost(a, b, similarities) + cost(b, a, similarities.T))
+    if mono:
+        loss += mono * (cost(a, a, similarities) + cost(b, b, similarities))
+    return loss
 
 
 def vector_regression(
@@ -231,17 +266,22 @@ def soft_term(settings: SoftConfig, model: Model, inputs: TermInputs) -> Float[A
         similarities = jnp.eye(len(src))
     else:
         similarities = teacher_similarities(batch.teacher, batch.pivot, settings.labels)
-    if settings.loss == "mse":
+    if settings.loss == "mse" and not settings.released:
         return similarity_regression(src, tgt, similarities, temperature=temperature)
-    is_raw = is_hard or settings.targets == "raw"
+    is_raw = settings.targets == "raw" or (is_hard and not settings.released)
+    numbers = {
+        "temperature": temperature,
+        "teacher_temperature": None if is_raw else settings.teacher_temperature or temperature,
+        "cross": settings.cross,
+        "mono": (2.0 if settings.tcm_double else 1.0) if settings.tcm else 0.0,
+    }
+    if settings.loss == "mse":
+        return soft_regression(src, tgt, similarities, **numbers)
     return soft_contrast(
         src,
         tgt,
         similarities,
-        temperature=temperature,
-        teacher_temperature=None if is_raw else settings.teacher_temperature or temperature,
-        cross=settings.cross,
-        mono=(2.0 if settings.tcm_double else 1.0) if settings.tcm else 0.0,
+        **numbers,
         margin=settings.margin,
         left_out=equal_pairs(batch) if settings.exclude_equal else None,
     )

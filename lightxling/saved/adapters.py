@@ -7,6 +7,7 @@ would be noise, and is refused.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +20,8 @@ from lightxling.config.files import from_dict
 from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
-from lightxling.model.params import FREE, merge_lora, shapes
-from lightxling.saved.bundle import DESCRIPTION, Bundle, language_codes
+from lightxling.model.params import FREE, Params, merge_lora, shapes
+from lightxling.saved.bundle import DESCRIPTION, Bundle, language_codes, update_digest
 from lightxling.saved.parameters import read_header, read_params, write_params
 
 ADAPTER_FORMAT = "lightxling-adapter"
@@ -75,15 +76,24 @@ def write_adapter(bundle: Bundle, name: str, path: Path) -> None:
     adapter = select_adapters(bundle, [name]).config.adapters[0]
     prefix = f"adapters.{name}."
     params = {n.removeprefix(prefix): v for n, v in bundle.params.items() if n.startswith(prefix)}
+    settings = json.dumps(dataclasses.asdict(adapter))
     about = {
         "format": ADAPTER_FORMAT,
         "lightxling": __version__,
-        "adapter": json.dumps(dataclasses.asdict(adapter)),
+        "adapter": settings,
+        "sha256": _checksum(settings, params),
         "base": base_checksum(bundle),
         "languages": json.dumps(list(bundle.languages)),
     }
     with atomic(path) as temporary:
         write_params(temporary, params, about)
+
+
+def _checksum(settings: str, params: Params) -> str:
+    """sha256 of all that an adapter file adds to an encoder."""
+    digest = hashlib.sha256(settings.encode())
+    update_digest(digest, params)
+    return digest.hexdigest()
 
 
 def check_adapters(bundle: Bundle) -> None:
@@ -138,7 +148,13 @@ def read_adapter(bundle: Bundle, path: Path) -> Bundle:
         for name, shape in shapes(config, bundle.vocab_size, bundle.dimension).items()
         if name.startswith(prefix)
     }
-    params = {prefix + name: values for name, values in read_params(path, expected).items()}
+    found = read_params(path, expected)
+    if header.get("sha256") not in (None, _checksum(header["adapter"], found)):  # None: an old file
+        raise UserError(
+            f"{path} is damaged: what it holds has not the sha256 that it was written with; export "
+            "or copy it again"
+        )
+    params = {prefix + name: values for name, values in found.items()}
     return dataclasses.replace(bundle, config=config, params={**bundle.params, **params})
 
 

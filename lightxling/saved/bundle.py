@@ -92,11 +92,16 @@ class Bundle:
             del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
-        for name in sorted(self.params):
-            array = self.params[name]
-            digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).view(np.uint8))
+        update_digest(digest, self.params)
         return digest.hexdigest()
+
+
+def update_digest(digest: Any, params: Params) -> None:
+    """Adds names, types, shapes and numbers to an object of hashlib."""
+    for name in sorted(params):
+        array = params[name]
+        digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8))
 
 
 def folder_of(path: Path) -> Path:

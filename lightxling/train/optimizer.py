@@ -59,12 +59,17 @@ def learning_rate(config: OptimizerConfig, *, steps: int, steps_per_epoch: int) 
 
     The warm-up is (t + 1) / warmup_steps: the reference's "untuned linear" rule gives 1999 steps
     for beta2 = 0.999, and the first step already moves.
+
+    cosine and linear are (1 + cos(pi p)) / 2 and 1 - p, where p goes from 0 to 1: over the steps
+    after the warm-up, or, with `decay_over` all, over every step, t / steps. The latter is
+    PyTorch's CosineAnnealingLR under a dampening by warm-up; the rate then never reaches its peak.
     """
+    start = config.warmup_steps if config.decay_over == "rest" else 0
 
     def schedule(step):
         t = jnp.asarray(step, jnp.float32)
         warmup = jnp.minimum(1, (t + 1) / max(config.warmup_steps, 1))
-        done = jnp.clip((t - config.warmup_steps) / max(steps - config.warmup_steps, 1), 0, 1)
+        done = jnp.clip((t - start) / max(steps - start, 1), 0, 1)
         decay = {
             "step": lambda: jnp.where(
                 step >= config.decay_epoch * steps_per_epoch, config.decay_factor, 1

@@ -2,9 +2,9 @@
 
 The encoder is taken whole with its adapters, so its architecture and tokenizer must be the same;
 the languages need not be: it knows none. Adapters and layers that it does not have are added: they
-start as nothing. So does a learnt pooling, in an encoder that has the mean. A head is taken whole
-where its shapes fit, and starts afresh otherwise. The rows of a language table go by the code of
-the language, and new languages have new rows.
+start as nothing. So do a learnt pooling, in an encoder that has the mean, and learnt positions, in
+one that has none. A head is taken whole where its shapes fit, and starts afresh otherwise. The rows
+of a language table go by the code of the language, and new languages have new rows.
 """
 
 import dataclasses
@@ -84,6 +84,8 @@ def refuse_other_encoder(theirs: ModelConfig, ours: ModelConfig, folder: str) ->
         may_differ.add("pooling")
     if not (theirs.layers or ours.layers):
         may_differ |= set(OF_LAYERS)
+    if ours.positions and not (theirs.positions or ours.sinusoidal):
+        may_differ.add("positions")
     if theirs.layers < ours.layers:
         may_differ |= {"layers", *(() if theirs.layers else OF_LAYERS)}
         if not (theirs.layers or there.get("embedding_norm", True)):
@@ -159,6 +161,9 @@ def warm_start(
     layers, new_layers = (len(tree.get("blocks", {})) for tree in (taken, fresh))
     new_layers -= layers
     whole["encoder"] = join_params(taken, fresh)  # what it does not have stays as it is drawn
+    new_positions = "positions" in fresh and "positions" not in taken
+    if new_positions:
+        whole["encoder"]["positions"] = np.zeros_like(np.asarray(fresh["positions"]))
     if new_layers > 0:
         whole["encoder"] = grow(whole["encoder"], layers)
     trained, started, told = parts.heads(whole), {}, []
@@ -192,5 +197,6 @@ def warm_start(
         + (f"; new languages: {', '.join(new)}" if new else "")
         + (f"; new adapters: {', '.join(sorted(new_adapters))}" if new_adapters else "")
         + (f"; new layers after {layers}: {new_layers}, start as nothing" if new_layers else "")
+        + ("; positions, start as nothing" if new_positions else "")
     )
     return nest(started)

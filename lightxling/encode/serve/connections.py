@@ -14,6 +14,7 @@ import uvicorn
 from h11 import DONE, IDLE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lightxling.base.errors import UserError
 from lightxling.encode.serve.app import Service
 from lightxling.encode.serve.protocol import Refusal, as_json
 from lightxling.encode.serve.settings import ServeSettings
@@ -34,6 +35,9 @@ def allowed_connections(settings: ServeSettings) -> int:
     """--max-connections, or as many as the process may open descriptors for.
 
     The limit that the shell gave is raised as far as the machine allows.
+
+    Raises:
+      UserError: that is too few for any connection.
     """
     try:
         import resource
@@ -43,8 +47,13 @@ def allowed_connections(settings: ServeSettings) -> int:
     needed = settings.max_connections + 2 * SPARE
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        if soft <= 2 * SPARE:
+            raise UserError(
+                f"this process may open {soft} files and connections, and the server needs "
+                f"{2 * SPARE} beside those of its clients; raise the limit (`ulimit -Hn`)"
+            )
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(1, min(settings.max_connections, soft - 2 * SPARE))
+        return min(settings.max_connections, soft - 2 * SPARE)
     return settings.max_connections
 
 

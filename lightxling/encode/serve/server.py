@@ -40,13 +40,13 @@ def serve_encoder(
     from lightxling.encode.encoder import Encoder
     from lightxling.saved.bundle import folder_of
 
+    limit = allowed_connections(settings)
     with listen(settings.host, settings.port) as listener:
         encoder = Encoder.load(model, checkpoint=checkpoint)
         # counted in /metrics instead
         warnings.filterwarnings("ignore", message="a sentence is longer than")
         name = folder_of(model.resolve()).name
         service = Service(encoder, settings, settings.name or name, door)
-        limit = allowed_connections(settings)
         server = Server(service, limit)
         # uvicorn passes a signal on to the handlers that it found: these make that a normal end
         for number in (signal.SIGTERM, signal.SIGINT):
