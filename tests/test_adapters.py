@@ -224,7 +224,7 @@ def test_an_adapter_file_that_was_altered_is_refused(encoder, tmp_path):
     """Numbers here and there, and its settings; the first files have no sum, and are read."""
     base, file = modules.select_adapters(encoder, ()), tmp_path / "de.safetensors"
     modules.write_adapter(encoder, "de", file)
-    whole, header = file.read_bytes(), bundles.read_header(file)
+    whole, header = file.read_bytes(), parameters.read_header(file)
     for place in range(8 + int.from_bytes(whole[:8], "little"), len(whole), 401):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"de.safetensors is damaged: .* sha256"):

@@ -132,21 +132,21 @@ def test_a_run_starts_from_a_folder(tmp_path, capsys):
     )
 
 
-def pooled_by_first(folder):
+def pooled_by_two(folder):
     edit(
         folder / "1_Pooling" / "config.json",
-        lambda c: (c.clear(), c.update(pooling_mode="cls")),
+        lambda c: (c.clear(), c.update(pooling_mode=["mean", "max"])),
     )
 
 
 def another_model(folder):
-    edit(folder / "config.json", lambda c: c.update(model_type="xlm-roberta"))
+    edit(folder / "config.json", lambda c: c.update(model_type="mpnet"))
 
 
 def other_pieces(folder):
     edit(
         folder / "tokenizer.json",
-        lambda c: c["model"].update(type="WordPiece", vocab={"[PAD]": 0}),
+        lambda c: c["model"].update(type="Letters", vocab={"[PAD]": 0}),
     )
 
 
@@ -172,9 +172,9 @@ def without_parameters(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (pooled_by_first, r"no encoder of lightxling: it pools by cls, not mean or max; .*export"),
-        (another_model, r"it is a 'xlm-roberta' with 'silu'"),
-        (other_pieces, r"not a tokenizer that lightxling wrote.*<pad> <unk> <MASK>"),
+        (pooled_by_two, r"no encoder that lightxling reads: it pools by mean and max; read are"),
+        (another_model, r"it is a 'mpnet' with 'silu'"),
+        (other_pieces, r"tokenizer.json is not a tokenizer that is read: WordPiece, Unigram, BPE"),
         (one_more_module, r"an encoder has no LSTM there"),
         (a_way_out, r"modules.json is damaged \(../other is outside"),
         (fewer_layers_than_said, r"has not the arrays of a BertModel \('encoder.layer.2"),

@@ -27,6 +27,7 @@ from lightxling.config.schema import MAX_TOKENS, Config, TokenizerConfig
 from lightxling.config.settings import change
 from lightxling.corpus import readers, tokenizer_json
 from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.foreign_pieces import TOKENIZER_JSON
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
@@ -186,8 +187,10 @@ def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
 def _tokenizer_of_start(config: Config) -> Path:
     folder = Path(config.train.init_from)
     file = folder / "tokenizer.model"
-    if not file.is_file() and (folder / tokenizer_json.FILE).is_file():
-        return folder / tokenizer_json.FILE  # that of a sentence-transformers folder
+    if not file.is_file():
+        place, _ = tokenizer_json.first_module(folder)
+        if (place / TOKENIZER_JSON).is_file():
+            return place / TOKENIZER_JSON  # that of a sentence-transformers folder
     if not file.is_file():
         raise UserError(
             f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
@@ -196,11 +199,16 @@ def _tokenizer_of_start(config: Config) -> Path:
     return file
 
 
+def _folder_tokenizer(file: Path) -> bytes:
+    _, is_table = tokenizer_json.first_module(file.parent)
+    return tokenizer_json.folder_tokenizer(file.parent, bare=is_table)[0]
+
+
 def _same_tokenizer(store: Path, file: Path) -> bool:
     """Whether a store has the tokenizer of a start."""
     made = store / "tokenizer.model"
     if file.suffix == ".json":
-        return made.read_bytes() == tokenizer_json.pieces_model(file)
+        return made.read_bytes() == _folder_tokenizer(file)
     return file_sha256(made) == file_sha256(file)
 
 
@@ -310,7 +318,7 @@ class _Preparation:
     def _tokenizer(self, others: Sequence[Config]) -> Tokenizer:
         config, path = self._config.tokenizer, self._work / "tokenizer.model"
         if config.file and Path(config.file).suffix == ".json":
-            path.write_bytes(tokenizer_json.pieces_model(_tokenizer_file(config)))
+            path.write_bytes(_folder_tokenizer(_tokenizer_file(config)))
         elif config.file:
             shutil.copyfile(_tokenizer_file(config), path)
         else:

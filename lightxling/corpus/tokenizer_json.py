@@ -1,5 +1,7 @@
-"""From `tokenizer.json` back to the sentencepiece model that an export wrote it from
-(`export.fast_tokenizer`), for folders that another program has saved again."""
+"""The tokenizer of a folder that another program has saved: a `tokenizer.json`.
+
+One that an export of ours wrote (`export.fast_tokenizer`) becomes the sentencepiece model that it
+was written from; others are numbered anew (`foreign_pieces`)."""
 
 import base64
 import binascii
@@ -10,30 +12,91 @@ from typing import Any
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.base.files import parse_json
+from lightxling.base.files import parse_json, read_json
+from lightxling.corpus.foreign_pieces import (
+    TOKENIZER_JSON,
+    dumped,
+    names_of,
+    order_of,
+    read_tokenizer_json,
+    renumbered,
+)
 from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK
 
-FILE = "tokenizer.json"
+MODULES = "modules.json"
+"""Lists the modules of a sentence-transformers folder."""
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6  # types of pieces
 _UNIGRAM, _BPE = 1, 2
 _IS_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
-def read_tokenizer_json(path: Path) -> dict[str, Any]:
-    """The content of a tokenizer.json.
+def is_model2vec(settings: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of model2vec, which since 0.10 does not say so; all of transformers
+    name a type."""
+    return settings.get("model_type", "model2vec") == "model2vec"
+
+
+def first_module(folder: Path) -> tuple[Path, bool]:
+    """Where the first module of a sentence-transformers folder is, and whether it is a table.
 
     Raises:
-      UserError: it cannot be read, or is damaged.
+      UserError: the list of modules is damaged.
     """
     try:
-        content = parse_json(limits.read_bytes(path, limits.TOKENIZER))
+        if not (folder / MODULES).is_file():
+            about = folder / "config.json"
+            settings = read_json(about) if about.is_file() else {}
+            is_table = folder.name.endswith("_StaticEmbedding")  # given as the module's own
+            return folder, is_table or is_model2vec(settings)
+        first = parse_json(limits.read_bytes(folder / MODULES))[0]
+        place = folder / str(first["path"])
+        if not place.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{first['path']} is outside of the folder")
     except OSError as error:
-        raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); save it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a tokenizer; save it again")
-    return content
+        raise UserError(f"cannot read {folder / MODULES}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{folder / MODULES} is damaged ({error}); save the model again") from None
+    return place, str(first["type"]).endswith(".StaticEmbedding")
+
+
+def folder_tokenizer(place: Path, *, bare: bool = False) -> tuple[bytes, list[int] | None]:
+    """The tokenizer of a module, and the rows of its table in the order of the new ids; None: they
+    are in that order.
+
+    Args:
+      bare: it puts nothing around a text, whatever it says.
+
+    Raises:
+      UserError: it cannot be read, or is of a kind that is not known.
+    """
+    path = place / TOKENIZER_JSON
+    if not path.is_file() and any(place.glob("vocab.*")):
+        raise UserError(
+            f"{place} has no {TOKENIZER_JSON}; transformers writes one: "
+            f"AutoTokenizer.from_pretrained({str(place)!r}).save_pretrained({str(place)!r})"
+        )
+    content = read_tokenizer_json(path)
+    if is_ours(content):
+        return pieces_model(path), None
+    about = place / "tokenizer_config.json"
+    try:
+        if bare:
+            content["post_processor"] = None
+        order = order_of(content, read_json(about) if about.is_file() else {})
+        return dumped(renumbered(content, order)), order
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} is not a tokenizer that is read: WordPiece, Unigram, BPE ({error!r:.80})"
+        ) from None
+
+
+def is_ours(content: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer.json begins with the special pieces of lightxling."""
+    try:
+        names = names_of(content)
+        return tuple(names.get(i) for i in range(len(SPECIAL))) == SPECIAL
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def pieces_model(path: Path) -> bytes:

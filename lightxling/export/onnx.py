@@ -17,7 +17,7 @@ import numpy as np
 
 from lightxling.base.files import write_json
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
-from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, scale_axis
+from lightxling.model.params import PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
@@ -125,9 +125,20 @@ class _Builder:
 
     def norm(self, x: str, name: str, output: str | None = None) -> str:
         scale, bias = self.stored(f"{name}.scale"), self.stored(f"{name}.bias")
+        epsilon = self.bundle.config.norm_eps
         return self.add(
-            "LayerNormalization", x, scale, bias, output=output, epsilon=float(NORM_EPS), axis=-1
+            "LayerNormalization", x, scale, bias, output=output, epsilon=epsilon, axis=-1
         )
+
+    def activate(self, x: str) -> str:
+        kind = self.bundle.config.activation
+        if kind == "relu":
+            return self.add("Relu", x)
+        if kind == "swish":
+            return self.add("Mul", x, self.add("Sigmoid", x))
+        erf = self.add("Erf", self.add("Mul", x, self.weight(np.float32(0.5**0.5))))
+        half = self.add("Mul", x, self.weight(np.float32(0.5)))
+        return self.add("Mul", half, self.add("Add", erf, self.weight(np.float32(1))))
 
 
 def graph(bundle: Bundle):
@@ -170,11 +181,7 @@ def graph(bundle: Bundle):
         mixed = b.linear(b.add("Reshape", mixed, join), f"{name}.out")
         x = b.norm(b.add("Add", x, mixed), f"{name}.attention_norm")
         hidden = b.linear(x, f"{name}.up")
-        if config.activation == "relu":
-            active = b.add("Relu", hidden)
-        else:
-            active = b.add("Mul", hidden, b.add("Sigmoid", hidden))
-        hidden = b.linear(active, f"{name}.down")
+        hidden = b.linear(b.activate(hidden), f"{name}.down")
         for adapter in config.adapters:  # parallel ones: the others are merged
             part = f"adapters.{adapter.name}.{name}"
             change = b.linear(b.add("Relu", b.linear(x, f"{part}.down")), f"{part}.up")
@@ -184,7 +191,11 @@ def graph(bundle: Bundle):
         x = b.norm(b.add("Add", x, hidden), f"{name}.output_norm", last if is_last else None)
 
     output = "sentence_embedding"
-    pooled = _pool(b, x, real, None if "projection" in bundle.params else output)
+    is_last = not (config.dense or "projection" in bundle.params)
+    pooled = _pool(b, x, real, output if is_last else None)
+    if config.dense:
+        is_last = "projection" not in bundle.params
+        pooled = b.add("Tanh", b.linear(pooled, "dense"), output=output if is_last else None)
     if "projection" in bundle.params:
         b.add("MatMul", pooled, b.matrix("projection"), output=output)
 
@@ -217,6 +228,10 @@ def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
         best = b.add("ReduceMax", b.add("Add", b.add("Mul", x, weight), low), axes=[1], keepdims=0)
         some = b.add("Min", count, b.weight(np.float32(1)))
         return b.add("Mul", best, some, output=output)
+    if b.bundle.config.pooling == "cls":
+        found = b.add("Gather", x, b.weight(np.array(0)), axis=1)
+        some = b.add("Min", count, b.weight(np.float32(1)))
+        return b.add("Mul", found, some, output=output)
     if b.bundle.config.pooling in ("weighted", "attention"):
         weight = b.add("Mul", _learnt_weights(b, x, weight), weight)  # [B, L, 1]
         total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0)

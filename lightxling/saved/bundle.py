@@ -49,12 +49,16 @@ class Bundle:
       config: of the model.
       params: flat dict of arrays, the encoder's only; `projection` [D, d], where there is one, is
         applied to the pooled vector.
-      tokenizer: the bytes of a sentencepiece model.
+      tokenizer: the bytes of a sentencepiece model, of a vocabulary of words, or of another
+        program's tokenizer.json.
       languages: codes that the encoder was trained on.
       scores: what was measured, under any names; ends up in model cards.
       leading: whether the first numbers of a vector may stand alone, because it was trained so
         (objectives.ese) or they are principal components.
       training: how it was trained, a line for every stage; ends up in model cards.
+      prompts: what is put before a text, by a name; that of the empty name always.
+      cleans: whether texts are cleaned first, as those were that it was trained on. An encoder of
+        another program was trained on texts as they are.
     """
 
     config: ModelConfig
@@ -64,6 +68,8 @@ class Bundle:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     leading: bool = False
     training: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cleans: bool = True
 
     @property
     def vocab_size(self) -> int:
@@ -92,6 +98,9 @@ class Bundle:
             del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
+        if self.prompts or not self.cleans:  # earlier encoders have neither
+            said = [sorted(self.prompts.items()), self.cleans]
+            digest.update(json.dumps(said).encode())
         update_digest(digest, self.params)
         return digest.hexdigest()
 
@@ -110,8 +119,9 @@ def folder_of(path: Path) -> Path:
 
 
 def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
-    """Reads a run directory, one of its checkpoints, or an export: a `safetensors` one, or a
-    `sentence-transformers` one, also after fine-tuning there.
+    """Reads a run directory, one of its checkpoints, a `safetensors` export, or a folder of
+    sentence-transformers, transformers or model2vec: of an encoder of ours, fine-tuned or not, or
+    of another one.
 
     Args:
       checkpoint: of a run: best (the default), last, or a step.
@@ -143,7 +153,14 @@ def _load_sentence_transformers(path: Path, checkpoint: str | int | None) -> Bun
     _refuse_checkpoint(path, checkpoint)
     found = read_folder(path)
     _check_sizes(found.config)
-    return Bundle(found.config, found.params, found.tokenizer, found.languages)
+    return Bundle(
+        found.config,
+        found.params,
+        found.tokenizer,
+        found.languages,
+        prompts=found.prompts,
+        cleans=found.cleans,
+    )
 
 
 def find_model(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
@@ -342,7 +359,15 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _scores(description),
         description.get("leading") is True,
         _training(description),
+        _texts(description.get("prompts")),
+        description.get("cleans") is not False,
     )
+
+
+def _texts(said: Any) -> dict[str, str]:
+    """Texts by their names; what is something else is left out."""
+    listed = said.items() if isinstance(said, Mapping) else ()
+    return {str(name): text for name, text in listed if isinstance(text, str)}
 
 
 def _check_sums(path: Path, description: Mapping[str, Any]) -> None:
@@ -374,6 +399,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
         "training": list(bundle.training),
+        **({"prompts": dict(bundle.prompts)} if bundle.prompts else {}),
+        **({} if bundle.cleans else {"cleans": False}),
         "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)

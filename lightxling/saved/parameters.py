@@ -1,7 +1,7 @@
 """Arrays on disk: safetensors files, whose headers are checked before an array is made."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,11 @@ def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
     return params
 
 
-def read_arrays(path: Path) -> Params:
-    """Arrays of a safetensors file of any program, floats only.
+def read_arrays(path: Path, integers: Collection[str] = ()) -> Params:
+    """Arrays of a safetensors file of any program: floats, in float32 where they are double.
+
+    Args:
+      integers: names of arrays of whole numbers that are read; others are left out.
 
     Raises:
       UserError: the file is missing, damaged, or holds other numbers, or NaN.
@@ -51,10 +54,13 @@ def read_arrays(path: Path) -> Params:
     with _open(path) as file:
         params = {}
         for name in file.keys():  # noqa: SIM118
-            if file.get_slice(name).get_dtype() in ("F32", "F16", "BF16"):
+            kind = file.get_slice(name).get_dtype()
+            if kind in ("F32", "F16", "BF16") or name in integers:
                 params[name] = file.get_tensor(name)
-            elif file.get_slice(name).get_dtype() not in ("I64", "I32"):  # numbers of positions
-                raise UserError(f"{path}: {name} is {file.get_slice(name).get_dtype()}, not floats")
+            elif kind == "F64":
+                params[name] = file.get_tensor(name).astype(np.float32)
+            elif kind not in ("I64", "I32"):  # numbers of positions
+                raise UserError(f"{path}: {name} is {kind}, not floats")
     check_finite_params(params, str(path))
     return params
 
