@@ -238,7 +238,7 @@ def test_onnx_of_an_encoder_of_another_program(tmp_path):
 def test_fewer_pieces_leave_the_text_as_it_was(kind, tmp_path):
     foreign(tmp_path, *KINDS[kind])
     bundle = Encoder.load(tmp_path / "st").bundle
-    small = trim_vocabulary(bundle, TEXT[:6])
+    small = trim_vocabulary(bundle, [("en", text) for text in TEXT[:6]])
     assert small.vocab_size < bundle.vocab_size
     np.testing.assert_allclose(
         Encoder(small).encode(TEXT[:6]), Encoder(bundle).encode(TEXT[:6]), atol=1e-6

@@ -36,7 +36,7 @@ from lightxling.corpus.words import WordTable
 from lightxling.encode.names import Named, OtherNames, as_named, check_named, prompt_of
 from lightxling.model.params import dequantize
 from lightxling.saved.adapters import with_adapters
-from lightxling.saved.bundle import BOXED, Bundle, load_bundle
+from lightxling.saved.bundle import Bundle, load_bundle
 
 TOKENS = 512
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
@@ -105,7 +105,8 @@ class Encoder(OtherNames):
         sentence-transformers, transformers or model2vec (`saved.sentence_transformers`).
 
         Args:
-          path: by default the encoder that comes with the package (its card: boxed/README.md).
+          path: or the name of an encoder in the package (`lightxling models` lists them), by
+            default boxed. A folder of that name wins, and a warning says so.
           checkpoint: of a run: "best" (the default), "last" or a step.
           adapters: names of its adapters, and adapter files, that are used; by default all that it
             has.
@@ -114,7 +115,7 @@ class Encoder(OtherNames):
         Raises:
           UserError: nothing is there, or it is damaged.
         """
-        bundle = load_bundle(BOXED if path is None else path, checkpoint)
+        bundle = load_bundle(path, checkpoint)
         return cls(with_adapters(bundle, adapters), backend=backend)
 
     def using(self, *adapters: str | os.PathLike[str]) -> "Encoder":
@@ -216,7 +217,8 @@ class Encoder(OtherNames):
         """The ids of texts, made alike to those that the encoder was trained on."""
         sentences = [text[:LINE_LIMIT] for text in sentences]
         if self.bundle.cleans:
-            sentences = [clean(text) for text in sentences]
+            unescape = self.bundle.unescape
+            sentences = [clean(text, unescape=unescape) for text in sentences]
         if prompt:
             sentences = [text and prompt + text for text in sentences]
         lexicon = self.tokenizer.new_lexicon()

@@ -30,6 +30,7 @@ from lightxling.corpus.cleaning import INVISIBLE
 from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.normaliser import read_charsmap
 from lightxling.corpus.pieces import read_model
+from lightxling.export.entities import patterns
 from lightxling.saved.bundle import Bundle
 
 # noncharacters; those in the text become the last one, as unknown as themselves
@@ -64,9 +65,8 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
 
 
 def write_tokenizer(bundle: Bundle, folder: Path) -> None:
-    """Writes tokenizer.json into a folder that exists; texts are cleaned as `Encoder` cleans them.
-
-    Entities such as `&amp;` stay: no normaliser of the library resolves them.
+    """Writes tokenizer.json into a folder that exists; texts are cleaned as `Encoder` cleans them,
+    but for entities that are not those of `entities.patterns`.
     """
     length = bundle.config.max_length
     if is_foreign(bundle.tokenizer):
@@ -76,7 +76,8 @@ def write_tokenizer(bundle: Bundle, folder: Path) -> None:
     else:
         tokenizer = fast_tokenizer(bundle.tokenizer, length)
         own = tokenizer["normalizer"]["normalizers"]
-    steps = list(_cleaning()) if bundle.cleans else []
+    resolved = [_replace(*pattern) for pattern in patterns()] if bundle.unescape else []
+    steps = [*resolved, *_cleaning()] if bundle.cleans else []
     if steps != _flat(own)[: len(steps)]:  # what was read from an export has them
         tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [*steps, *own]}
     (folder / "tokenizer.json").write_text(

@@ -17,16 +17,18 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.base.places import DESCRIPTION, PARAMETERS
 from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.foreign_pieces import is_foreign
+from lightxling.corpus.normaliser import own_rules
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.model.forward import Forward, weights_of_pieces
 from lightxling.model.params import Params, dequantize
-from lightxling.saved.bundle import DESCRIPTION, Bundle
-from lightxling.saved.parameters import PARAMETERS, write_params
+from lightxling.saved.bundle import Bundle
+from lightxling.saved.parameters import write_params
 from lightxling.saved.sentence_transformers import ABOUT
 
 _MADE_FOR = {"format": "pt"}
@@ -204,7 +206,9 @@ def bert_config(bundle: Bundle) -> dict[str, Any]:
 
 def _told(bundle: Bundle) -> dict[str, Any]:
     """What config.json keeps through fine-tuning that is not of a BertModel."""
-    told = {"dimension": bundle.dimension, "languages": list(bundle.languages)}
+    told: dict[str, Any] = {"dimension": bundle.dimension, "languages": list(bundle.languages)}
+    if not bundle.unescape:
+        told["unescape"] = False
     return told | ({"cleans": bundle.cleans} if is_foreign(bundle.tokenizer) else {})
 
 
@@ -314,5 +318,10 @@ def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: st
     if bundle.scores:
         lines += ["", "## Measured", "", "| what | score |", "| --- | --- |"]
         lines += [f"| {name} | {value:.2f} |" for name, value in bundle.scores.items()]
-    lines += ["", f"Texts are cut to {bundle.config.max_length} tokens.", ""]
+    lines += ["", f"Texts are cut to {bundle.config.max_length} tokens."]
+    if said := own_rules(bundle.tokenizer):
+        lines += [f"The tokenizer {said}, which fold case in full."]
+    if not bundle.unescape:
+        lines += ["HTML entities such as `&amp;` are read as they stand, as in training."]
+    lines += [""]
     return "\n".join(lines)

@@ -216,7 +216,7 @@ def gelu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
     return x
 
 
-def erf(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+def erf(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """The error function in float32, to 4e-7; x is changed.
 
         erf(x) = x P(x^2) / Q(x^2)   for |x| <= 4, beyond which it is 1 in float32

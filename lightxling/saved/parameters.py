@@ -11,9 +11,6 @@ from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.model.params import Params, scale_axis
 
-PARAMETERS = "model.safetensors"
-"""Name of the file in the folder of an export."""
-
 
 def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
     """Writes arrays as a safetensors file."""

@@ -21,13 +21,14 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json, read_json
+from lightxling.base.places import PARAMETERS
 from lightxling.config.rules import validate
 from lightxling.config.schema import MAX_TOKENS, Config, ModelConfig
 from lightxling.corpus.foreign_pieces import NEW, TOKENIZER_JSON, is_foreign, read_tokenizer_json
 from lightxling.corpus.pieces import UNK
 from lightxling.corpus.tokenizer_json import MODULES, folder_tokenizer, is_model2vec
 from lightxling.model.params import PIECE_RATE, TINY, Params, shapes
-from lightxling.saved.parameters import PARAMETERS, read_arrays
+from lightxling.saved.parameters import read_arrays
 
 ABOUT = "lightxling"
 """Key of a BertModel's config.json under which an export says what is not of a BertModel."""
@@ -45,6 +46,7 @@ class Folder:
       languages: that the export named; none for encoders of other programs.
       prompts: by their names, put before a text; "" is the name of the one that is always put.
       cleans: whether its texts are cleaned as those that encoders are trained on here.
+      unescape: whether HTML entities are resolved then.
     """
 
     config: ModelConfig
@@ -53,6 +55,7 @@ class Folder:
     languages: tuple[str, ...]
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cleans: bool = True
+    unescape: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,7 +350,14 @@ def _finished(
     languages = told.get("languages")
     is_list = isinstance(languages, list) and all(isinstance(code, str) for code in languages)
     cleans = told.get("cleans") is True or not is_foreign(tokenizer)
-    return Folder(config, params, tokenizer, tuple(languages) if is_list else (), cleans=cleans)
+    return Folder(
+        config,
+        params,
+        tokenizer,
+        tuple(languages) if is_list else (),
+        cleans=cleans,
+        unescape=told.get("unescape") is not False,
+    )
 
 
 def _pooling(module: _Module, before: str) -> str:

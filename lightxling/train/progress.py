@@ -84,4 +84,5 @@ class Progress:
             text = f"{record['pairs_per_second']:,.0f} pairs/s  {text}"
         self.bar.update(self.task, completed=record["step"], text=text)
         if "dev_p@1" in record:
-            self.say(f"step {record['step']:,}: {text}  dev P@1 {record['dev_p@1']:.1f}")
+            more = f"  dev loss {number(record['dev_loss'])}" if "dev_loss" in record else ""
+            self.say(f"step {record['step']:,}: {text}  dev P@1 {record['dev_p@1']:.1f}{more}")
