@@ -118,6 +118,24 @@ def evaluate(args: list[str]) -> None:
     run(encode, encoder.fingerprint, Asked(*given, asked.again, asked.plot))
 
 
+def sweep(args: list[str]) -> None:
+    """Compare recipes: train each with several seeds and settings, score all, one table and a page.
+
+    Options of `lightxling train` for all runs follow --. What is complete is not trained again.
+
+    Example: lightxling sweep light clean --workdir runs/both --seeds 0 1 -- --corpus.sources ...
+    """
+    from lightxling.config.sweep import Sweep
+
+    own = args[: args.index("--")] if "--" in args else args
+    (asked,) = parse_tables(sweep, own, Sweep)
+    require("lightxling sweep", *TRAINING)
+    from lightxling.train.sweep import sweep as run
+
+    options = args[len(own) + 1 :]
+    run(asked, options, lambda words: parse_recipe(train, words, Launch)[1], evaluate, note)
+
+
 def encode(args: list[str]) -> None:
     """Write one vector per line of a text, empty lines included.
 
@@ -361,7 +379,7 @@ def models(languages: Annotated[tuple[str, ...], tyro.conf.Positional] = ()) -> 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
-        *(quickstart, prepare, train, evaluate, encode, search, mine, export),
+        *(quickstart, prepare, train, sweep, evaluate, encode, search, mine, export),
         *(specialise, paraphrases, modular, serve, compare, report, models),
     )
 }

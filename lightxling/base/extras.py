@@ -23,6 +23,7 @@ EXTRAS = {
     "optax": "train",
     "orbax": "train",
     "prometheus_client": "serve",
+    "py3langid": "lid",
     "pyarrow": "ray",
     "ray": "ray",
     "scipy": "train",

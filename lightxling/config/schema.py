@@ -46,6 +46,9 @@ class CorpusConfig:
     kana, Hangul) counts as the Latin ones that say as much. `characters`: each counts as one."""
     deduplicate: bool = True
     """Keep the first of pairs that are equal up to case, punctuation and spaces."""
+    identify: FromZero[int] = 0
+    """Rows at the beginning of each source whose languages are identified, and said with a warning
+    where they are others than the source names; 0: none. Needs the extra lid."""
     store: str = "stores"
     """Folder of prepared corpora, one subfolder per corpus and tokenizer."""
 
@@ -240,6 +243,10 @@ class TrainConfig:
     micro_batch: int = 0
     """Pairs encoded at once, a divisor of the batch; 0: all. It saves memory and costs a third
     more time. The loss is still that of the whole batch; dropout is drawn differently."""
+    memory: str = ""
+    """Memory that a training step may take on each device, such as 4GB or 900MB; empty: all that is
+    free. With `micro_batch` at 0 the largest micro-batch that fits is taken, and said. The process
+    itself takes more: libraries, the compiler, text."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""

@@ -135,7 +135,9 @@ def training_texts(
     Raises:
       UserError: the sources are not those of the store, or cannot be read.
     """
-    corpus, split, rows = config.corpus, store.train, rows_of(config.objectives)
+    # what its languages are was said when the store was made
+    corpus = dataclasses.replace(config.corpus, identify=0)
+    split, rows = store.train, rows_of(config.objectives)
     sources, dev = (_parsed(names, rows) for names in (corpus.sources, corpus.dev))
     spool = Spool(corpus, sources, dev, rows, work, progress)
     spool.fill()
@@ -223,6 +225,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
     settings = identity_of(config.corpus) | identity_of(tokenizer)
     del settings["store"]
+    settings.pop("identify", None)  # it only says something
     if tokenizer.model != "words":
         del settings["hash_buckets"]  # which earlier stores did not have
     stats = []
@@ -323,7 +326,8 @@ class _Preparation:
                 folder, rows = self._work / f"task-{number}", rows_of(other.objectives)
                 folder.mkdir()
                 sources = _parsed(other.corpus.sources, rows)
-                spools.append(Spool(other.corpus, sources, [], rows, folder, self._progress))
+                corpus = dataclasses.replace(other.corpus, identify=0)  # said with its own store
+                spools.append(Spool(corpus, sources, [], rows, folder, self._progress))
                 spools[-1].fill()
             sentences = sum((spool.sentences for spool in spools), collections.Counter())
             rates = tokenizers.sample_rates(sentences, config.sample, config.sampling)

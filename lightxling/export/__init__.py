@@ -197,7 +197,7 @@ def _dev_pairs(dev: Sequence[str]) -> dict[str, Sides]:
 
 def _measure(bundle: Bundle, sides: Sides) -> float:
     """P@1 of an encoder in per cent, mean of both directions."""
-    from lightxling.evaluate.retrieval import precision_at_1
+    from lightxling.evaluate.retrieval import precision_by_text
 
     src, tgt = map(Encoder(bundle).encode, sides)
-    return 100 * precision_at_1(src, tgt).mean
+    return 100 * precision_by_text(src, tgt, sides).mean
