@@ -31,6 +31,8 @@ EXTRAS = {
     "starlette": "serve",
     "tensorboardX": "train",
     "tensorflow_datasets": "tfds",
+    "tokenizers": "tokenizers",
+    "torch": "sentence-transformers",
     "translate": "formats",
     "uvicorn": "serve",
 }
