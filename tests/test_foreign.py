@@ -226,6 +226,10 @@ def test_onnx_of_an_encoder_of_another_program(tmp_path):
 
     tokenizer = Tokenizer.from_file(str(tmp_path / "onnx" / "tokenizer.json"))
     session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "onnx" / "model.onnx"))
+    said = session.get_modelmeta()
+    assert said.producer_name == "lightxling"
+    assert said.custom_metadata_map["max_length"] == "40"
+    assert said.custom_metadata_map["normalized"] == "false"
     for text, vector in zip(TEXT[:8], there, strict=True):
         ids = np.array([tokenizer.encode(text).ids])
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}

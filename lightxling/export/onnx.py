@@ -17,6 +17,7 @@ import numpy as np
 
 from lightxling.base.files import write_json
 from lightxling.base.places import DESCRIPTION
+from lightxling.base.version import __version__
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
 from lightxling.model.params import PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import Bundle
@@ -212,11 +213,25 @@ def graph(bundle: Bundle):
     model = helper.make_model(
         helper.make_graph(b.nodes, "encoder", ids, vectors, b.weights),
         producer_name="lightxling",
+        producer_version=__version__,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,
     )
+    helper.set_model_props(model, _properties(bundle))
     onnx.checker.check_model(model)
     return model
+
+
+def _properties(bundle: Bundle) -> dict[str, str]:
+    """What the file says of itself to programs that have nothing else."""
+    return {
+        "dimension": str(bundle.dimension),
+        "dtype": bundle.dtype,
+        "languages": " ".join(bundle.languages),
+        "max_length": str(bundle.config.max_length),
+        "normalized": "false",
+        "pad_token_id": "0",
+    }
 
 
 def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
