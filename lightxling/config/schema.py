@@ -116,8 +116,8 @@ class ModelConfig:
     layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
     max_length: Positive[int] = 200
     """Tokens kept of a sentence, at most 512. The rest is cut off."""
-    activation: Literal["swish", "relu"] = "swish"
-    """Of the feed-forward layers."""
+    activation: Literal["swish", "relu", "gelu_new"] = "swish"
+    """Of the feed-forward layers. gelu_new: GELU through tanh, as in GPT-2."""
     positions: bool = True
     """Add absolute positions."""
     sinusoidal: bool = False

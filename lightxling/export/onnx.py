@@ -17,7 +17,7 @@ import numpy as np
 
 from lightxling.base.files import write_json
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
-from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, scale_axis
+from lightxling.model.params import GELU_CUBE, GELU_SCALE, NORM_EPS, PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import DESCRIPTION, Bundle
 
 OPSET = 17
@@ -171,11 +171,7 @@ def graph(bundle: Bundle):
         mixed = b.linear(b.add("Reshape", mixed, join), f"{name}.out")
         x = b.norm(b.add("Add", x, mixed), f"{name}.attention_norm")
         hidden = b.linear(x, f"{name}.up")
-        if config.activation == "relu":
-            active = b.add("Relu", hidden)
-        else:
-            active = b.add("Mul", hidden, b.add("Sigmoid", hidden))
-        hidden = b.linear(active, f"{name}.down")
+        hidden = b.linear(_activate(b, hidden, config.activation), f"{name}.down")
         for adapter in config.adapters:  # parallel ones: the others are merged
             part = f"adapters.{adapter.name}.{name}"
             change = b.linear(b.add("Relu", b.linear(x, f"{part}.down")), f"{part}.up")
@@ -206,6 +202,17 @@ def graph(bundle: Bundle):
     )
     onnx.checker.check_model(model)
     return model
+
+
+def _activate(b: _Builder, x: str, activation: str) -> str:
+    if activation == "relu":
+        return b.add("Relu", x)
+    inner = x
+    if activation == "gelu_new":  # (1 + tanh z) / 2 is the sigmoid of 2 z
+        cube = b.add("Mul", b.add("Mul", x, x), x)
+        cube = b.add("Mul", cube, b.weight(np.float32(GELU_CUBE)))
+        inner = b.add("Mul", b.add("Add", x, cube), b.weight(np.float32(2 * GELU_SCALE)))
+    return b.add("Mul", x, b.add("Sigmoid", inner))
 
 
 def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:

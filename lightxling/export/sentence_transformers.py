@@ -169,7 +169,7 @@ def bert_config(bundle: Bundle) -> dict[str, Any]:
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads if config.layers else 1,
         "intermediate_size": config.feedforward,
-        "hidden_act": {"swish": "silu", "relu": "relu"}[config.activation],
+        "hidden_act": {"swish": "silu"}.get(config.activation, config.activation),
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "max_position_embeddings": config.max_length,

@@ -9,6 +9,7 @@ released code: post-norm blocks, SiLU feed-forward, learned absolute positions c
 pooling.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -101,7 +102,11 @@ def attention_weights(
     return jnp.where(real, jax.nn.softmax(scores, axis=1), 0)
 
 
-ACTIVATION = {"swish": jax.nn.silu, "relu": jax.nn.relu}
+ACTIVATION = {
+    "swish": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+}
 POOLING = {"mean": mean_pool, "max": max_pool, "sum": sum_pool}
 
 

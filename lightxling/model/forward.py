@@ -14,6 +14,8 @@ from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import (
+    GELU_CUBE,
+    GELU_SCALE,
     NORM_EPS,
     PIECE_RATE,
     TABLES,
@@ -71,7 +73,7 @@ class Forward:
                 start += group.size
         if config.embedding_norm:
             self.norm(x, "embedding_norm")
-        activate = {"swish": swish, "relu": relu}[config.activation]
+        activate = {"swish": swish, "relu": relu, "gelu_new": gelu_new}[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
@@ -187,6 +189,12 @@ def swish(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
     y += 1
     x *= y
     return x
+
+
+def gelu_new(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """GELU through tanh, see `params.GELU_SCALE`."""
+    z = np.tanh(np.float32(GELU_SCALE) * (x + np.float32(GELU_CUBE) * x * x * x))
+    return np.float32(0.5) * x * (1 + z)
 
 
 def relu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
