@@ -93,6 +93,20 @@ def train(args: list[str]) -> None:
     run(config, launch.workdir)
 
 
+def plan(args: list[str]) -> None:
+    """Say what a recipe will need and take on TPUs, without having them.
+
+    Example: lightxling plan light --on v5e:2x2 --train.pairs 10000000
+    """
+    require("lightxling plan", *TRAINING, "libtpu")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from lightxling.train.forecast import Planning
+    from lightxling.train.forecast import plan as run
+
+    asked, config = parse_recipe(plan, args, Planning)
+    run(config, asked)
+
+
 def evaluate(args: list[str]) -> None:
     """Score an encoder: retrieval, ranking, tatoeba, europarl, bucc, classification, sts, nli ...
 
@@ -340,7 +354,7 @@ def note(line: str) -> None:
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
-        *(quickstart, prepare, train, evaluate, encode, search, mine, export),
+        *(quickstart, prepare, train, plan, evaluate, encode, search, mine, export),
         *(specialise, paraphrases, modular, serve, compare, report),
     )
 }

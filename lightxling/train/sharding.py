@@ -1,5 +1,7 @@
 """Where arrays live: the mesh ("data", "model"), the split of parameters, batches on devices."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -10,19 +12,25 @@ from lightxling.base.errors import UserError
 from lightxling.config.schema import MeshConfig
 
 
-def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> Mesh:
-    """The device mesh.
+def make_mesh(
+    config: MeshConfig,
+    *,
+    batch_size: int,
+    micro_batch: int = 0,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """The mesh of these devices, by default of all that there are.
 
     Raises:
       UserError: the mesh does not fit the devices, or the batch or its parts do not divide over
         them.
     """
-    devices = jax.device_count()
-    data = config.data or devices // config.model
-    if data * config.model != devices or config.model < 1:
+    devices = jax.devices() if devices is None else devices
+    data = config.data or len(devices) // config.model
+    if data * config.model != len(devices) or config.model < 1:
         raise UserError(
-            f"mesh.data={config.data} x mesh.model={config.model} does not fit {devices} "
-            f"{jax.devices()[0].platform} device(s); their product must be {devices}"
+            f"mesh.data={config.data} x mesh.model={config.model} does not fit {len(devices)} "
+            f"{devices[0].platform} device(s); their product must be {len(devices)}"
         )
     if batch_size % data:
         raise UserError(
@@ -38,7 +46,10 @@ def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> M
         )
     # Auto axes: the default, Explicit ones, refuse x @ y.T with both sides split over "data"
     return jax.make_mesh(
-        (data, config.model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto)
+        (data, config.model),
+        ("data", "model"),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=devices,
     )
 
 
