@@ -12,8 +12,10 @@ from rich.console import Console
 
 from lightxling.base.errors import UserError
 from lightxling.config import change, load
+from lightxling.config.schema import MeshConfig
 from lightxling.train import forecast
 from lightxling.train.forecast import CHIPS, Forecast, Planning, conclusions, table
+from lightxling.train.sharding import by_row, make_mesh
 
 FORECAST = Forecast(
     length=32,
@@ -81,14 +83,14 @@ from lightxling.train import forecast
 
 small = {"layers": 1, "width": 128, "heads": 2, "feedforward": 256, "max_length": 32}
 small = {f"model__{name}": value for name, value in small.items()}
-config = change(load("light"), **small, model__embedding_width=0, tokenizer__vocab_size=4096,
+config = change(load("light"), **small, model__embedding_width=0, tokenizer__vocab_size=8192,
                 train__batch_size=64, model__compute_dtype="bfloat16")
 _, devices = forecast.topology("v5e:2x2")
 asked = forecast.Planning(on="v5e:2x2")
 found = [forecast.forecast(change(config, mesh__model=m), devices, 32, asked) for m in (1, 2)]
 json.dump([one._asdict() for one in found], sys.stdout)
 """
-TABLE = 4096 * 128 * 4  # bytes in float32
+TABLE = 8192 * 128 * 4  # bytes in float32
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,13 @@ def test_memory_is_that_of_the_state_and_falls_where_the_table_is_split(compiled
 
 
 @pytest.mark.tpu
+def test_every_chip_has_its_own_sentences_where_the_table_is_split(compiled):
+    """They were encoded by both chips of a pair, at twice the operations."""
+    whole, split = compiled
+    assert split.operations < 1.15 * whole.operations
+
+
+@pytest.mark.tpu
 def test_no_chip_gathers_a_table(compiled):
     """The encoder's table, its moments and its gradient stay where they are."""
     for one in compiled:
@@ -127,7 +136,7 @@ def test_operations_are_those_of_the_products(compiled):
     tokens, sentences, width = 64 * 2 * 32 / 4, 64 * 2 / 4, 128
     matrices = 4 * width * width + 2 * width * 256
     products = 6 * tokens * matrices + tokens * 12 * 32 * width
-    products += 6 * sentences * (4096 * width + width * width)
+    products += 6 * sentences * (8192 * width + width * width)
     # norms, softmax and dropout come on top, a large share where the products are as small as here
     assert products < compiled[0].operations < 2.5 * products
 
@@ -138,3 +147,12 @@ def test_traffic_is_at_least_that_of_the_state_and_not_out_of_proportion(compile
     assert 2 * state < compiled[0].traffic + state  # read and written once, or nearly
     assert compiled[0].traffic < 20 * state
     assert math.isfinite(compiled[0].sent)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "rows", "shards"), [(8, 1, 8, 8), (4, 2, 16, 8), (4, 2, 12, 4), (1, 8, 4, 1)]
+)
+def test_rows_go_over_all_devices_where_they_divide(data, model, rows, shards):
+    mesh = make_mesh(MeshConfig(data=data, model=model), batch_size=rows)
+    held = by_row(mesh, rows).devices_indices_map((rows,)).values()
+    assert len({(part.start, part.stop) for (part,) in held}) == shards

@@ -77,10 +77,16 @@ def shardings(mesh: Mesh, tree):
     )
 
 
+def by_row(mesh: Mesh, rows: int) -> NamedSharding:
+    """The split of a batch: over all devices where its rows divide by their number, otherwise over
+    "data". In the latter case devices along "model" encode the same sentences, each for itself."""
+    is_even = mesh.shape["model"] > 1 and rows % mesh.size == 0
+    return NamedSharding(mesh, P(("data", "model") if is_even else "data"))
+
+
 def local_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """Which of `rows` rows over "data" this process holds, ascending."""
-    by_row = NamedSharding(mesh, P("data"))
-    held = by_row.addressable_devices_indices_map((rows,)).values()
+    """Which of the rows of a batch this process holds, ascending."""
+    held = by_row(mesh, rows).addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[index] for index in held]))
 
 
@@ -90,11 +96,11 @@ def put_batch(batch, mesh: Mesh, rows: int):
     Returns:
       The global batch of `rows` rows.
     """
-    by_row = NamedSharding(mesh, P("data"))
+    split = by_row(mesh, rows)
 
     def put(x):
         return jax.make_array_from_process_local_data(
-            by_row, np.asarray(x), (rows, *np.shape(x)[1:])
+            split, np.asarray(x), (rows, *np.shape(x)[1:])
         )
 
     return jax.tree.map(put, batch)
