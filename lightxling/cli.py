@@ -5,22 +5,20 @@ Heavy imports stand inside the functions, so that `lightxling --help` starts at 
 """
 
 import contextlib
-import difflib
-import errno
 import functools
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from lightxling import shell
 from lightxling.base import allocator
 from lightxling.base.errors import UserError
-from lightxling.base.extras import needed_by, require
-from lightxling.base.files import PACKAGE, cache
+from lightxling.base.extras import require
+from lightxling.base.files import cache
 from lightxling.cli_options import (
     Encoding,
     Engine,
@@ -39,6 +37,7 @@ from lightxling.cli_options import (
 )
 from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
+from lightxling.shell import note
 
 TRAINING = ("jax", "flax", "optax", "orbax", "grain")
 """What training is not begun without."""
@@ -114,6 +113,7 @@ def evaluate(args: list[str]) -> None:
     from lightxling.evaluate.tasks import ScoringSettings
 
     asked, settings = parse_tables(evaluate, args, Evaluation, ScoringSettings)
+    from lightxling.base.places import locate, results_of
     from lightxling.encode.encoder import Encoder
     from lightxling.encode.modular import open_encoder
     from lightxling.evaluate.run import Asked
@@ -126,7 +126,7 @@ def evaluate(args: list[str]) -> None:
         from lightxling.evaluate.trained_head import inference_head
 
         encode.inference = inference_head(asked.model, asked.checkpoint)
-    folder, languages = asked.output or asked.model / "evaluation", asked.languages
+    folder, languages = asked.output or results_of(locate(asked.model)), asked.languages
     given = asked.task, asked.data, folder, languages, encoder.languages, settings
     run(encode, encoder.fingerprint, Asked(*given, asked.again, asked.plot))
 
@@ -172,8 +172,8 @@ def search(
     Example: lightxling search runs/mine sentences.txt --query "Where is the station?"
 
     Args:
-      inputs: a run directory or an exported one, by default the encoder in the box; and a text file
-        with one sentence a line, in any languages; `fr<TAB>sentence` names one.
+      inputs: a run, an export or the name of an encoder in the package, by default boxed; and a
+        text file with one sentence a line, in any languages; `fr<TAB>sentence` names one.
       query: what to look for; without it, questions are read from the keyboard.
       k: sentences shown.
       index: where the vectors are kept; by default beside the corpus.
@@ -242,7 +242,7 @@ def specialise(
     Example: lightxling specialise runs/many de.txt --language de -o runs/de/start
 
     Args:
-      model: a run directory or an exported one.
+      model: a run, an export or the name of an encoder in the package.
       text: files with a sentence a line (.gz too).
       language: its code.
       output: folder of the new export.
@@ -256,7 +256,8 @@ def specialise(
     if output.exists():
         raise UserError(f"{output} exists; give another --output")
     encoder = bundle.load_bundle(model)
-    specialise_to(encoder, read_sentences(text), language, vocab_size, new_pieces, output, note)
+    sentences = read_sentences(text, unescape=encoder.unescape)
+    specialise_to(encoder, sentences, language, vocab_size, new_pieces, output, note)
     print(output)
 
 
@@ -310,8 +311,7 @@ def serve(args: list[str]) -> None:
     from lightxling.encode.serve.settings import ServeSettings
 
     asked, settings = parse_tables(serve, args, Serving, ServeSettings)
-    model = asked.model or PACKAGE / "boxed"  # numpy waits for settings.threads
-    server.serve_encoder(model, settings, checkpoint=asked.checkpoint, say=note)
+    server.serve_encoder(asked.model, settings, checkpoint=asked.checkpoint, say=note)
 
 
 def compare(
@@ -323,7 +323,8 @@ def compare(
     Example: lightxling compare runs/light-0 runs/light-1 runs/acl2021-0 --format markdown
 
     Args:
-      runs: run directories or exports.
+      runs: runs, exports and names of encoders in the package; the scores of the latter are those
+        that `lightxling evaluate` left in evaluation/NAME here.
       format: of the table.
     """
     from rich.console import Console
@@ -355,89 +356,45 @@ def report(
     note(str(output))
 
 
-def note(line: str) -> None:
-    """A line about the progress, on standard error."""
-    print(line, file=sys.stderr)
+def models(languages: Annotated[tuple[str, ...], tyro.conf.Positional] = ()) -> None:
+    """List the encoders in the package: languages, size, scores, licences.
+
+    Example: lightxling models
+
+    Args:
+      languages: codes; only the encoders that have all of them, with their scores in each.
+    """
+    from rich.console import Console
+
+    from lightxling.evaluate.tables import models_table
+    from lightxling.saved.cards import cards
+
+    found = cards(languages)
+    Console(highlight=False).print(models_table(found, languages))
+    print(
+        "P@1 is in per cent, with English in both directions, among the dev sentences of the card."
+    )
+    print("\n".join(map(str, found)))
 
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
         *(quickstart, prepare, train, plan, evaluate, encode, search, mine, export),
-        *(specialise, paraphrases, modular, serve, compare, report),
+        *(specialise, paraphrases, modular, serve, compare, report, models),
     )
 }
 
 
-def usage() -> str:
-    lines = ["usage: lightxling COMMAND ...   (lightxling COMMAND --help tells more)", ""]
-    for name, function in COMMANDS.items():
-        lines.append(f"  {name:<12}{function.__doc__.splitlines()[0]}")
-    return "\n".join(lines)
-
-
-def _run(argv: list[str]) -> None:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return
-    name, *args = argv
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; perhaps you meant {near[0]}" if near else ""
-        raise UserError(f"there is no command {name!r}{hint}\n{usage()}")
-    command = COMMANDS[name]
-    with needed_by(f"lightxling {name}"):
-        if "args" in command.__annotations__:  # its flags are those of dataclasses
-            command(args)
-        else:
-            call(command, args, command)
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; a mistake of the person who typed it ends in one message and exit code 2."""
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        _run(argv)
-        sys.stdout.flush()
-    except UserError as error:
-        note(f"lightxling: {error}")
-        return 2
-    except KeyboardInterrupt:
-        note("lightxling: interrupted")
-        return 130
-    except BrokenPipeError:  # of `| head`
-        _silence()
-        return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename:
-            raise
-        note(f"lightxling: cannot write the output: {error.strerror}; make room and try again")
-        _silence()
-        return 2
-    return 0
-
-
-def _silence() -> None:
-    """Throws away what is still to be written, or the interpreter would try it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def warn_in_one_line(message: Warning | str, category: type[Warning], *place, **more) -> None:
-    """Shows a warning of ours without the line of code, which tells nobody at a shell anything."""
-    if category is UserWarning:
-        note(f"lightxling: {message}")
-    else:
-        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+    """Runs the command that `argv` or the command line names; returns the exit code."""
+    return shell.run(COMMANDS, sys.argv[1:] if argv is None else argv)
 
 
 def script() -> int:
     """What the command line starts: `main`, in a process whose allocator suits training, where jax
     keeps what it compiles in the user's cache folder."""
-    warnings.showwarning = warn_in_one_line
-    for stream in (sys.stdout, sys.stderr):
-        if sys.platform == "win32" and not stream.isatty():  # files and pipes are UTF-8, as input
-            stream.reconfigure(encoding="utf-8")
-        stream.reconfigure(errors="backslashreplace")  # of characters that the encoding has not
+    shell.speak_in_lines()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):

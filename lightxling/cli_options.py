@@ -19,12 +19,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lightxling.base.errors import UserError
+from lightxling.base.places import other_names, packaged
 from lightxling.config.files import load, recipes
 from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
 
 ModelPath = Annotated[Path, tyro.conf.Positional]
-"""A run directory or an exported one."""
+"""A run, an export, or the name of an encoder in the package."""
 
 Paths = Annotated[tuple[str, ...], tyro.conf.Positional]
 """An encoder, where one is given, and texts."""
@@ -54,18 +55,21 @@ class Evaluation:
     """What is scored, and where the scores go.
 
     Attributes:
-      model: a run directory, an exported one, or the folder of `lightxling modular`.
+      model: a run, an export, the name of an encoder in the package, or the folder of `lightxling
+        modular`; by default boxed.
       task: one or several tasks.
       data: files, folders, or `en-fr=PATH`.
       languages: languages to score; by default those the encoder was trained on.
       checkpoint: of a run: best (the default), last or a step.
       adapters: names and files of the adapters in use; by default all that the encoder has.
-      output: folder for the results; by default MODEL/evaluation.
+      output: folder for the results; by default MODEL/evaluation, or evaluation/MODEL here
+        for an encoder of the package.
       again: compute even what is kept from before.
       plot: also draw pictures, which any browser opens.
     """
 
-    model: ModelPath
+    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
+    _: dataclasses.KW_ONLY
     task: tuple[str, ...]
     data: tuple[str, ...]
     languages: tuple[str, ...] = ()
@@ -96,8 +100,8 @@ class Encoding:
     """What is encoded, and how.
 
     Attributes:
-      inputs: a run directory or an exported one, by default the encoder in the box; a text (.gz
-        too), by default standard input, which is also called -. With --engine ray, many files.
+      inputs: a run, an export or the name of an encoder in the package, by default boxed; a text
+        (.gz too), by default standard input, which is also called -. With --engine ray, many files.
       output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
         a new folder of Parquet files.
       checkpoint: of a run: best (the default), last or a step.
@@ -121,8 +125,8 @@ class Mining:
     """What is mined, and where to.
 
     Attributes:
-      inputs: a run directory or an exported one, by default the encoder in the box; and two texts
-        with one sentence a line, or with --engine ray two folders that encode --engine ray wrote.
+      inputs: a run, an export or the name of an encoder in the package, by default boxed; and two
+        texts with one sentence a line, or with --engine ray two folders that encode wrote with it.
       output: score, source and target, separated by tabs, best first.
     """
 
@@ -135,7 +139,7 @@ class Modules:
     """What the modules are made of, and where they go.
 
     Attributes:
-      model: the multilingual encoder: a run directory or an exported one.
+      model: the multilingual encoder: a run, an export or the name of an encoder in the package.
       workdir: folder that receives the modules; what is there already is not made again.
     """
 
@@ -148,7 +152,7 @@ class Serving:
     """The encoder that answers.
 
     Attributes:
-      model: a run directory or an exported one; by default the encoder in the box.
+      model: a run, an export or the name of an encoder in the package; by default boxed.
       checkpoint: of a run: best (the default), last or a step.
     """
 
@@ -195,11 +199,15 @@ def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple
         raise SystemExit(0)
     unprefixed = [Annotated[table, tyro.conf.arg(name="")] for table in tables]
     settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
-    return call(tuple[*unprefixed, settings], args[1:], command, f"{name} CONFIG")
+    parsed = call(tuple[*unprefixed, settings], args[1:], command, f"{name} CONFIG")
+    from lightxling.corpus.existing import refuse_idle
+
+    refuse_idle(parsed[-1], recipe)
+    return parsed
 
 
 def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:
-    """Splits `[MODEL] [TEXT ...]`; None stands for the encoder in the box.
+    """Splits `[MODEL] [TEXT ...]`; None stands for the default encoder.
 
     Args:
       rest: how many texts the command takes; None: any number, and a model is a folder, or nothing
@@ -210,15 +218,16 @@ def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, li
     """
     if rest is None:
         first = inputs[0] if inputs else "-"
-        has_model = first != "-" and (os.path.isdir(first) or not os.path.exists(first))
-        if has_model and len(inputs) == 1 and not os.path.exists(first):
-            raise UserError(f"{first} is neither a text nor the folder of a run or of an export")
+        is_there = os.path.exists(first)
+        has_model = first != "-" and (os.path.isdir(first) or not is_there)
+        if has_model and len(inputs) == 1 and not is_there and first not in packaged():
+            raise UserError(f"{first} is neither a text nor a model; {other_names(Path(first))}")
     elif len(inputs) - rest in (0, 1):
         has_model = len(inputs) > rest
     else:
         raise UserError(
             f"{len(inputs)} paths given; give {rest} text{'s' * (rest > 1)}, after the folder of "
-            "an encoder if it is not to be the one in the box"
+            "an encoder if it is not to be boxed (lightxling models lists those in the package)"
         )
     return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
 
@@ -270,7 +279,7 @@ def show_recipe_help(
     print(f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
     screen.print(values)
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
-        text = " ".join(inspect.getdoc(table).split())
+        text = " ".join((inspect.getdoc(table) or "").split())
         screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")
         grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
         grid.add_column(max_width=screen.width * 3 // 5, overflow="fold")
@@ -289,7 +298,7 @@ def _is_usual(setting: Setting) -> bool:
     name = re.sub(r"\.\d+\.", ".0.", setting.name)
     if name.removeprefix("stages.0.") in (*USUAL, "layers", "tasks.0.sources"):
         return True
-    return name != "name" and setting.value != _defaults()[name]
+    return name != "name" and setting.value != _defaults().get(name, dataclasses.MISSING)
 
 
 def _is_in_use(setting: Setting, recipe: Config) -> bool:
@@ -310,7 +319,9 @@ def _defaults() -> dict[str, Any]:
 
 def describe_setting(setting: Setting) -> str:
     """The text of a setting; its first sentence ends with what a value may be."""
-    first, *rest = texts(setting.table)[setting.name.rpartition(".")[2]].split(". ", 1)
+    # an objective of a recipe's own may have settings without a text
+    text = texts(setting.table).get(setting.name.rpartition(".")[2], "Of the recipe's own")
+    first, *rest = text.split(". ", 1)
     choices = [one for one in typing.get_args(setting.kind) if isinstance(one, str)]
     rules = [" | ".join(choices)] if choices else []
     rules += [setting.bound.short] if setting.bound else []

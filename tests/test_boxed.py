@@ -7,9 +7,9 @@ import pytest
 from test_cli import run
 
 from lightxling import Encoder
+from lightxling.base.places import DEFAULT, packaged
 from lightxling.corpus import everyday
 from lightxling.evaluate.retrieval import precision_at_1
-from lightxling.saved.bundle import BOXED
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +17,25 @@ def encoder():
     return Encoder.load()
 
 
-def test_it_has_at_most_ten_megabytes():
-    assert sum(file.stat().st_size for file in BOXED.iterdir()) <= 10_000_000
+@pytest.mark.parametrize("name", packaged())
+def test_it_has_at_most_ten_megabytes(name):
+    assert sum(file.stat().st_size for file in packaged()[name].iterdir()) <= 10_000_000
 
 
-def test_the_card_has_a_row_for_every_language(encoder):
-    card = (BOXED / "README.md").read_text("utf-8")
+@pytest.mark.parametrize("name", packaged())
+def test_the_card_has_a_row_for_every_language(capsys, name):
+    card = (packaged()[name] / "README.md").read_text("utf-8")
     rows = re.findall(r"^\| ([a-z]{2,3}) \| [\d,]+ \| [\d,]+ \|", card, re.MULTILINE)
-    assert sorted({*rows, "en"}) == sorted(encoder.languages)
+    mean = re.search(r"before, \*\*([\d.]+)\*\*\s+in\s+the\s+box", card)[1]
+    assert sorted({*rows, "en"}) == sorted(Encoder.load(name).languages)
+    code, said = run(capsys, "models")  # which reads the card
+    assert code == 0, said
+    assert re.search(rf"^ {name} .* {mean} +Apache-2.0 *$", said, re.MULTILINE), said
+
+
+def test_the_default_has_the_languages_of_quickstart(encoder):
     assert {"en", "de", "fr", "es", "it"} <= set(encoder.languages)
+    assert encoder.fingerprint == Encoder.load(DEFAULT).fingerprint
 
 
 @pytest.mark.parametrize("language", ["de", "fr", "es", "it"])

@@ -193,7 +193,7 @@ def test_a_warning_is_one_line(tmp_path):
         (["search", "s.txt", "--query", "x", "--k", "0"], "--k 0 should be at least 1"),
         (["search", "s.txt", "--query", "x", "--k", "-1"], "--k -1 should be at least 1"),
         (["encode", "", "sentences.txt"], "the path of the model is empty"),
-        (["encode", "n" * 300], "is neither a text nor the folder"),
+        (["encode", "n" * 300], "is neither a text nor a model"),
         (["encode", "n" * 300, "sentences.txt"], "no model at"),
         (["encode", "s.txt", "--batch-size", "0"], "--batch-size 0 should be at least 1"),
         (["evaluate", "missing", "--task", "retrieval", "--data", "x.tsv"], "missing"),

@@ -300,7 +300,7 @@ def test_paraphrases_of_the_pivot_may_come_from_any_language(world, tmp_path):
         (tmp_path / name).mkdir()
         for code, sources in (("aa", of_pivot), ("dd", [dd])):
             folder, of_aa = tmp_path / name / code, tmp_path / name / "aa"
-            modular._write_data(sources, code, "aa", of_aa, [], [], folder)
+            modular._write_data(sources, code, "aa", of_aa, [], [], folder, unescape=True)
         file = tmp_path / name / "dd" / "paraphrases.aa-dd.tsv"
         found = file.read_text().splitlines() if file.exists() else []
         assert {tuple(line.split("\t")) for line in found} == expected
@@ -317,7 +317,8 @@ def test_text_and_paraphrases_that_are_given_count(world, tmp_path):
     pairs = [f"bb-bb={tmp_path / 'within.tsv'}", f"bb-aa={tmp_path / 'across.tsv'}"]
     text = [f"bb={tmp_path / 'bb.txt'}"]
     for name, given, own in (("plain", [], []), ("given", text, pairs)):
-        modular._write_data(sources, "bb", "aa", of_pivot, given, own, tmp_path / name)
+        folder = tmp_path / name
+        modular._write_data(sources, "bb", "aa", of_pivot, given, own, folder, unescape=True)
     before, after = (
         (tmp_path / name / "text.txt").read_text().splitlines() for name in ("plain", "given")
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lightxling.base.places import packaged
+
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 HEADED = r"```python\n# (\S+?)(?:, ([^\n]*))?\n(.*?)```"
@@ -98,7 +100,7 @@ def rows_of_its_own(package: Path) -> None:
 )
 def test_an_objective_costs_the_edits_that_are_listed(tmp_path, edit, name, sentences, told, parts):
     old, new = ROOT / "lightxling", tmp_path / "lightxling"
-    data = shutil.ignore_patterns("__pycache__", "boxed", "everyday", "*.tsv", "web")
+    data = shutil.ignore_patterns("__pycache__", *packaged(), "everyday", "*.tsv", "web")
     shutil.copytree(old, new, ignore=data)
     edit(new)
     files = [path.relative_to(new) for path in new.rglob("*.py")]

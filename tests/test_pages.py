@@ -63,7 +63,7 @@ def spans(page: Path) -> list[str]:
 
 @every_page
 def test_commands_exist(page):
-    placeholders = {"--help", "COMMAND", "RECIPE"}
+    placeholders = {"--help", "--version", "help", "COMMAND", "RECIPE"}
     assert {name for name, _ in command_lines(page)} <= {*COMMANDS, *placeholders}
 
 
@@ -111,7 +111,7 @@ def test_options_of_commands_exist(page):
 
 @every_page
 def test_options_in_the_text_exist(page):
-    known = set().union(*map(options, COMMANDS))
+    known = {"--version"}.union(*map(options, COMMANDS))
     others = re.compile(r"(python3?|npm|pip|benchmark\.py)\b")
     own = "\n".join(span for span in spans(page) if not others.match(span))
     assert not options_in(own) - known

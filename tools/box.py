@@ -3,7 +3,7 @@
     python tools/box.py runs/boxed --dev "en-de=dev.en-de.tsv.gz" "en-fr=dev.en-fr.tsv.gz"
     python tools/box.py runs/static --name static --dev ...
 
-Its name is that of its recipe.
+The name is that of the folder in the package, and what commands call the encoder.
 Every dev set is retrieved from in both directions, with the run's float32 parameters and with what
 is shipped. Nothing is replaced if the export is larger than 10 MB.
 """
@@ -18,8 +18,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from lightxling.base.files import atomic
+from lightxling.base.files import PACKAGE, atomic
 from lightxling.base.lines import Problems
+from lightxling.base.places import packaged
 from lightxling.config.files import load
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
@@ -30,7 +31,6 @@ from lightxling.evaluate.report.runs import TrainedRun, read_trained
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
 from lightxling.export.settings import ExportSettings
-from lightxling.saved.bundle import BOXED
 
 LARGEST = 10_000_000
 """Bytes."""
@@ -109,7 +109,7 @@ sentences of Tatoeba are CC BY 2.0 FR.{remarks}
 ## How it was made
 
 {pairs:,} pairs were seen in {hours:.1f} hours on a CPU, with seed {seed}. The recipe is
-`configs/{name}.py`; every run has the files above as `--corpus.sources
+`configs/{recipe}.py`; every run has the files above as `--corpus.sources
 "en-de=data/tatoeba.en-de.tsv.gz" ...` and `--corpus.dev "en-de=dev.en-de.tsv.gz" ...`, too:
 
 ```
@@ -134,7 +134,7 @@ the training data: do not report MassiveIntent and MassiveScenario as zero-shot 
 
 USE = {
     "boxed": "`Encoder.load()` without a path, and `lightxling` commands without a MODEL\n"
-    "(`encode`, `search`, `mine`, `export`, `serve`), use this encoder"
+    "(`encode`, `search`, `mine`, `evaluate`, `export`, `serve`), use this encoder"
 }
 
 
@@ -209,6 +209,18 @@ def command_of(run: TrainedRun) -> str:
     return command(settings, f"runs/{run.name}")
 
 
+def place_of(name: str) -> Path:
+    """The folder of an encoder in the package.
+
+    Raises:
+      SystemExit: it is no name, or code lies in that folder.
+    """
+    place = PACKAGE / name
+    if Path(name).name != name or not name or (place.exists() and name not in packaged()):
+        raise SystemExit(f"--name {name!r} is not free: {', '.join(packaged())} may be made again")
+    return place
+
+
 def main(
     run: Annotated[Path, tyro.conf.Positional],
     dev: tuple[str, ...],
@@ -220,9 +232,10 @@ def main(
     Args:
       run: the trained run.
       dev: one development set a language, `en-de=PATH`.
-      name: of the encoder, its recipe and its folder in the package.
+      name: of the encoder and its folder in the package.
       passes: over a sample of the dev sentences, to measure the speed.
     """
+    place = place_of(name)
     runs = stages(run)
     costs = [compare.summary(stage).values for stage in runs]
     config = runs[-1].config
@@ -241,7 +254,6 @@ def main(
         }
         sentences = [text for sides in sets.values() for side in sides for text in side[:100]]
         speed = rate(boxed, sentences, passes)
-        place = BOXED.parent / name
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(made.folder, place)
     means = np.mean(list(scores.values()), axis=0)
@@ -254,6 +266,7 @@ def main(
     read = [corpus for corpus, count in by_corpus.items() if count]
     card = CARD.format(
         name=name,
+        recipe=config.name,
         use=USE.get(
             name, f"`Encoder.load({name!r})`, and `lightxling` commands with {name} as MODEL"
         ),

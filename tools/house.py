@@ -24,6 +24,7 @@ ROOMS = (
     "train",
     "export",
     "cli_options",
+    "shell",
     "cli",
 )
 """From the ground up: a room imports from those that stand before it."""

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import measure_install as installing
 
+from lightxling.base.places import packaged
+
 NAMED = ("sentence-transformers", "mteb")
 """Extras that bring PyTorch and some hundred packages with it: only named."""
 
-CONTENTS = """
+LICENCE = "Apache-2.0; who passes one on credits its corpora"
+CONTENTS = f"""
 | part of the wheel | licence | where it says so |
 | --- | --- | --- |
 | code, recipes, page of the search in a browser | Apache-2.0 | `LICENSE` |
 | sentences of `quickstart` (`corpus/everyday`) | CC0-1.0 | README, "Data and licence" |
-| encoder (`boxed`) | Apache-2.0; its corpora must be credited | its card, `boxed/README.md` |
+| encoders ({", ".join(packaged())}) | {LICENCE} | the card of each, `NAME/README.md` |
 | `export/web/runtime-license.txt` | text of a licence | itself |
 
 onnxruntime-web (MIT) is not in the wheel: `export --format web` fetches it from npm's registry, and

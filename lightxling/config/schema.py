@@ -36,7 +36,7 @@ class CorpusConfig:
     dev_limit: Positive[int] = 2000
     """Development pairs kept per language pair: the candidates of the dev P@1."""
     unescape: bool = True
-    """Turn HTML entities (`&quot;`) into characters."""
+    """Turn HTML entities (`&quot;`) into characters, here and where the encoder is used."""
     max_chars: int = 400
     """Longest side kept, in characters as `length_unit` counts them."""
     max_ratio: float = 4.0
@@ -62,7 +62,8 @@ class TokenizerConfig:
     hash_buckets: Positive[int] = 10_000
     """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
-    """Fold case, in full: ß is ss, İ is i. This is done inside the sentencepiece model's file."""
+    """Fold case, in full: ß is ss, İ is i. This is done inside the sentencepiece model's file. A
+    `file` that keeps case gets the table for it."""
     character_coverage: float = 0.9995
     """Share of the text's characters that get a piece, 0.98 to 1. The rest is `<unk>`."""
     byte_fallback: bool = False
@@ -72,7 +73,8 @@ class TokenizerConfig:
     sampling: FromZero[float] = 1.0
     """A language's sentences to this power are its share. 0: all have the same."""
     file: str = ""
-    """An existing sentencepiece model to use instead of training one."""
+    """An existing sentencepiece model to use instead of training one. What it was trained with is
+    its own: of these settings only `lowercase` goes with it."""
 
 
 @dataclasses.dataclass(frozen=True)

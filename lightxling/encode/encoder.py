@@ -35,7 +35,7 @@ from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import dequantize
 from lightxling.saved.adapters import with_adapters
-from lightxling.saved.bundle import BOXED, Bundle, load_bundle
+from lightxling.saved.bundle import Bundle, load_bundle
 
 TOKENS = 512
 """Tokens in one numpy batch: its activations stay in the processor's cache."""
@@ -103,7 +103,8 @@ class Encoder:
         """Loads a run directory, one of its checkpoints, or a `safetensors` export.
 
         Args:
-          path: by default the encoder that comes with the package (its card: boxed/README.md).
+          path: or the name of an encoder in the package (`lightxling models` lists them), by
+            default boxed. A folder of that name wins, and a warning says so.
           checkpoint: of a run: "best" (the default), "last" or a step.
           adapters: names of its adapters, and adapter files, that are used; by default all that it
             has.
@@ -112,7 +113,7 @@ class Encoder:
         Raises:
           UserError: nothing is there, or it is damaged.
         """
-        bundle = load_bundle(BOXED if path is None else path, checkpoint)
+        bundle = load_bundle(path, checkpoint)
         return cls(with_adapters(bundle, adapters), backend=backend)
 
     def using(self, *adapters: str | os.PathLike[str]) -> "Encoder":
@@ -200,7 +201,8 @@ class Encoder:
 
     def _tokenize(self, sentences: list[str]) -> _Tokens:
         # as the text was that the encoder was trained on
-        sentences = [clean(text[:LINE_LIMIT]) for text in sentences]
+        unescape = self.bundle.unescape
+        sentences = [clean(text[:LINE_LIMIT], unescape=unescape) for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length

@@ -12,10 +12,10 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import read_json
+from lightxling.base.places import MODULES, locate
 from lightxling.base.shapes import Float
 from lightxling.config.files import fingerprint
 from lightxling.encode.encoder import Encoder
-from lightxling.saved.bundle import MODULES
 
 MODULES_FORMAT = "lightxling-modular"
 ALIGN = "align"
@@ -113,16 +113,18 @@ def read_description(workdir: Path) -> dict[str, Any]:
 
 
 def open_encoder(
-    path: Path, *, checkpoint: str | None = None, adapters: Sequence[str] | None = None
+    path: Path | None, *, checkpoint: str | None = None, adapters: Sequence[str] | None = None
 ) -> Encoder | ModularEncoder:
     """What a path holds: an encoder, or one for each language in the folder of modules.
 
     Args:
+      path: as in `Encoder.load`.
       checkpoint, adapters: as in `Encoder.load`.
 
     Raises:
       UserError: nothing is there, it is damaged, or it has modules and a checkpoint is named.
     """
+    path = locate(path)
     if not (path / MODULES).is_file():
         return Encoder.load(path, checkpoint=checkpoint, adapters=adapters)
     if checkpoint or adapters is not None:

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
+from lightxling.base.places import PARAMETERS
 from lightxling.evaluate.tables import mean_scores, shared_units
 from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.saved.bundle import PARAMETERS
 from lightxling.saved.results import Results
 from lightxling.saved.run import RunFolder, read_folder
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.extras import needed_by
+from lightxling.base.places import locate
 from lightxling.base.vectors import Encode
 
 
@@ -50,12 +51,12 @@ class MtebEncoder:
         )
 
     @classmethod
-    def load(cls, path: str | Path) -> "MtebEncoder":
-        """Reads a run directory or an export."""
+    def load(cls, path: str | Path | None = None) -> "MtebEncoder":
+        """Reads a run directory, an export or an encoder of the package, as `Encoder.load` does."""
         from lightxling.encode.encoder import Encoder
 
         encoder = Encoder.load(path)
-        name = Path(path).absolute().name
+        name = locate(path).absolute().name
         size = encoder.dimension, encoder.max_length
         return cls(encoder.encode, name, encoder.fingerprint, *size)
 

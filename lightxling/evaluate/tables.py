@@ -1,5 +1,6 @@
 """Scores of a benchmark as a table on the screen, and their means."""
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from lightxling.evaluate.tasks import COUNTS, DETAILS
 from lightxling.evaluate.tasks.sts import POOLED
+from lightxling.saved.cards import Card
 from lightxling.saved.results import Results
 
 
@@ -73,3 +75,19 @@ def described(value: Any, name: str = "") -> str:
         joint = " and " if name == "repeated_texts" else " x "
         return joint.join(described(item) for item in value)
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def models_table(cards: Sequence[Card], languages: Sequence[str] = ()) -> Table:
+    """Encoders of the package in numbers, with P@1 in these languages, or in the mean of all."""
+    scored = [code for code in languages if any(code in card.scores for card in cards)]
+    out = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    out.add_column("name", no_wrap=True)
+    for name in ("languages", "MB", "dimensions", "layers", *(scored or ["dev P@1"])):
+        out.add_column(name, justify="right", no_wrap=True)
+    out.add_column("licence", no_wrap=True)
+    for card in cards:
+        scores = [card.scores.get(code, math.nan) for code in scored] or [card.mean]
+        numbers = [len(card.languages), f"{card.nbytes / 1e6:.1f}", card.dimension, card.layers]
+        numbers += ["" if math.isnan(score) else f"{score:.1f}" for score in scores]
+        out.add_row(card.name, *map(str, numbers), card.licence)
+    return out

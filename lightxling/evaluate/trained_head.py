@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from lightxling.base.errors import UserError
+from lightxling.base.places import find_model
 from lightxling.base.shapes import Float, Real
 from lightxling.base.tree import flatten
 from lightxling.config.plan import tasks_of
 from lightxling.model import parts
-from lightxling.saved.bundle import find_model, read_run, read_run_params
+from lightxling.saved.bundle import read_run, read_run_params
 
 Head = Callable[[Real[np.ndarray, "N D"], Real[np.ndarray, "N D"]], Float[np.ndarray, "N 3"]]
 """Vectors of premises and of hypotheses, not normalised -> logits of `NLI_LABELS`."""

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.files import write_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
 from lightxling.model.params import GELU_CUBE, GELU_SCALE, NORM_EPS, PIECE_RATE, TINY, scale_axis
-from lightxling.saved.bundle import DESCRIPTION, Bundle
+from lightxling.saved.bundle import Bundle
 
 OPSET = 17
 ONNX_FILES = {

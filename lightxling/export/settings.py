@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from lightxling.base.errors import UserError
+from lightxling.base.places import locate, name_in_package
 from lightxling.export.formats import EXPORT_FORMATS, ExportFormat
 from lightxling.export.quantize import Dtype
-from lightxling.saved.bundle import BOXED, folder_of
 
 _ABOUT = "; ".join(": ".join(filter(None, (f.name, f.about))) for f in EXPORT_FORMATS.values())
 
@@ -20,16 +20,18 @@ class ExportSettings:
     """What is exported, and how it is made smaller.
 
     Attributes:
-      model: a run or a `safetensors` export; by default the encoder in the box.
-      output: folder to write; by default MODEL-FORMAT-DTYPE beside the model, or here for the one
-        in the box.
+      model: a run, a `safetensors` export, or the name of an encoder in the package; by default
+        boxed.
+      output: folder to write; by default MODEL-FORMAT-DTYPE beside the model, or here for one in
+        the package.
       dtype: number format of the weights; by default int8 for web, float32 for the others.
       checkpoint: best, last or a step of a run.
       adapters: names and files of the adapters that go along; by default all that the encoder has.
         Low-rank ones are merged into its matrices.
       languages: keep only the pieces that these languages use in the text.
       trim: keep only the pieces that the text uses.
-      pieces: keep at most this many pieces, those that the text uses most.
+      pieces: keep at most this many pieces, those that the text uses most,
+        each in the language that uses it most.
       min_count: times a piece must occur in the text to be kept.
       dimensions: shorten vectors to this many principal components of the text.
       layers: keep only the first layers; for encoders trained with objectives.ese.
@@ -82,9 +84,9 @@ class ExportSettings:
 
     def places(self) -> tuple[Path, Path]:
         """The folder that is read and the one that is written."""
-        model = folder_of(Path(self.model or BOXED))
+        model = locate(self.model)
         named = model.resolve() if model.name in ("", "..") else model
-        beside = Path() if model == BOXED else named.parent
+        beside = Path() if name_in_package(model) else named.parent
         return model, self.output or beside / f"{named.name}-{self.format}-{self.weights}"
 
     def check(self) -> None:

@@ -11,10 +11,11 @@ and tpu.
 from pathlib import Path
 
 from lightxling.base.files import write_json
+from lightxling.base.places import DESCRIPTION, TOKENIZER
 from lightxling.base.tree import nest
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.model.params import scale_axis
-from lightxling.saved.bundle import DESCRIPTION, TOKENIZER, Bundle
+from lightxling.saved.bundle import Bundle
 
 FILE = "encoder.stablehlo"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json, write_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import first_defaults
@@ -22,7 +23,6 @@ from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.model.params import FREE, Params, merge_lora, shapes
 from lightxling.saved.bundle import (
-    DESCRIPTION,
     Bundle,
     language_codes,
     read_header,
@@ -71,7 +71,7 @@ def base_checksum(bundle: Bundle) -> str:
     bare = select_adapters(bundle, ())
     first = first_defaults(ModelConfig)
     config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
-    return dataclasses.replace(bare, config=config).fingerprint()
+    return dataclasses.replace(bare, config=config, unescape=True).fingerprint()
 
 
 def write_adapter(bundle: Bundle, name: str, path: Path) -> None:

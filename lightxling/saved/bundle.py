@@ -17,22 +17,19 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
-from lightxling.base.files import PACKAGE, file_sha256, read_json, recover, write_json
+from lightxling.base.files import file_sha256, read_json, write_json
+from lightxling.base.places import DESCRIPTION, PARAMETERS, TOKENIZER, find_model
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import identity_of
-from lightxling.config.plan import training_in_words
+from lightxling.config.objective import is_stand_in
+from lightxling.config.plan import tasks_of, training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
 
-PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
-MODULES = "modular.json"
-"""Describes the folder of `lightxling modular`, which holds an encoder for each language."""
 BUNDLE_FORMAT = "lightxling"
-BOXED = PACKAGE / "boxed"
-"""The encoder that comes with the package; its card is the README.md in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +46,8 @@ class Bundle:
       leading: whether the first numbers of a vector may stand alone, because it was trained so
         (objectives.ese) or they are principal components.
       training: how it was trained, a line for every stage; ends up in model cards.
+      unescape: whether HTML entities were resolved in the text that it was trained on
+        (corpus.unescape), and so they are in use.
     """
 
     config: ModelConfig
@@ -58,6 +57,7 @@ class Bundle:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     leading: bool = False
     training: tuple[str, ...] = ()
+    unescape: bool = True
 
     @property
     def vocab_size(self) -> int:
@@ -86,6 +86,8 @@ class Bundle:
             del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
+        if not self.unescape:  # others are as they were before there was a choice
+            digest.update(b"entities stay")
         update_digest(digest, self.params)
         return digest.hexdigest()
 
@@ -98,15 +100,11 @@ def update_digest(digest: Any, params: Params) -> None:
         digest.update(np.ascontiguousarray(array).view(np.uint8))
 
 
-def folder_of(path: Path) -> Path:
-    """The folder of a model, which may be named by the file of its parameters."""
-    return path.parent if path.name == PARAMETERS else path
-
-
-def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle:
+def load_bundle(path: str | os.PathLike[str] | None, checkpoint: str | int | None = None) -> Bundle:
     """Reads a run directory, one of its checkpoints, or a `safetensors` export.
 
     Args:
+      path: or the name of an encoder in the package; None stands for the default.
       checkpoint: of a run: best (the default), last, or a step.
 
     Raises:
@@ -124,30 +122,6 @@ def load_bundle(path: str | Path, checkpoint: str | int | None = None) -> Bundle
     if checkpoint is not None:
         raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
     return _load_export(path, description)
-
-
-def find_model(path: str | Path, checkpoint: str | int | None) -> tuple[Path, str | int | None]:
-    """The folder of a model, and the checkpoint: the path may name it, as RUN/best does and
-    RUN/checkpoints/STEP."""
-    if path == "":  # of a shell variable that is not set
-        raise UserError("the path of the model is empty; give the folder of a run or of an export")
-    path = folder_of(Path(path))
-    recover(path)
-    if not os.path.exists(path):  # also of names that are too long
-        raise UserError(f"no model at {path}; give the folder of a run or of an export")
-    if not path.is_dir():
-        raise UserError(f"{path} is a file; a model is the folder of a run or of an export")
-    if checkpoint is None and not (path / DESCRIPTION).is_file():
-        if path.name == "best" and (path.parent / DESCRIPTION).is_file():
-            return path.parent, "best"
-        if path.parent.name == "checkpoints" and (path.parent.parent / DESCRIPTION).is_file():
-            return path.parent.parent, path.name
-    if (path / MODULES).is_file():
-        raise UserError(
-            f"{path} holds an encoder for each language; give the run of one of them: "
-            f"{path}/LANGUAGE/align, or sentence for the pivot"
-        )
-    return path, checkpoint
 
 
 def _read_tokenizer(path: Path) -> bytes:
@@ -276,7 +250,10 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
         teacher_width=run.teacher_width,
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
-    return load_params(run.path, checkpoint, shapes)[0]
+    # the heads of an objective whose file is not at hand stay where they are
+    tasks = tasks_of(run.config).values()
+    partial = any(is_stand_in(one) for t in tasks for one in t.objectives.active().values())
+    return load_params(run.path, checkpoint, shapes, partial=partial)[0]
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
@@ -295,6 +272,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
         run.languages,
         leading=run.config.objectives.ese.weight > 0,
         training=training_in_words(run.config),
+        unescape=run.config.corpus.unescape,
     )
 
 
@@ -322,6 +300,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _scores(description),
         description.get("leading") is True,
         _training(description),
+        description.get("unescape") is not False,
     )
 
 
@@ -354,6 +333,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
         "training": list(bundle.training),
+        "unescape": bundle.unescape,
         "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)

@@ -12,7 +12,7 @@ from typing import Any
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, parse_json, read_json, recover
-from lightxling.saved.bundle import DESCRIPTION
+from lightxling.base.places import DESCRIPTION, locate, other_names, results_of
 from lightxling.saved.results import Results, load_folder
 
 STAGES = "stages"
@@ -48,18 +48,19 @@ class RunFolder:
 def read_folder(path: Path) -> RunFolder:
     """Reads config.json, metrics.jsonl and evaluation/*.json; the last two may be missing.
 
+    Args:
+      path: or the name of an encoder in the package, whose results lie in evaluation/NAME here.
+
     Raises:
       UserError: there is no config.json, it is damaged, or the scores are of several encoders.
     """
+    path = locate(path)
     recover(path)
     if not (path / DESCRIPTION).is_file():
-        raise UserError(
-            f"{path} is not a run: it has no {DESCRIPTION}; give the folder that `lightxling "
-            "train` or `lightxling export` wrote"
-        )
+        raise UserError(f"{path} is not a run: it has no {DESCRIPTION}; {other_names(path)}")
     about = read_json(path / DESCRIPTION)
     records, damaged = read_metrics(path / "metrics.jsonl")
-    found = load_folder(path / "evaluation")
+    found = load_folder(results_of(path))
     settings = about.get("config")
     asked = settings.get("stages") if isinstance(settings, dict) else None
     names = [str(stage.get("name")) for stage in asked or () if isinstance(stage, dict)]

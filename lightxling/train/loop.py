@@ -4,6 +4,7 @@ import contextlib
 import functools
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 from lightxling.base import allocator, processes
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.base.streams import Lasting
 from lightxling.config.schema import Config
 from lightxling.model import build as models
 from lightxling.saved import checkpoint
@@ -40,7 +42,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(file=Lasting(sys.stdout), highlight=False)
     with checkpoint.full_disk_explained(workdir), processes.ending_together():
         console = console if processes.is_first() else Console(quiet=True)
         say = functools.partial(console.print, markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, file_sha256, write_json
 from lightxling.base.lines import Problems
+from lightxling.base.places import MODULES
 from lightxling.base.tree import flatten
 from lightxling.config.files import HARMLESS, fingerprint, load
 from lightxling.config.identity import identity_of
@@ -149,7 +150,7 @@ class _Modules:
         self.sums = {written: _sums(written) for written in (*plan.sources, *plan.paraphrases)}
         self.sums |= {written: _sums(written, "sentences") for written in plan.text}
         self.done, self.of_pivot = {}, sorted(self.sums[source] for source in plan.sources)
-        if (workdir / bundles.MODULES).exists():
+        if (workdir / MODULES).exists():
             before = read_description(workdir)
             self.done, self.of_pivot = before["done"], before["pivot_text"]
             self.languages = list(dict.fromkeys([*before["languages"], *self.chosen]))
@@ -183,7 +184,8 @@ class _Modules:
         self.keys[code], within, across = key, None, None
         if plan.specialise or plan.align != "parallel":
             shown = self.workdir / plan.pivot / "data"
-            make = functools.partial(_write_data, sources, code, plan.pivot, shown, given, pairs)
+            write = functools.partial(_write_data, unescape=self.encoder.unescape)
+            make = functools.partial(write, sources, code, plan.pivot, shown, given, pairs)
             self._part(f"{code}/data", key, make)
         if plan.specialise:
             within = _paraphrases(folder / "data", (code, code))
@@ -269,7 +271,7 @@ class _Modules:
                 "pivot_text": self.of_pivot,
                 "done": self.done,
             }
-            write_json(self.workdir / bundles.MODULES, description)
+            write_json(self.workdir / MODULES, description)
         return path
 
 
@@ -375,6 +377,8 @@ def _write_data(
     given: Sequence[str],
     pairs: Sequence[str],
     folder: Path,
+    *,
+    unescape: bool,
 ) -> None:
     """A language's distinct sentences, one a line, in an order without meaning; its paraphrases.
 
@@ -385,30 +389,32 @@ def _write_data(
       given: further text of the language.
       pairs: paraphrases to take instead of those of the same languages that the sources hold.
     """
-    rows = list(read_rows(sources))
-    texts = {row[languages.index(code)] for languages, row in rows} - {""}
     problems = Problems()
+    read = functools.partial(read_rows, problems=problems, unescape=unescape)
+    rows = list(read(sources))
+    texts = {row[languages.index(code)] for languages, row in rows} - {""}
     for written in given:
-        found = readers.read_source(Source.parse(written, "sentences"), problems, "sentences")
-        texts |= {clean(text) for (text,) in found} - {""}
-    problems.warn("left out")
+        lines = readers.read_source(Source.parse(written, "sentences"), problems, "sentences")
+        texts |= {clean(text, unescape=unescape) for (text,) in lines} - {""}
     ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
     shown = of_pivot / file_name((pivot, pivot))
-    known = read_rows([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
+    known = read([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
     with atomic_folder(folder) as temporary:
         (temporary / TEXT).write_text(
             "".join(f"{text}\n" for text in ordered), encoding="utf-8", newline="\n"
         )
         orders = {languages for languages, _ in rows}
         taken = collections.defaultdict(list)
-        for languages, row in read_rows(pairs):
+        for languages, row in read(pairs):
             if languages[::-1] in orders:  # the files have the order of the sources
                 languages, row = languages[::-1], row[::-1]
             if all(row):
                 taken[languages].append(row)
-        for languages, own in (find_paraphrases(rows, known) | taken).items():
+        found = find_paraphrases(rows, known, problems=problems)
+        for languages, own in (found | taken).items():
             if set(languages) in ({code}, {code, pivot}):
                 write_pairs(own, temporary / file_name(languages))
+    problems.warn("left out")
 
 
 def _start(
@@ -421,7 +427,7 @@ def _start(
 ) -> None:
     from lightxling.train.specialise import read_sentences, specialise_to
 
-    text = read_sentences([data / TEXT])
+    text = read_sentences([data / TEXT], unescape=encoder.unescape)
     specialise_to(encoder, text, code, plan.vocab_size, plan.new_pieces, output, progress)
 
 

@@ -43,7 +43,7 @@ def find_miner(config: Config) -> FrozenEncoder | None:
     if not (ranking.weight and ranking.negatives):
         return None
     try:
-        bundle = bundles.load_bundle(Path(ranking.mined_by))
+        bundle = bundles.load_bundle(ranking.mined_by)
     except UserError as error:
         raise UserError(f"objectives.ranking.mined_by={ranking.mined_by}: {error}") from None
     return FrozenEncoder(bundle.fingerprint(), lambda: Encoder(bundle).encode)

@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from lightxling.base import processes
 from lightxling.base.errors import UserError
 from lightxling.config.files import fingerprint, to_dict
-from lightxling.config.plan import MAIN, naming
+from lightxling.config.objective import is_stand_in
+from lightxling.config.plan import MAIN, naming, tasks_of
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
@@ -191,6 +192,14 @@ def check_settings(config: Config) -> None:
       UserError: names the setting.
     """
     validate(config)
+    for name, task in tasks_of(config).items():
+        for term, settings in task.objectives.active().items():
+            if is_stand_in(settings):
+                with naming(name):
+                    raise UserError(
+                        f"objectives.{term} is defined in {settings.source['file']}, which was not "
+                        "read; give that file as the recipe"
+                    )
     check_sides(config)
     freeze.check_trainable(config)
 

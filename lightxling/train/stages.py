@@ -13,12 +13,12 @@ from pathlib import Path
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import read_json
+from lightxling.base.places import DESCRIPTION
 from lightxling.config.plan import MAIN, naming, stage_alone
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.saved import checkpoint
-from lightxling.saved.bundle import DESCRIPTION
 from lightxling.saved.run import STAGES
 from lightxling.saved.workdir import alone_in, refuse_another_run
 from lightxling.train.freeze import check_trainable

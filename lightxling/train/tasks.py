@@ -13,7 +13,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from lightxling.base.errors import UserError
-from lightxling.config.objectives import Objective, ObjectivesConfig
+from lightxling.config.objective import Objective
+from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.plan import MAIN, naming, rows_of, tasks_of
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch

@@ -17,13 +17,14 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import read_json
+from lightxling.base.places import DESCRIPTION, locate, other_names
 from lightxling.base.tree import flatten, nest
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model import parts
 from lightxling.model.build import ParamTree
 from lightxling.model.growth import grow
 from lightxling.model.params import FREE, dequantize, shapes
-from lightxling.saved.bundle import DESCRIPTION, Run, load_bundle, read_run, read_run_params
+from lightxling.saved.bundle import Run, load_bundle, read_run, read_run_params
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
@@ -50,12 +51,14 @@ def read_origin(config: Config) -> Run | Export:
       UserError: it is neither, or its encoder is not the one that `config.model` describes.
     """
     folder = config.train.init_from
-    if not (Path(folder) / DESCRIPTION).is_file():
+    place = locate(folder)
+    if not (place / DESCRIPTION).is_file():
         raise UserError(
-            f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there"
+            f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there; "
+            f"{other_names(place)}"
         )
-    if "config" in read_json(Path(folder) / DESCRIPTION):
-        origin = read_run(Path(folder))
+    if "config" in read_json(place / DESCRIPTION):
+        origin = read_run(place)
         model = origin.config.model
     else:
         bundle = load_bundle(folder)

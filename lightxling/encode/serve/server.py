@@ -15,7 +15,7 @@ from lightxling.encode.serve.settings import ServeSettings
 
 
 def serve_encoder(
-    model: Path,
+    model: Path | None,
     settings: ServeSettings,
     *,
     checkpoint: str | None = None,
@@ -24,6 +24,7 @@ def serve_encoder(
     """Answers requests until SIGTERM or Ctrl-C.
 
     Args:
+      model: as in `Encoder.load`.
       say: receives the address, and what to know about it, as lines of text.
 
     Raises:
@@ -37,15 +38,15 @@ def serve_encoder(
             os.environ[f"{library}_NUM_THREADS"] = str(settings.threads)
         from lightxling.encode.serve.app import Service
         from lightxling.encode.serve.connections import Server, allowed_connections
+    from lightxling.base.places import locate
     from lightxling.encode.encoder import Encoder
-    from lightxling.saved.bundle import folder_of
 
     limit = allowed_connections(settings)
     with listen(settings.host, settings.port) as listener:
         encoder = Encoder.load(model, checkpoint=checkpoint)
         # counted in /metrics instead
         warnings.filterwarnings("ignore", message="a sentence is longer than")
-        name = folder_of(model.resolve()).name
+        name = locate(model).resolve().name
         service = Service(encoder, settings, settings.name or name, door)
         server = Server(service, limit)
         # uvicorn passes a signal on to the handlers that it found: these make that a normal end
