@@ -87,7 +87,7 @@ def options(name: str) -> set[str]:
     with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
         main([name, "--help"])
     found = set(re.findall(r"^[│ ]+(?:-\w.*?, )?(--[\w.-]+)", told.getvalue(), re.MULTILINE))
-    if name in ("prepare", "train", "sweep"):  # which sweep takes after --
+    if name in ("prepare", "train", "plan", "sweep"):  # which sweep takes after --
         found |= {f"--{setting.replace('_', '-')}" for setting in SETTINGS} | {"--help-all"}
     return found | {"-o", "--help"}
 
