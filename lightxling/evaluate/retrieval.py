@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lightxling.base.shapes import Int, Real
+from lightxling.base.shapes import Bool, Int, Real
 from lightxling.base.vectors import (
     BLOCK,
     check_vectors,
@@ -184,6 +184,29 @@ def precision_at_1(
     forward = ranks(src, tgt, same=same_tgt, scoring=scoring, block=block)
     backward = ranks(tgt, src, same=same_src, scoring=scoring, block=block)
     return Accuracy(precision(forward), precision(backward), len(tgt))
+
+
+def paired_difference(
+    first: Bool[np.ndarray, "K N"], second: Bool[np.ndarray, "K N"], draws: int = 10_000
+) -> tuple[float, float, float]:
+    """How much better the second of two encoders is: the mean difference, and the interval in which
+    95 of 100 means lie when the N sentences are drawn again (paired bootstrap, percentiles).
+
+    Args:
+      first, second: whether each sentence was found, in K directions, which are drawn together.
+
+    Returns:
+      Mean, lower and upper end, from -1 to 1.
+
+    Source: Koehn 2004, Statistical significance tests for machine translation evaluation.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape} are not of the same sentences")
+    # few values are possible, and how often each is drawn is multinomial
+    gains, counts = np.unique(second.mean(axis=0) - first.mean(axis=0), return_counts=True)
+    drawn = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), draws)
+    low, high = np.quantile(drawn @ gains / counts.sum(), [0.025, 0.975])
+    return float(gains @ counts / counts.sum()), float(low), float(high)
 
 
 def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -> float:

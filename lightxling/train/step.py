@@ -77,6 +77,7 @@ def compile_steps(plan: Plan, say: Callable[[str], None]) -> dict[str, Callable]
             plan.config.train.trainable,
         )
         batch, length = task.batches[0], task.batches.longest
+        say(f"compiling the step for {task.rows:,} pairs of {length} tokens")
         shapes = batch_shapes(plan.mesh, batch, rows=task.rows, length=length)
         # the first call of this shape finds the compiled step: nothing is compiled twice
         needs.append(memory.estimate(step.lower(plan.target, shapes).compile(), plan.target))

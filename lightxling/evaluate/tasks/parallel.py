@@ -28,7 +28,10 @@ from lightxling.evaluate.tasks.units import (
     of_sides,
     tab_rows,
 )
+from lightxling.saved.results import pack_hits
 
+HITS = 100_000
+"""Sentences up to which results keep which of them were found: a bit each."""
 RSIM_LIMIT = 2000  # sentences; memory grows with the square
 
 PARALLEL_NAME = re.compile(rf"(?:(?P<name>.+)\.)?(?P<a>{CODE})-(?P<b>{CODE})(?P<ending>\.\w+)")
@@ -151,24 +154,29 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
     src, tgt = encode_sides(encode, source.languages, texts)
     same = dict(zip(("same_src", "same_tgt"), map(retrieval.text_labels, texts), strict=True))
     repeated = [len(labels) - len(np.unique(labels)) for labels in same.values()]
-    by_text = by_row = retrieval.precision_at_1(src, tgt, scoring, **same)
-    if any(repeated):
-        by_row = retrieval.precision_at_1(src, tgt, scoring)
-    scores = {
-        "accuracy": 100 * by_text.mean,
-        "error": 100 - 100 * by_text.mean,
-        "forward": 100 * by_text.forward,
-        "backward": 100 * by_text.backward,
+    places = {
+        "forward": retrieval.ranks(src, tgt, same=same["same_tgt"], scoring=scoring),
+        "backward": retrieval.ranks(tgt, src, same=same["same_src"], scoring=scoring),
     }
+    found = {name: 100 * retrieval.precision(ranks) for name, ranks in places.items()}
+    mean = (found["forward"] + found["backward"]) / 2
+    scores = {"accuracy": mean, "error": 100 - mean, **found}
+    by_row = 100 * retrieval.precision_at_1(src, tgt, scoring).mean if any(repeated) else mean
     if scoring == "cosine":
         rows = np.arange(len(src))
         for name, one, other in (("forward_f1", src, tgt), ("backward_f1", tgt, src)):
             found = nearest(one, other, 1)[1][:, 0]
             scores[name] = 100 * retrieval.weighted_f1(rows, found)
-    scores["by_row"] = 100 * by_row.mean
+    scores["by_row"] = by_row
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
+    hits = {name: pack_hits(ranks == 1) for name, ranks in places.items()}
+    return {
+        "scores": scores,
+        "candidates": len(tgt),
+        "repeated_texts": repeated,
+        **({"hits": hits} if len(tgt) <= HITS else {}),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
