@@ -278,7 +278,8 @@ def specialise(
     if output.exists():
         raise UserError(f"{output} exists; give another --output")
     encoder = bundle.load_bundle(model)
-    specialise_to(encoder, read_sentences(text), language, vocab_size, new_pieces, output, note)
+    sentences = read_sentences(text, unescape=encoder.unescape)
+    specialise_to(encoder, sentences, language, vocab_size, new_pieces, output, note)
     print(output)
 
 

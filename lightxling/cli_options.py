@@ -208,17 +208,24 @@ def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple
         settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
         return call(tuple[*unprefixed, settings], args[named:], command, f"{name} [CONFIG]")
 
+    from lightxling.corpus.existing import refuse_idle
+
     *own, given = parse(recipe)
     from_scratch = any(getattr(one, "from_scratch", False) for one in own)
     if named and from_scratch:
         raise UserError(f"--from-scratch is for runs without a recipe; leave it or {args[0]} out")
     if named:
+        refuse_idle(given, recipe)
         return *own, given
     from lightxling.train.beginning import begin
 
     begun = begin(given.corpus.sources, from_scratch=from_scratch)
-    print(begun.said, file=sys.stderr)
-    return parse(begun.config)
+    *own, config = parse(begun.config)
+    refuse_idle(config, begun.config)
+    seen, size = config.train.pairs, config.train.batch_size
+    told = f"; {seen:,} pairs are seen, in batches of {size}" if seen else ""
+    print(begun.said + told, file=sys.stderr)
+    return *own, config
 
 
 def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:
@@ -297,7 +304,7 @@ def show_recipe_help(
     print(f"usage: lightxling {name} [CONFIG] [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
     screen.print(values)
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
-        text = " ".join(inspect.getdoc(table).split())
+        text = " ".join((inspect.getdoc(table) or "").split())
         screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")
         grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
         grid.add_column(max_width=screen.width * 3 // 5, overflow="fold")
@@ -316,7 +323,7 @@ def _is_usual(setting: Setting) -> bool:
     name = re.sub(r"\.\d+\.", ".0.", setting.name)
     if name.removeprefix("stages.0.") in (*USUAL, "layers", "tasks.0.sources"):
         return True
-    return name != "name" and setting.value != _defaults()[name]
+    return name != "name" and setting.value != _defaults().get(name, dataclasses.MISSING)
 
 
 def _is_in_use(setting: Setting, recipe: Config) -> bool:
@@ -337,7 +344,9 @@ def _defaults() -> dict[str, Any]:
 
 def describe_setting(setting: Setting) -> str:
     """The text of a setting; its first sentence ends with what a value may be."""
-    first, *rest = texts(setting.table)[setting.name.rpartition(".")[2]].split(". ", 1)
+    # an objective of a recipe's own may have settings without a text
+    text = texts(setting.table).get(setting.name.rpartition(".")[2], "Of the recipe's own")
+    first, *rest = text.split(". ", 1)
     choices = [one for one in typing.get_args(setting.kind) if isinstance(one, str)]
     rules = [" | ".join(choices)] if choices else []
     rules += [setting.bound.short] if setting.bound else []

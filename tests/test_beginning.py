@@ -51,7 +51,7 @@ def test_it_begins_with_nothing_where_no_encoder_has_them(package, text):  # noq
     assert beginning.begin(several).config.name == "many"
     forced, said = beginning.begin([f"en-fr={text}"], from_scratch=True)
     assert forced.model == load("light").model
-    assert "from nothing;" in said
+    assert said.endswith("from nothing")
 
 
 def test_lengths_grow_with_the_text_and_repeat_it_less(package):  # noqa: F811
@@ -118,7 +118,7 @@ def test_the_end_says_what_came_of_it_and_what_is_next(tmp_path):
     assert f"lightxling evaluate {run} --task retrieval --data en-de=TEST.tsv" in commands
     assert f"lightxling compare boxed {run}" in commands
     assert f"lightxling export {run}" in commands
-    assert re.search(rf"--train.init-from {run} ", commands)
+    assert re.search(rf"--train.init-from[\s\\]+{run}\s", commands)
     assert "'en-de=my text.tsv'" in commands
 
 

@@ -7,8 +7,10 @@ import pytest
 import sentencepiece
 
 from lightxling import Encoder
+from lightxling.base.errors import UserError
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus.cleaning import clean
+from lightxling.corpus.normaliser import read_charsmap
 from lightxling.corpus.tokenizer import train_tokenizer
 from lightxling.encode.mining import unique_texts
 from lightxling.train.specialise import tokenizer_settings
@@ -79,3 +81,16 @@ def test_invisible_lines_are_blank():
 
 def test_clean_text_stays():
     assert clean("R&D, AT&T; 5 < 6") == "R&D, AT&T; 5 < 6"
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        [0, 1 << 10 | 1],  # a node that is its own child
+        [1 << 10 | 0x100, 0],  # a value far behind the end
+    ],
+)
+def test_a_damaged_table_ends_and_says_so(units):
+    table = np.array([4 * len(units), *units], "<u4").tobytes()
+    with pytest.raises(UserError, match="table of characters is damaged"):
+        read_charsmap(table)

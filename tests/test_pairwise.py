@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightxling.evaluate.pairwise import rows_by_pair
@@ -42,6 +42,7 @@ def test_equal_encoders_differ_by_nothing():
     assert paired_difference(hits, hits) == (0, 0, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
 def test_hits_come_back(found):
     assert unpack_hits(pack_hits(np.array(found)), len(found)).tolist() == found

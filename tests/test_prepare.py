@@ -310,7 +310,8 @@ def test_sentences_that_a_model_deletes_are_left_out(tmp_path):
     )
     rows = [(a, b if i % 2 else "猫" * (i // 15 + 1)) for i, (a, b) in enumerate(pairs(300))]
     config = configured(tmp_path, f"en-fr={write_tsv(tmp_path / 'a.tsv', rows)}")
-    model = dataclasses.replace(config.tokenizer, file=str(tmp_path / "model.model"))
+    file = str(tmp_path / "model.model")
+    model = dataclasses.replace(config.tokenizer, file=file, lowercase=False)
     path = prepare(dataclasses.replace(config, tokenizer=model), progress=lambda line: None)
     store = Store.open(path)
     assert (store.train.lengths > 0).all()

@@ -585,6 +585,15 @@ def test_table_shows_scores_candidates_and_the_mean(data, out, capsys):
     assert "100.0" in shown
 
 
+def test_files_that_a_task_does_not_read_are_said(data, out):
+    write(data / "a.en-fr.tsv", [("a", "fr_a"), ("b", "fr_b")])
+    for name in ("notes.md", "a.english-french.tsv", "b.tsv", "c.tsv", ".hidden"):
+        write(data / name, [("a", "b")])
+    said = r"4 files of .* not read by retrieval: a.english-french.tsv, b.tsv, c.tsv, \.\.\."
+    with pytest.warns(UserWarning, match=said):
+        evaluate("retrieval", data, out)
+
+
 def test_unknown_tasks_and_empty_folders_say_what_to_type(data, out):
     with pytest.raises(UserError, match="no task 'retreival'; there are retrieval, ranking, tato"):
         evaluate("retreival", data, out)

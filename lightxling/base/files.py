@@ -210,7 +210,11 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     Args:
       busy: called when another process holds it; it may raise, and otherwise that one is waited
         for.
+
+    Raises:
+      OSError: the file cannot be made.
     """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))  # or filelock might try for ever
     held = filelock.FileLock(path)
     try:
         held.acquire(blocking=False)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F403
 from lightxling.config.files import *
+from lightxling.config.objective import *
 from lightxling.config.objectives import *
 from lightxling.config.plan import *
 from lightxling.config.schema import *

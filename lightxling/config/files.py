@@ -5,7 +5,8 @@ import difflib
 import hashlib
 import json
 import re
-import runpy
+import sys
+import types
 import typing
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import PACKAGE
 from lightxling.base.tree import flatten
 from lightxling.config.identity import renewed
+from lightxling.config.objective import Objective, taken_up
+from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.schema import Config
 from lightxling.config.settings import Table, unknown_setting
 
@@ -46,7 +49,9 @@ def load(name: str) -> Config:
     if not path.is_file():
         raise UserError(f"no config file {path}")
     try:
-        config = runpy.run_path(str(path)).get("config")
+        config = getattr(_module(path), "config", None)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path} could not be run: {type(error).__name__}: {error}") from error
     if not isinstance(config, Config):
@@ -54,9 +59,42 @@ def load(name: str) -> Config:
     return dataclasses.replace(config, name=path.stem)
 
 
+def _module(path: Path) -> types.ModuleType:
+    """A recipe file as a module that Python knows, as dataclasses need it. One with objectives of
+    its own is run once: each run would make other classes."""
+    code = path.read_bytes()
+    name = f"recipe_{path.stem}_{hashlib.sha256(code).hexdigest()[:16]}"
+    module = types.ModuleType(name)
+    if name in sys.modules and any(
+        isinstance(one, type) and issubclass(one, Objective) and one.__module__ == name
+        for one in vars(sys.modules[name]).values()
+    ):
+        return sys.modules[name]
+    module.__file__ = str(path.absolute())
+    sys.modules[name] = module
+    try:
+        exec(compile(code, str(path), "exec"), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain values, as written to config.json."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return json.loads(json.dumps(_values(config)))
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_values(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = {
+        field.name: _values(getattr(value, field.name)) for field in dataclasses.fields(value)
+    }
+    own = isinstance(value, Objective) and value.source
+    return fields | {"source": value.source} if own else fields
 
 
 def from_dict(kind: type[Table], values: Any, path: str = "") -> Table:
@@ -69,6 +107,8 @@ def from_dict(kind: type[Table], values: Any, path: str = "") -> Table:
         raise UserError(
             f"{path.rstrip('.') or 'config'} should be a table of settings, got {values!r}"
         )
+    if issubclass(kind, ObjectivesConfig):
+        kind, values = taken_up(kind, values)
     values = renewed(kind, values)
     types = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
@@ -129,6 +169,8 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
         harmless |= {"train.pairs", "train.epochs"}
     if not new.model.dropout:  # otherwise other dropout is drawn
         harmless.add("train.micro_batch")
+    if new.tokenizer.file:  # its content is compared
+        harmless |= {f"tokenizer.{field.name}" for field in dataclasses.fields(new.tokenizer)}
     if new.stages:
         harmless.add("train.init_from")  # in the folder of the run, which may have moved
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
@@ -141,6 +183,7 @@ def differences(old: Config, new: Config) -> dict[str, tuple]:
             key,
         )
         not in harmless
+        and not key.endswith(".source.file")  # its content is compared
         and before.get(key) != after.get(key)
     }
     both = min(len(old.tasks), len(new.tasks))  # of further tasks, the name tells enough

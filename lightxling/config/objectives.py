@@ -3,33 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+from lightxling.config.objective import Objective, widened
 from lightxling.config.settings import Fraction, FromZero, Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """What the rest of the program asks of an objective; its settings say what is not as here.
-
-    Its loss, and the head that it trains, are in `lightxling.objectives`.
-    """
-
-    weight: FromZero[float] = 0.0
-    """Factor of this loss; 0: left out."""
-    reads = "pairs"
-    """What the rows of its text are (`corpus.sources.Rows`); empty: whatever the objectives beside
-    it read, and alone sentences of any one language."""
-    sees_all_sentences = False
-    """Whether it sees all sentences of a row, or only the first two."""
-    takes_any_width = False
-    """Whether it takes the leading dimensions of vectors as well as all of them (ESE)."""
-
-    def taught_sides(self, pivot: int) -> set[int]:
-        """The sides of a pair whose teacher vectors it reads; none: it has no teacher.
-
-        Args:
-          pivot: the side that the teacher knows best.
-        """
-        return set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,11 +279,29 @@ class ObjectivesConfig:
         return [n for n, term in self.active().items() if term.taught_sides(0)]
 
 
+def with_terms(objectives: ObjectivesConfig, **terms: Any) -> ObjectivesConfig:
+    """Objectives with others in their places; those with new names are a recipe's own.
+
+        with_terms(load("light").objectives, sigmoid=SigmoidConfig(weight=1.0))
+
+    Raises:
+      UserError: an own objective cannot be used, see `objective.widened`.
+    """
+    names = [field.name for field in dataclasses.fields(objectives)]
+    own = {name: type(term) for name, term in terms.items() if name not in names}
+    if not own:
+        return dataclasses.replace(objectives, **terms)
+    before = {name: getattr(objectives, name) for name in names}
+    base = {field.name for field in dataclasses.fields(ObjectivesConfig)}
+    kinds = {name: type(term) for name, term in before.items() if name not in base} | own
+    return widened(ObjectivesConfig, kinds)(**(before | terms))
+
+
 def only(**terms: Any) -> ObjectivesConfig:
     """These objectives and no other, as in `only(inference=InferenceConfig(weight=1.0))`."""
     fields = dataclasses.fields(ObjectivesConfig)
     none = {field.name: dataclasses.replace(field.default, weight=0.0) for field in fields}
-    return ObjectivesConfig(**(none | terms))
+    return with_terms(ObjectivesConfig(**none), **terms)
 
 
 NOTHING = only()

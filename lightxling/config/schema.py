@@ -36,7 +36,7 @@ class CorpusConfig:
     dev_limit: Positive[int] = 2000
     """Development pairs kept per language pair: the candidates of the dev P@1."""
     unescape: bool = True
-    """Turn HTML entities (`&quot;`) into characters."""
+    """Turn HTML entities (`&quot;`) into characters, here and where the encoder is used."""
     max_chars: int = 400
     """Longest side kept, in characters as `length_unit` counts them."""
     max_ratio: float = 4.0
@@ -62,7 +62,8 @@ class TokenizerConfig:
     hash_buckets: Positive[int] = 10_000
     """words: rows that unknown words share by their hashes. They come after the vocabulary."""
     lowercase: bool = True
-    """Fold case, in full: ß is ss, İ is i. This is done inside the sentencepiece model's file."""
+    """Fold case, in full: ß is ss, İ is i. This is done inside the sentencepiece model's file. A
+    `file` that keeps case gets the table for it."""
     character_coverage: float = 0.9995
     """Share of the text's characters that get a piece, 0.98 to 1. The rest is `<unk>`."""
     byte_fallback: bool = False
@@ -72,7 +73,8 @@ class TokenizerConfig:
     sampling: FromZero[float] = 1.0
     """A language's sentences to this power are its share. 0: all have the same."""
     file: str = ""
-    """An existing sentencepiece model to use instead of training one."""
+    """An existing sentencepiece model to use instead of training one. What it was trained with is
+    its own: of these settings only `lowercase` goes with it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +275,10 @@ class TrainConfig:
     """Steps between lines of metrics.jsonl."""
     dev_every: Positive[int] = 250
     """Steps between measurements of dev P@1."""
+    best: Literal["p@1", "loss"] = "p@1"
+    """Which parameters are kept as the best: those of the highest dev P@1, or those of the lowest
+    loss on the development pairs (as the papers' code does). The latter is measured beside the
+    P@1: without dropout, the masks always the same, in whole batches."""
     checkpoint_every: Positive[int] = 500
     """Steps between checkpoints. One is also written at the end, at SIGTERM and at Ctrl-C."""
     keep: Positive[int] = 2

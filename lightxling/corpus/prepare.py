@@ -24,10 +24,11 @@ from lightxling.base.lines import slabs
 from lightxling.base.places import TOKENIZER, locate
 from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
-from lightxling.config.schema import MAX_TOKENS, Config, TokenizerConfig
+from lightxling.config.schema import MAX_TOKENS, Config
 from lightxling.config.settings import change
 from lightxling.corpus import readers
 from lightxling.corpus import tokenizer as tokenizers
+from lightxling.corpus.existing import existing_tokenizer
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
@@ -61,7 +62,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
         if not _fault(trained) and file_sha256(trained / file.name) == file_sha256(file):
             progress(f"using the store {trained}")
             return trained
-        config, others = change(config, tokenizer__file=str(file)), []
+        config, others = _with_tokenizer(config, file), []
         name = _fingerprint(config, [*sources, *dev_sources])[:12]
     final, work = Path(corpus.store) / name, Path(corpus.store) / f".{name}.part"
     if not _fault(final):  # asked before anything is written: the stores may be read-only
@@ -109,8 +110,7 @@ def prepare_tasks(
     stores = {}
     for name, task in tasks_of(config).items():
         if name != MAIN:
-            file = str(store / "tokenizer.model")
-            task = change(task, tokenizer__file=file, train__init_from="")
+            task = _with_tokenizer(change(task, train__init_from=""), store / "tokenizer.model")
             progress(f"task {name}")
         stores[name] = task, store if name == MAIN else prepare(task, progress=progress)
     return stores
@@ -194,6 +194,12 @@ def _tokenizer_of_start(config: Config) -> Path:
     return file
 
 
+def _with_tokenizer(config: Config, file: Path) -> Config:
+    """The settings with a tokenizer that stays as it is."""
+    lowercase = tokenizers.load_tokenizer(file).lowercase
+    return change(config, tokenizer__file=str(file), tokenizer__lowercase=lowercase)
+
+
 def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config] = ()) -> str:
     """Hash of what a store depends on.
 
@@ -209,20 +215,13 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
     for path in (file for source in sources for file in readers.files(source)):
         stat = path.stat()
         stats.append((str(path), stat.st_size, stat.st_mtime_ns))
-    model = file_sha256(_tokenizer_file(tokenizer)) if tokenizer.file else ""
+    model = hashlib.sha256(existing_tokenizer(tokenizer)[0]).hexdigest() if tokenizer.file else ""
     parts = [STORE_FORMAT, settings, stats, model]
     if rows != "pairs":
         parts.append(rows)
     for other in others:
         parts.append(_fingerprint(other, _parsed(other.corpus.sources, rows_of(other.objectives))))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _tokenizer_file(tokenizer: TokenizerConfig) -> Path:
-    path = Path(tokenizer.file)
-    if not path.is_file():
-        raise UserError(f"tokenizer.file={path} does not exist; leave it empty to train a model")
-    return path
 
 
 def _fault(path: Path) -> str:
@@ -300,7 +299,10 @@ class _Preparation:
     def _tokenizer(self, others: Sequence[Config]) -> Tokenizer:
         config, path = self._config.tokenizer, self._work / "tokenizer.model"
         if config.file:
-            shutil.copyfile(_tokenizer_file(config), path)
+            content, said = existing_tokenizer(config)
+            path.write_bytes(content)
+            if said:
+                self._progress(said)
         else:
             spools = [self._spool]
             for number, other in enumerate(others):

@@ -14,7 +14,7 @@ from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus import words
-from lightxling.corpus.normaliser import normalisation_rules
+from lightxling.corpus.normaliser import OWN, normalisation_rules
 from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK, Tokenizer
 
 _LARGEST = re.compile(r"value <= (\d+)")  # what sentencepiece says of too large a vocabulary
@@ -71,7 +71,7 @@ def _named(content: bytes, lowercase: bool) -> bytes:
     from sentencepiece import sentencepiece_model_pb2
 
     model = sentencepiece_model_pb2.ModelProto.FromString(content)
-    model.normalizer_spec.name = "lightxling_cf" if lowercase else "lightxling"
+    model.normalizer_spec.name = OWN[lowercase]
     model.normalizer_spec.ClearField("normalization_rule_tsv")
     return model.SerializeToString(deterministic=True)
 

@@ -17,6 +17,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 
@@ -80,17 +81,14 @@ def write_vocabulary(sentences: Iterable[str], config: TokenizerConfig, path: Pa
 
 @functools.cache
 def _word_pattern() -> re.Pattern[str]:
-    others = [c for c in map(chr, range(sys.maxunicode + 1)) if _is_other(c)]
+    characters = map(chr, range(sys.maxunicode + 1))
+    others = [c for c in characters if category(c)[0] in "PSC" and not c.isspace()]
     ranges = []
     for _, run in itertools.groupby(enumerate(others), lambda pair: ord(pair[1]) - pair[0]):
         characters = [c for _, c in run]
         ranges.append(f"{re.escape(characters[0])}-{re.escape(characters[-1])}")
     inside = "".join(ranges)
     return re.compile(f"[^\\s{inside}]+|[{inside}]")
-
-
-def _is_other(character: str) -> bool:
-    return unicodedata.category(character)[0] in "PSC" and not character.isspace()
 
 
 def cut_words(sentence: str, lowercase: bool) -> list[str]:

@@ -201,7 +201,8 @@ class Encoder:
 
     def _tokenize(self, sentences: list[str]) -> _Tokens:
         # as the text was that the encoder was trained on
-        sentences = [clean(text[:LINE_LIMIT]) for text in sentences]
+        unescape = self.bundle.unescape
+        sentences = [clean(text[:LINE_LIMIT], unescape=unescape) for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length

@@ -9,8 +9,10 @@ import datetime
 import functools
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from lightxling.evaluate.tables import print_whole, screen_table
 from lightxling.evaluate.tasks import TASKS, ScoringSettings, select_units
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
+
+_SHOWN = 3  # names of files that are not read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +129,28 @@ def _plan(asked: Asked) -> list[tuple[str, Unit]]:
         if task not in TASKS:
             raise UserError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
     found = {task: TASKS[task].find(data, asked.settings) for task in dict.fromkeys(tasks)}
+    for folder in data:
+        _tell_unread(folder, found)
     return [
         (task, unit)
         for task, units in found.items()
         for unit in select_units(units, asked.languages, asked.trained, ", ".join(data))
     ]
+
+
+def _tell_unread(folder: str, found: Mapping[str, Sequence[Unit]]) -> None:
+    """Warns of files of a folder that no unit reads, as their names say nothing to its task."""
+    if not os.path.isdir(folder):
+        return
+    read = {file.resolve() for units in found.values() for unit in units for file in unit.files()}
+    files = sorted(file for file in Path(folder).iterdir() if file.is_file())
+    others = [f.name for f in files if f.resolve() not in read and not f.name.startswith(".")]
+    if others:
+        shown = ", ".join(others[:_SHOWN]) + ", ..." * (len(others) > _SHOWN)
+        warnings.warn(
+            f"{len(others):,} files of {folder} are not read by {', '.join(found)}: {shown}",
+            stacklevel=2,
+        )
 
 
 def _bar(console: Console) -> Progress:

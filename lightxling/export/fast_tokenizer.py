@@ -29,6 +29,7 @@ from typing import Any
 from lightxling.corpus.cleaning import INVISIBLE
 from lightxling.corpus.normaliser import read_charsmap
 from lightxling.corpus.pieces import read_model
+from lightxling.export.entities import patterns
 from lightxling.saved.bundle import Bundle
 
 # noncharacters; those in the text become the last one, as unknown as themselves
@@ -68,12 +69,13 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
 
 
 def write_tokenizer(bundle: Bundle, folder: Path) -> None:
-    """Writes tokenizer.json into a folder that exists; texts are cleaned as `Encoder` cleans them.
-
-    Entities such as `&amp;` stay: no normaliser of the library resolves them.
+    """Writes tokenizer.json into a folder that exists; texts are cleaned as `Encoder` cleans them,
+    but for entities that are not those of `entities.patterns`.
     """
     tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
-    tokenizer["normalizer"]["normalizers"] = [*_cleaning(), *tokenizer["normalizer"]["normalizers"]]
+    steps = tokenizer["normalizer"]["normalizers"]
+    resolved = [_replace(*pattern) for pattern in patterns()] if bundle.unescape else []
+    tokenizer["normalizer"]["normalizers"] = [*resolved, *_cleaning(), *steps]
     (folder / "tokenizer.json").write_text(
         json.dumps(tokenizer, ensure_ascii=False), "utf-8", newline="\n"
     )

@@ -20,6 +20,7 @@ from lightxling.base.files import write_json
 from lightxling.base.places import DESCRIPTION, PARAMETERS
 from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
+from lightxling.corpus.normaliser import own_rules
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.model.forward import Forward, weights_of_pieces
@@ -284,5 +285,10 @@ def model_card(bundle: Bundle, library: str = "sentence-transformers", usage: st
     if bundle.scores:
         lines += ["", "## Measured", "", "| what | score |", "| --- | --- |"]
         lines += [f"| {name} | {value:.2f} |" for name, value in bundle.scores.items()]
-    lines += ["", f"Texts are cut to {bundle.config.max_length} tokens.", ""]
+    lines += ["", f"Texts are cut to {bundle.config.max_length} tokens."]
+    if said := own_rules(bundle.tokenizer):
+        lines += [f"The tokenizer {said}, which fold case in full."]
+    if not bundle.unescape:
+        lines += ["HTML entities such as `&amp;` are read as they stand, as in training."]
+    lines += [""]
     return "\n".join(lines)

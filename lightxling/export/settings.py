@@ -30,7 +30,8 @@ class ExportSettings:
         Low-rank ones are merged into its matrices.
       languages: keep only the pieces that these languages use in the text.
       trim: keep only the pieces that the text uses.
-      pieces: keep at most this many pieces, those that the text uses most.
+      pieces: keep at most this many pieces, those that the text uses most,
+        each in the language that uses it most.
       min_count: times a piece must occur in the text to be kept.
       dimensions: shorten vectors to this many principal components of the text.
       layers: keep only the first layers; for encoders trained with objectives.ese.

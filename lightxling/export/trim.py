@@ -9,6 +9,7 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, slabs
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.pieces import Tokenizer, read_model
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
@@ -16,12 +17,15 @@ from lightxling.encode.encoder import Encoder
 from lightxling.model.params import array
 from lightxling.saved.bundle import Bundle
 
+Sentence = tuple[str, str]
+"""A language code, or what else says which sentences belong together, and a sentence."""
+
 _NORMAL = 1  # type of a piece; the others are special and always kept
 _SAMPLE = 20_000  # sentences that the principal components are fitted on
 
 
 def trim_vocabulary(
-    bundle: Bundle, sentences: Iterable[str], *, min_count: int = 1, pieces: int | None = None
+    bundle: Bundle, text: Iterable[Sentence], *, min_count: int = 1, pieces: int | None = None
 ) -> Bundle:
     """Keeps the pieces that a text uses; sentences that use no other are encoded as before.
 
@@ -30,10 +34,14 @@ def trim_vocabulary(
 
     Args:
       min_count: times a piece must occur.
-      pieces: largest vocabulary; the pieces that occur most often are kept.
+      pieces: largest vocabulary. Those pieces are kept that are the largest share of all pieces in
+        some language, so that a small language keeps its own beside a large one.
     """
     model = read_model(bundle.tokenizer)
-    counts = _count_pieces(bundle.tokenizer, sentences, len(model.pieces))
+    text = ((code, clean(sentence, unescape=bundle.unescape)) for code, sentence in text)
+    by_language = _count_pieces(bundle.tokenizer, text, len(model.pieces))
+    counts = by_language.sum(axis=0)
+    shares = (by_language / by_language.sum(axis=1, keepdims=True)).max(axis=0)
     names = [piece.piece for piece in model.pieces]
     scores = {p.piece: p.score for p in model.pieces if p.type == _NORMAL}
     is_bpe = model.trainer_spec.model_type == 2
@@ -46,9 +54,9 @@ def trim_vocabulary(
             f"--pieces {pieces} does not hold the {len(kept)} pieces that are always kept (special "
             f"ones, bytes, and the characters of the text); give at least {len(kept)}"
         )
-    for i in np.argsort(-counts, kind="stable"):
+    for i in np.argsort(-shares, kind="stable"):
         if counts[i] < max(min_count, 1):
-            break
+            continue
         wanted = {names[i]}
         if is_bpe and names[i] in scores:
             wanted |= merged_from(names[i], scores)
@@ -69,13 +77,20 @@ def trim_vocabulary(
     return dataclasses.replace(bundle, params=params, tokenizer=model.SerializeToString())
 
 
-def _count_pieces(tokenizer: bytes, sentences: Iterable[str], size: int) -> np.ndarray:
-    """How often each piece occurs in a text, [V]."""
+def _count_pieces(tokenizer: bytes, text: Iterable[Sentence], size: int) -> np.ndarray:
+    """How often each piece occurs in each language of a text that has a piece at all, [L, V]."""
     encode = Tokenizer(tokenizer).encode
-    counts = np.zeros(size, np.int64)
-    for slab in slabs(sentences):
-        counts += np.bincount(encode(slab, 1 << 20)[0], minlength=size)
-    if not counts.any():
+    rows: dict[str, int] = {}
+    counts = np.zeros((0, size), np.int64)
+    for slab in slabs(text):
+        languages = [rows.setdefault(code, len(rows)) for code, _ in slab]
+        ids, lengths = encode([sentence for _, sentence in slab], 1 << 20)
+        places = np.repeat(languages, lengths) * size + ids
+        found = np.bincount(places, minlength=len(rows) * size).reshape(-1, size)
+        found[: len(counts)] += counts
+        counts = found
+    counts = counts[counts.any(axis=1)]
+    if not len(counts):
         raise UserError("the text that the vocabulary is trimmed to is empty")
     return counts
 
@@ -154,7 +169,7 @@ def _check_shorter(bundle: Bundle, option: str, value: int) -> None:
         )
 
 
-def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[str]:
+def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> Iterator[Sentence]:
     """All sentences of corpora written as `en-fr=PATH`, or those in some languages only."""
     wanted, found, problems = set(languages), set(), Problems()
     for text in sources:
@@ -163,7 +178,7 @@ def corpus_sentences(sources: Iterable[str], languages: Iterable[str] = ()) -> I
         sides = [i for i, code in enumerate(source.languages) if not wanted or code in wanted]
         if sides:
             for row in read_source(source, problems):
-                yield from (row[i] for i in sides)
+                yield from ((source.languages[i], row[i]) for i in sides)
     problems.warn("left out")
     if wanted - found:
         raise UserError(

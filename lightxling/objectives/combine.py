@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from lightxling.config.objective import Objective
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.plan import tasks_of
 from lightxling.config.schema import Config
@@ -39,6 +40,14 @@ def find_terms() -> dict[str, Term]:
 TERMS = find_terms()
 
 
+def term_of(name: str, settings: Objective) -> Term | None:
+    """The loss and the head of an objective, from this folder or from the file of a recipe.
+
+    None where it acts through others (ese), or its file was not read.
+    """
+    return TERMS.get(name) or settings.term
+
+
 def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 0) -> Heads:
     """The heads of a run's model, for `build.structure` and `build.initialise`.
 
@@ -50,7 +59,8 @@ def heads_of(objectives: ObjectivesConfig, languages: int, teacher_width: int = 
     def make(head, model, vocab_size, rngs):
         return head.make(objectives, Sizes(model, vocab_size, languages, teacher_width), rngs)
 
-    heads = [TERMS[name].head for name in objectives.active() if name in TERMS]
+    terms = [term_of(name, settings) for name, settings in objectives.active().items()]
+    heads = [term.head for term in terms if term]
     return {head.name: functools.partial(make, head) for head in heads if head}
 
 
@@ -150,10 +160,10 @@ def score_batch(
     row = batch, encoded.vectors
     pair = batch._replace(tokens=batch.tokens[:, :2]), encoded.vectors[:, :2]
     for name, settings in active.items():
-        if name in TERMS:
+        if term := term_of(name, settings):
             seen, layers = row if settings.sees_all_sentences else pair
             inputs = TermInputs(seen, layers[-1], encoded.states, key)
-            terms[name] = TERMS[name].loss(settings, model, inputs)
+            terms[name] = term.loss(settings, model, inputs)
     if "ese" in active:
         terms["ese"] = ese_loss(objectives, model, *pair)
     total = sum((active[name].weight * value for name, value in terms.items()), jnp.zeros(()))
@@ -174,20 +184,21 @@ def ese_loss(
     Args:
       layers: pooled vectors h_0 (embeddings) ... h_n.
     """
-    settings, last = objectives.ese, len(layers) - 1
+    ese, last = objectives.ese, len(layers) - 1
     terms = {n: term for n, term in objectives.active().items() if term.takes_any_width}
-    weights = distillation.layer_weights(last, published_index=settings.published_index)
+    weights = distillation.layer_weights(last, published_index=ese.published_index)
     total = jnp.zeros(())
     for i, weight in (weights | {last: 1.0}).items():
-        slim = layers[i][..., : settings.dimensions]
-        for name, term in terms.items():
-            total += weight * term.weight * TERMS[name].loss(term, model, TermInputs(batch, slim))
-        if settings.compression:
+        slim = layers[i][..., : ese.dimensions]
+        for name, settings in terms.items():
+            value = term_of(name, settings).loss(settings, model, TermInputs(batch, slim))
+            total += weight * settings.weight * value
+        if ese.compression:
             vectors = layers[i].reshape(-1, layers.shape[-1])
             divergence = distillation.compression(
-                vectors, k=settings.dimensions, temperature=settings.temperature
+                vectors, k=ese.dimensions, temperature=ese.temperature
             )
-            total += weight * settings.compression * divergence
+            total += weight * ese.compression * divergence
     return total
 
 

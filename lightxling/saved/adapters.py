@@ -71,7 +71,7 @@ def base_checksum(bundle: Bundle) -> str:
     bare = select_adapters(bundle, ())
     first = first_defaults(ModelConfig)
     config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
-    return dataclasses.replace(bare, config=config).fingerprint()
+    return dataclasses.replace(bare, config=config, unescape=True).fingerprint()
 
 
 def write_adapter(bundle: Bundle, name: str, path: Path) -> None:

@@ -23,7 +23,8 @@ from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
 from lightxling.config.files import from_dict
 from lightxling.config.identity import identity_of
-from lightxling.config.plan import training_in_words
+from lightxling.config.objective import is_stand_in
+from lightxling.config.plan import tasks_of, training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
 from lightxling.model.params import Params, scale_axis, shapes, sinusoids
@@ -45,6 +46,8 @@ class Bundle:
       leading: whether the first numbers of a vector may stand alone, because it was trained so
         (objectives.ese) or they are principal components.
       training: how it was trained, a line for every stage; ends up in model cards.
+      unescape: whether HTML entities were resolved in the text that it was trained on
+        (corpus.unescape), and so they are in use.
     """
 
     config: ModelConfig
@@ -54,6 +57,7 @@ class Bundle:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     leading: bool = False
     training: tuple[str, ...] = ()
+    unescape: bool = True
 
     @property
     def vocab_size(self) -> int:
@@ -82,6 +86,8 @@ class Bundle:
             del settings["adapters"]  # which earlier encoders did not have
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         digest.update(hashlib.sha256(self.tokenizer).digest())
+        if not self.unescape:  # others are as they were before there was a choice
+            digest.update(b"entities stay")
         update_digest(digest, self.params)
         return digest.hexdigest()
 
@@ -244,7 +250,10 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
         teacher_width=run.teacher_width,
     )
     shapes = jax.eval_shape(initialise, jax.random.key(0))
-    return load_params(run.path, checkpoint, shapes)[0]
+    # the heads of an objective whose file is not at hand stay where they are
+    tasks = tasks_of(run.config).values()
+    partial = any(is_stand_in(one) for t in tasks for one in t.objectives.active().values())
+    return load_params(run.path, checkpoint, shapes, partial=partial)[0]
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
@@ -263,6 +272,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
         run.languages,
         leading=run.config.objectives.ese.weight > 0,
         training=training_in_words(run.config),
+        unescape=run.config.corpus.unescape,
     )
 
 
@@ -290,6 +300,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _scores(description),
         description.get("leading") is True,
         _training(description),
+        description.get("unescape") is not False,
     )
 
 
@@ -322,6 +333,7 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "model": dataclasses.asdict(bundle.config),
         "scores": dict(bundle.scores),
         "training": list(bundle.training),
+        "unescape": bundle.unescape,
         "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
     write_json(folder / DESCRIPTION, description)

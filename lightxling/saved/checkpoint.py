@@ -168,11 +168,14 @@ def restore(path: Path, target: Any, *, partial: bool = False) -> Any:
         ) from error
 
 
-def load_params(run: Path, which: str, target: Any) -> tuple[Any, int | None]:
+def load_params(
+    run: Path, which: str, target: Any, *, partial: bool = False
+) -> tuple[Any, int | None]:
     """Parameters of a run on the default device: `which` is best, last or a step number.
 
     Args:
       target: tree of ShapeDtypeStruct, as `jax.eval_shape` of the model's initialisation gives it.
+      partial: the run may have more parameters than the target.
 
     Returns:
       The parameters, and the step they are from where the folder's name says it.
@@ -188,7 +191,7 @@ def load_params(run: Path, which: str, target: Any) -> tuple[Any, int | None]:
     if which == "best" and best.is_dir():
         if not is_whole(best):
             raise UserError(f"{best} is damaged (checksum); try --checkpoint last")
-        return restore(best, target), None
+        return restore(best, target, partial=partial), None
     available = steps(folder)
     if not available:
         raise UserError(f"{run} has no checkpoint; train it first, or give another folder")

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 RISE = 0.2
 """Points of P@1 that the last quarter of a run should bring, for the curve to count as rising."""
 
-Points = Sequence[tuple[int, float]]
+Points = Sequence[tuple[int, int | float]]
 """Steps and dev P@1 in per cent, in their order."""
 
 
-def dev_curve(records: Sequence[Mapping[str, float]]) -> list[tuple[int, float]]:
+def dev_curve(records: Sequence[Mapping[str, int | float]]) -> list[tuple[int, int | float]]:
     """The measurements in the records of metrics.jsonl."""
     curve = [(int(one["step"]), one["dev_p@1"]) for one in records if "dev_p@1" in one]
     return [(step, score) for step, score in curve if not math.isnan(score)]
 
 
-def best_point(curve: Points) -> tuple[int, float]:
+def best_point(curve: Points) -> tuple[int, int | float]:
     """The first of the best."""
     return max(curve, key=lambda point: (point[1], -point[0]))
 

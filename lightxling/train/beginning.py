@@ -61,10 +61,7 @@ def begin(sources: Sequence[str], *, from_scratch: bool = False) -> Beginning:
             known = {code for one in cards() for code in one.languages}
             new = [code for code in languages if code not in known]
             why += f", as no encoder in the package has {', '.join(new or languages)}"
-    seen = config.train.pairs
-    return Beginning(
-        config, f"{shown}: {why}; {seen:,} pairs are seen, in batches of {config.train.batch_size}"
-    )
+    return Beginning(config, f"{shown}: {why}")
 
 
 def best_card(languages: Sequence[str]) -> Card | None:

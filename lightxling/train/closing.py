@@ -21,7 +21,10 @@ def closing(config: Config, workdir: Path) -> Iterator[str]:
     if not curve:
         return
     step, _ = best_point(curve)
-    yield f"dev P@1 {verdict(curve)}; the best is of step {step:,}, in {workdir / 'best'}"
+    told = f"the best is of step {step:,}, in {workdir / 'best'}"
+    if config.train.best == "loss":
+        told = f"{workdir / 'best'} has the step of the lowest dev loss"
+    yield f"dev P@1 {verdict(curve)}; {told}"
     yield "next:"
     yield from ("  " + line.replace("\n", "\n  ") for line in next_commands(config, workdir))
 

@@ -1,4 +1,4 @@
-"""Dev P@1: the score that picks the best checkpoint."""
+"""What picks the best checkpoint: dev P@1, or the loss on the development pairs."""
 
 import functools
 from collections.abc import Callable
@@ -10,14 +10,18 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lightxling.base.errors import UserError
+from lightxling.corpus.batch import Batch
 from lightxling.corpus.batches import bucket_lengths, by_length, gather, look_up_words
 from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.model import build as models
+from lightxling.model import parts
+from lightxling.objectives import combine
 from lightxling.saved import checkpoint
 from lightxling.train.plan import Plan
 from lightxling.train.sharding import local_rows, put_batch
 from lightxling.train.state import TrainState
+from lightxling.train.tasks import objectives_of
 
 
 class Dev:
@@ -40,6 +44,7 @@ class Dev:
         )
         names = np.array(["-".join(group["languages"]) for group in store.groups])
         self.pair, self.pivots = names[store.dev.group], plan.pivots
+        self.loss = make_loss(plan) if plan.dev else None
         self.scores: dict[str, float] = {}
 
     def measure(self, state: TrainState, best: Path) -> tuple[TrainState, dict[str, float]]:
@@ -61,10 +66,14 @@ class Dev:
         if self.pivots:
             vectors[np.arange(len(vectors)), self.pivots.side] = self.pivots.vectors
         self.scores = dev_scores(vectors, self.pair)
-        if self.scores["dev_p@1"] > float(state.best):
+        score = self.scores["dev_p@1"]
+        if self.loss:
+            self.scores["dev_loss"] = self.loss(state.params)
+            score = -self.scores["dev_loss"]
+        if score > float(state.best):
             # in its old place: another layout of the state would compile the step once more
-            score = jax.device_put(np.float32(self.scores["dev_p@1"]), state.best.sharding)
-            state = state._replace(best=score)
+            best_score = jax.device_put(np.float32(score), state.best.sharding)
+            state = state._replace(best=best_score)
             checkpoint.save(best, state.params)
         candidates = len(self.pair) / len(np.unique(self.pair))
         return state, self.scores | {"dev_candidates": candidates}
@@ -94,6 +103,25 @@ def make_encode(graphdef, mesh: Mesh) -> Callable:
         return np.asarray(encode(params, *inputs))[:rows]
 
     return encode_rows
+
+
+def make_loss(plan: Plan) -> Callable[[models.ParamTree], float]:
+    """`loss(params)`: the mean over all batches of `plan.dev`, in evaluation mode."""
+    task, batches = plan.main, plan.dev
+    objectives, graphdef = objectives_of(task, plan.vocab_size, plan.teacher_width)
+
+    def of_batch(params: models.ParamTree, batch: Batch):
+        return combine.loss(objectives, graphdef, params, batch, None)[0]
+
+    compiled = jax.jit(of_batch, out_shardings=NamedSharding(plan.mesh, P()))
+
+    def loss(params: models.ParamTree) -> float:
+        own = parts.own(params, task.name)
+        steps = range(batches.steps_per_epoch)
+        put = (put_batch(batches[step], plan.mesh, task.rows) for step in steps)
+        return float(np.mean([float(compiled(own, batch)) for batch in put]))
+
+    return loss
 
 
 def encode_split(

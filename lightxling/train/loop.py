@@ -5,6 +5,7 @@ import functools
 import inspect
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 from lightxling.base import allocator, interrupts, processes
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
+from lightxling.base.streams import Lasting
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import describe_dev
@@ -45,7 +47,7 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
     Raises:
       UserError: bad settings, data, checkpoints, a full disk or a non-finite loss.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(file=Lasting(sys.stdout), highlight=False)
     with checkpoint.full_disk_explained(workdir), processes.ending_together():
         console = console if processes.is_first() else Console(quiet=True)
         say = functools.partial(console.print, markup=False, soft_wrap=True)

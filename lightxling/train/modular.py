@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, file_sha256, write_json
+from lightxling.base.lines import Problems
 from lightxling.base.places import MODULES
 from lightxling.base.tree import flatten
 from lightxling.config.files import HARMLESS, fingerprint, load
@@ -166,7 +167,10 @@ class _Modules:
         self.keys[code], within, across = key, None, None
         if plan.specialise or plan.align != "parallel":
             shown = self.workdir / plan.pivot / "data"
-            make = functools.partial(_write_data, sources, code, plan.pivot, shown)
+            unescape = self.encoder.unescape
+            make = functools.partial(
+                _write_data, sources, code, plan.pivot, shown, unescape=unescape
+            )
             self._part(f"{code}/data", key, make)
         if plan.specialise:
             within = _paraphrases(folder / "data", (code, code))
@@ -324,25 +328,34 @@ def _sums(written: str) -> list[str]:
 
 
 def _write_data(
-    sources: Sequence[str], code: str, pivot: str, of_pivot: Path, folder: Path
+    sources: Sequence[str],
+    code: str,
+    pivot: str,
+    of_pivot: Path,
+    folder: Path,
+    *,
+    unescape: bool,
 ) -> None:
     """A language's distinct sentences, one a line, in an order without meaning; its paraphrases.
 
     Those across languages also go through the ones of the pivot, which any language may have shown
     and which are read from the folder `of_pivot`.
     """
-    rows = list(read_rows(sources))
+    problems = Problems()
+    read = functools.partial(read_rows, problems=problems, unescape=unescape)
+    rows = list(read(sources))
     texts = {row[languages.index(code)] for languages, row in rows} - {""}
     ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
     shown = of_pivot / file_name((pivot, pivot))
-    known = read_rows([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
+    known = read([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
     with atomic_folder(folder) as temporary:
         (temporary / TEXT).write_text(
             "".join(f"{text}\n" for text in ordered), encoding="utf-8", newline="\n"
         )
-        for languages, pairs in find_paraphrases(rows, known).items():
+        for languages, pairs in find_paraphrases(rows, known, problems=problems).items():
             if set(languages) in ({code}, {code, pivot}):
                 write_pairs(pairs, temporary / file_name(languages))
+    problems.warn("left out")
 
 
 def _start(
@@ -355,7 +368,7 @@ def _start(
 ) -> None:
     from lightxling.train.specialise import read_sentences, specialise_to
 
-    text = read_sentences([data / TEXT])
+    text = read_sentences([data / TEXT], unescape=encoder.unescape)
     specialise_to(encoder, text, code, plan.vocab_size, plan.new_pieces, output, progress)
 
 

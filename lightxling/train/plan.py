@@ -15,10 +15,12 @@ from jax.sharding import Mesh
 from lightxling.base import processes
 from lightxling.base.errors import UserError
 from lightxling.config.files import fingerprint, to_dict
-from lightxling.config.plan import MAIN, naming
+from lightxling.config.objective import is_stand_in
+from lightxling.config.plan import MAIN, naming, tasks_of
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
+from lightxling.corpus.batches import Batches
 from lightxling.corpus.tokenizer import load_tokenizer
 from lightxling.saved.bundle import Run
 from lightxling.saved.workdir import refuse_another_run
@@ -30,12 +32,13 @@ from lightxling.train.tasks import (
     RunTask,
     check_sides,
     check_stores,
+    dev_batches,
     interleave,
     mesh_for,
     open_stores,
     open_tasks,
 )
-from lightxling.train.teacher import Pivots, dev_pivots
+from lightxling.train.teacher import Pivots, dev_pivots, dev_vectors
 from lightxling.train.turns import Turns
 from lightxling.train.warm_start import Export, read_origin, taken_parameters
 
@@ -59,6 +62,7 @@ class Plan:
       tasks: the main one first.
       steps: of all tasks, from the beginning of the run.
       pivots: the other encoder's vectors of the development pairs, where they are ranked with it.
+      dev: the development pairs, where their loss counts.
     """
 
     config: Config
@@ -72,6 +76,7 @@ class Plan:
     optimizer: optax.GradientTransformation
     vocab_size: int
     pivots: Pivots | None
+    dev: Batches | None
 
     @classmethod
     def open(cls, config: Config, workdir: Path, say: Callable[[str], None]) -> "Plan":
@@ -103,6 +108,10 @@ class Plan:
         pivots = None
         if config.objectives.pivot.weight:
             pivots = dev_pivots(config, tasks[0].store, frozen[MAIN].teacher)
+        dev = None
+        if config.train.best == "loss":
+            teacher, store = frozen[MAIN].teacher, tasks[0].store
+            dev = dev_batches(tasks[0], teacher and dev_vectors(config, store, teacher))
         shares = tuple(task.config.train.share for task in tasks)
         per_epoch, per_step = tasks[0].batches.steps_per_epoch, sum(shares) / shares[0]
         # those of the other tasks come on top
@@ -122,6 +131,7 @@ class Plan:
             optimizer=make_optimizer(config.optimizer, schedule, taken_parameters(origin)),
             vocab_size=load_tokenizer(tasks[0].store.tokenizer_path).vocab_size,
             pivots=pivots,
+            dev=dev,
         )
 
     @property
@@ -182,6 +192,14 @@ def check_settings(config: Config) -> None:
       UserError: names the setting.
     """
     validate(config)
+    for name, task in tasks_of(config).items():
+        for term, settings in task.objectives.active().items():
+            if is_stand_in(settings):
+                with naming(name):
+                    raise UserError(
+                        f"objectives.{term} is defined in {settings.source['file']}, which was not "
+                        "read; give that file as the recipe"
+                    )
     check_sides(config)
     freeze.check_trainable(config)
 

@@ -95,7 +95,8 @@ class Progress:
         self.bar.update(self.task, completed=record["step"], text=text)
         if "dev_p@1" in record:
             left = "" if self.bar.disable is False else self._left(record["step"])
-            parts = [text, f"dev P@1 {record['dev_p@1']:.1f}{among(record)}", left]
+            loss = f"dev loss {number(record['dev_loss'])}" if "dev_loss" in record else ""
+            parts = [text, f"dev P@1 {record['dev_p@1']:.1f}{among(record)}", loss, left]
             self.say(f"step {record['step']:,}: {'  '.join(filter(None, parts))}")
 
     def _left(self, step: int) -> str:

@@ -256,8 +256,11 @@ def context_vectors(
     return vectors
 
 
-def read_sentences(paths: Sequence[Path]) -> list[str]:
+def read_sentences(paths: Sequence[Path], *, unescape: bool = True) -> list[str]:
     """The distinct cleaned sentences of text files, one a line (.gz too).
+
+    Args:
+      unescape: as the encoder has it that they are for.
 
     Raises:
       UserError: a file cannot be read, or there are none.
@@ -272,7 +275,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     problems = Problems()
     for path in paths:
         for line in sound_lines(path, problems):
-            sentences[clean(line or "")] = None
+            sentences[clean(line or "", unescape=unescape)] = None
     sentences.pop("", None)
     problems.warn("left out")
     if not sentences:

@@ -22,7 +22,8 @@ class TrainState(NamedTuple):
     params: ParamTree
     opt_state: optax.OptState
     best: jax.Array
-    """Best dev P@1 so far, in per cent; -1 before the first measurement."""
+    """Best dev P@1 so far, in per cent, -1 before the first measurement; where the loss counts, the
+    negative of the lowest."""
 
 
 def initial_state(
@@ -39,7 +40,8 @@ def initial_state(
     """
     key = jax.random.key(config.train.seed)
     params = initialise_tasks(config, vocab_size, key, languages, teacher_width)
-    step, best = jnp.zeros([], jnp.int32), jnp.full([], -1.0, jnp.float32)
+    worst = -1.0 if config.train.best == "p@1" else -jnp.inf
+    step, best = jnp.zeros([], jnp.int32), jnp.full([], worst, jnp.float32)
     trained, _ = freeze.split_params(params, config.train.trainable)
     return TrainState(step, params, optimizer.init(trained), best)
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 from lightxling.base.errors import UserError
+from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.plan import MAIN, naming, rows_of, tasks_of
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
@@ -210,8 +212,39 @@ def pair_names(batches: Batches, languages: Sequence[str]) -> list[str]:
     return ["-".join(languages[i] for i in pair) for pair in batches.pairs]
 
 
-def make_gradient(task: RunTask, vocab_size: int, teacher_width: int) -> Callable:
-    """The function that gives a task's loss and gradients, see `micro_batch.value_and_grad`."""
+def dev_batches(task: RunTask, taught: SentenceVectors | None) -> Batches:
+    """A task's development pairs, as `make_batches` has those it is trained on: each once, and
+    without hard negatives.
+
+    Args:
+      taught: the teacher's vectors of these pairs.
+
+    Raises:
+      UserError: they do not fill one batch.
+    """
+    train, seen = task.config.train, task.batches
+    batches = Batches(
+        task.store.dev,
+        Groups(np.ones(len(seen.languages)), seen.languages),
+        dataclasses.replace(train, sampling_temperature=1.0, pad_last="drop"),
+        task.config.model,
+        maskable=seen.maskable,
+        teacher=taught,
+        local=seen.local,
+    )
+    if not batches.steps_per_epoch:
+        raise UserError(
+            f"train.best=loss: {task.store.dev.rows} development pairs do not fill one batch of "
+            f"train.batch_size={train.batch_size}; use a larger corpus.dev_share, or leave "
+            "train.best out"
+        )
+    return batches
+
+
+def objectives_of(
+    task: RunTask, vocab_size: int, teacher_width: int
+) -> tuple[ObjectivesConfig, nnx.GraphDef]:
+    """What `combine.loss` is told of a task and its model."""
     config, objectives = task.config, task.config.objectives
     if config.mesh.model > 1:  # blocks cut across what each device holds of the vocabulary table
         whole = {
@@ -221,8 +254,13 @@ def make_gradient(task: RunTask, vocab_size: int, teacher_width: int) -> Callabl
         }
         objectives = dataclasses.replace(objectives, **whole)
     heads = heads_of(objectives, len(task.languages), teacher_width)
-    graphdef = models.structure(config.model, vocab_size, heads)
-    return value_and_grad(objectives, graphdef, config.train.micro_batch)
+    return objectives, models.structure(config.model, vocab_size, heads)
+
+
+def make_gradient(task: RunTask, vocab_size: int, teacher_width: int) -> Callable:
+    """The function that gives a task's loss and gradients, see `micro_batch.value_and_grad`."""
+    objectives, graphdef = objectives_of(task, vocab_size, teacher_width)
+    return value_and_grad(objectives, graphdef, task.config.train.micro_batch)
 
 
 def interleave(

@@ -15,7 +15,7 @@ from lightxling.base.files import PACKAGE
 from lightxling.base.places import DESCRIPTION, TOKENIZER
 from lightxling.corpus import everyday
 from lightxling.corpus.pieces import read_model
-from lightxling.export import onnx
+from lightxling.export import entities, onnx
 from lightxling.export.web import runtime as onnxruntime_web
 from lightxling.saved.bundle import Bundle
 
@@ -53,6 +53,8 @@ def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None
     """
     (folder / MODEL).write_bytes(onnx.graph(bundle).SerializeToString())
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
+    if bundle.unescape:
+        entities.write_entities(folder)
     (folder / RUNTIME).mkdir()
     onnxruntime_web.unpack(onnxruntime_web.find_runtime(runtime), folder / RUNTIME)
     ours = PACKAGE / "export" / "web"
@@ -70,6 +72,7 @@ def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None
         "languages": list(bundle.languages),
         "model": MODEL,
         "tokenizer": TOKENIZER,
+        "entities": entities.FILE if bundle.unescape else None,
         "runtime": {"module": module, "binary": binary},
         "files": {
             file.relative_to(folder).as_posix(): file.stat().st_size
