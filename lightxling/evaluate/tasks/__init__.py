@@ -18,7 +18,8 @@ from lightxling.evaluate.tasks.units import TaskKind, TaskSettings, Unit, two_le
 _DRAWN, _LABELLED = ("candidates", "queries"), ("documents",)
 _REPEATED = ("candidates", "repeated_texts")
 _BY_TEXT = ("forward_by_text", "backward_by_text")  # of earlier versions
-_RETRIEVAL = parallel.RetrievalSettings, "accuracy", _REPEATED, ("by_row", *_BY_TEXT), 2
+_DETAILS = "error", "forward_f1", "backward_f1", "by_row", "rsim", *_BY_TEXT
+_RETRIEVAL = parallel.RetrievalSettings, "accuracy", _REPEATED, _DETAILS, 2
 _BUCC = parallel.BuccSettings, "f1", ("candidates", "gold", "dropped_gold"), (), 2
 _DOCUMENTS = labelled.ClassificationSettings, "accuracy", _LABELLED
 TASKS: dict[str, TaskKind] = {
