@@ -1,14 +1,14 @@
 """How a command line is run: which command it names, and what becomes of errors and warnings."""
 
 import difflib
-import errno
-import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
+from lightxling.base.signals import Signalled, raise_signals
+from lightxling.base.streams import Lasting, open_closed_streams, silence
 from lightxling.base.version import __version__
 from lightxling.cli_options import call
 
@@ -16,8 +16,8 @@ Commands = Mapping[str, Callable]
 
 
 def note(line: str) -> None:
-    """A line about the progress, on standard error."""
-    print(line, file=sys.stderr)
+    """A line about the progress, on standard error; work does not end where nobody can read it."""
+    print(line, file=Lasting(sys.stderr))
 
 
 def usage(commands: Commands) -> str:
@@ -38,14 +38,21 @@ def run(commands: Commands, argv: list[str]) -> int:
     except KeyboardInterrupt:
         note("lightxling: interrupted")
         return 130
+    except Signalled as signalled:
+        note(f"lightxling: ended by {signalled.signal.name}")
+        return 128 + signalled.signal
     except BrokenPipeError:  # of `| head`
-        _silence()
+        silence(sys.stdout)
         return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename:
+    except MemoryError as error:
+        note(f"lightxling: the memory is full{f' ({error})' if str(error) else ''}")
+        return 2
+    except OSError as error:  # one that no door has put into words: too long a name, a damaged disk
+        if error.errno is None:
             raise
-        note(f"lightxling: cannot write the output: {error.strerror}; make room and try again")
-        _silence()
+        note(f"lightxling: {error.filename or 'cannot write the output'}: {error.strerror}")
+        if not error.filename:
+            silence(sys.stdout)
         return 2
     return 0
 
@@ -72,13 +79,11 @@ def _run(commands: Commands, argv: list[str]) -> None:
             call(command, args, command)
 
 
-def _silence() -> None:
-    """Throws away what is still to be written, or the interpreter would try it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def speak_in_lines() -> None:
-    """Makes lines of warnings, and escapes of characters that the terminal's encoding has not."""
+    """Makes lines of warnings, exceptions of signals, and escapes of characters that the terminal's
+    encoding has not."""
+    open_closed_streams()
+    raise_signals()
     warnings.showwarning = warn_in_one_line
     for stream in (sys.stdout, sys.stderr):
         if sys.platform == "win32" and not stream.isatty():  # files and pipes are UTF-8, as input

@@ -49,6 +49,13 @@ HOSTILE = [
 ]
 
 
+ESCAPED = [
+    "the &quot;cat&quot; &amp;amp; a dog &#39;x&#39; caf&eacute; &nbsp; &amp;lt;b&amp;gt;",
+    "AT&T R&D &amp;amp;lt; &copy 2020 &hellip;&shy;x&#8217;s &#x2014; &#146; &notin; &notit;",
+]
+"""Texts with HTML entities that all formats resolve."""
+
+
 MARKS = "".join(
     map(chr, [*range(0x300, 0x370), *range(0x64B, 0x660), 0x3099, 0x5B0, 0x200D, 0xFE0F])
 )
@@ -111,6 +118,7 @@ VARIANTS = {
     "no positions": {"positions": False},
     "three layers": {"layers": 3, "heads": 2},
     "relu": {"activation": "relu"},
+    "gelu_new": {"activation": "gelu_new", "layers": 1},
     "weighted": {"layers": 1, "pooling": "weighted"},
     "attention": {"layers": 1, "pooling": "attention", "embedding_norm": False},
     "weighted bag": {

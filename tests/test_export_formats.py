@@ -23,6 +23,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.tree import nest
 from lightxling.cli import main
 from lightxling.config.schema import AdapterConfig, Config
+from lightxling.corpus.pieces import Tokenizer
 from lightxling.encode.encoder import Encoder
 from lightxling.export import export
 from lightxling.export.formats import write_format
@@ -30,6 +31,7 @@ from lightxling.export.quantize import quantize, to_int8
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
 from lightxling.saved import bundle as bundles
+from lightxling.saved import parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore:a sentence is longer")
 
@@ -37,6 +39,10 @@ TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in ran
 
 HERE = Path(__file__)
 """A text like any."""
+
+
+def english(texts):
+    return (("en", text) for text in texts)
 
 
 def cosines(a, b):
@@ -96,7 +102,7 @@ def test_int8_error_is_half_a_step_and_zeros_stay():
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_vocabulary_trimmed_to_a_text_leaves_its_vectors(kind):
     small = bundle(tokenizer(kind))
-    trimmed = trim_vocabulary(small, iter(TEXT[:20]))
+    trimmed = trim_vocabulary(small, english(TEXT[:20]))
     assert trimmed.vocab_size < 0.9 * small.vocab_size
     np.testing.assert_array_equal(
         Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20])
@@ -106,24 +112,39 @@ def test_vocabulary_trimmed_to_a_text_leaves_its_vectors(kind):
 
 def test_trimming_int8_keeps_scales_beside_their_rows():
     small = quantize(bundle(), "int8")
-    trimmed = trim_vocabulary(small, TEXT[:20])
+    trimmed = trim_vocabulary(small, english(TEXT[:20]))
     np.testing.assert_array_equal(
         Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20])
     )
 
 
 def test_number_of_pieces_is_bounded():
-    trimmed = trim_vocabulary(bundle(), TEXT, pieces=150)
+    trimmed = trim_vocabulary(bundle(), english(TEXT), pieces=150)
     assert trimmed.vocab_size <= 150
     with pytest.raises(UserError, match=r"--pieces 5 does not hold the \d+ pieces") as caught:
-        trim_vocabulary(bundle(), TEXT, pieces=5)
+        trim_vocabulary(bundle(), english(TEXT), pieces=5)
     least = int(str(caught.value).rsplit(" ", 1)[1])
     assert f"the {least} pieces that are always kept (special ones, bytes, and" in str(caught.value)
-    assert trim_vocabulary(bundle(), TEXT, pieces=least).vocab_size == least
+    assert trim_vocabulary(bundle(), english(TEXT), pieces=least).vocab_size == least
     with pytest.raises(UserError, match=f"--pieces {least - 1} .* give at least {least}"):
-        trim_vocabulary(bundle(), TEXT, pieces=least - 1)
+        trim_vocabulary(bundle(), english(TEXT), pieces=least - 1)
     with pytest.raises(UserError, match="is empty"):
-        trim_vocabulary(bundle(), ["", " "])
+        trim_vocabulary(bundle(), english(["", " "]))
+
+
+def test_a_small_language_keeps_its_pieces_beside_a_large_one():
+    """Counted by hand: each piece of "zu" is a larger share of it than any English one of English,
+    though all of those occur more often."""
+    small, text = bundle(tokenizer("unigram")), [*english(WORDS[:40] * 100), ("zu", "привет")]
+    names = Tokenizer(small.tokenizer).pieces()
+    its_own = {names[i] for i in Tokenizer(small.tokenizer).encode(["привет"], 100)[0]}
+    longer = {name for name in its_own if len(name) > 1}
+    assert longer  # single characters are kept anyway
+    with pytest.raises(UserError, match="give at least") as caught:
+        trim_vocabulary(small, text, pieces=1)
+    least = int(str(caught.value).rsplit(" ", 1)[1])
+    trimmed = trim_vocabulary(small, text, pieces=least + len(longer))
+    assert longer <= set(Tokenizer(trimmed.tokenizer).pieces())
 
 
 def test_what_a_piece_is_merged_from():
@@ -491,7 +512,7 @@ def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
 def test_hostile_tensor_files_are_refused(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(UserError, match="damaged or not a safetensors"):
-        bundles.read_params(tmp_path / "x", {"a": (2,)})
+        parameters.read_params(tmp_path / "x", {"a": (2,)})
 
 
 def test_scales_must_fit(exported, tmp_path):

@@ -1,10 +1,21 @@
 """The exports in the libraries that they are made for; runs where those are installed."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
-from export_samples import ALPHABETS, HOSTILE, KINDS, VARIANTS, WORDS, bundle, ids, tokenizer
+from export_samples import (
+    ALPHABETS,
+    ESCAPED,
+    HOSTILE,
+    KINDS,
+    VARIANTS,
+    WORDS,
+    bundle,
+    ids,
+    tokenizer,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +24,7 @@ from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.tokenizer import train_tokenizer
 from lightxling.encode.encoder import Encoder
+from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.export.formats import write_format
 from lightxling.export.quantize import quantize
 from lightxling.export.trim import reduce_dimensions
@@ -81,6 +93,17 @@ def test_the_table_of_our_own_is_read_as_sentencepiece_reads_it(kind, tmp_path):
     found = [encoding.ids for encoding in fast(model).encode_batch(texts)]
     for text, a, b in zip(texts, found, ids(model, texts), strict=True):
         assert a == b, ascii(text[:80])
+
+
+@pytest.mark.parametrize("unescape", [True, False])
+def test_a_tokenizer_file_cleans_as_the_encoder_does(unescape, tmp_path):
+    library = pytest.importorskip("tokenizers")
+    small = dataclasses.replace(bundle(max_length=10_000), unescape=unescape)
+    write_tokenizer(small, tmp_path)
+    tokens = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in [*HOSTILE, *ESCAPED]:
+        cleaned = clean(text, unescape=unescape)
+        assert tokens.encode(text).ids == ids(small.tokenizer, [cleaned], 10_000)[0], ascii(text)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])

@@ -199,10 +199,12 @@ def test_benchmarks_and_corpora_leave_out_the_same_rows(parallel):
     blank = f"2 left out: blank side ({parallel}, pair 2, {parallel}, pair 4)"
     with warns(name, "left out", blank):
         assert read_pairs(Source.parse(spec))[0] == ["the cat", "la gare", "house"]
+    problems = Problems()
+    read = [row[1][0] for row in read_rows([spec], problems)]
+    assert read == ["the cat", "", "la gare", "", "house"]
+    assert {f"{n} left out: {what}" for n, what in problems.told()} == told(name, "left out")
     with warns(name, "left out"):
-        assert [row[1][0] for row in read_rows([spec])] == ["the cat", "", "la gare", "", "house"]
-    with warns(name, "left out"):
-        assert list(corpus_sentences([spec], ["en"])) == [row[0] for row in rows]
+        assert list(corpus_sentences([spec], ["en"])) == [("en", row[0]) for row in rows]
 
 
 def test_prepare_leaves_out_the_same_rows(tmp_path):

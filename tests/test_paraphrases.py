@@ -6,6 +6,7 @@ import random
 import pytest
 
 from lightxling.base.errors import UserError
+from lightxling.base.lines import Problems
 from lightxling.cli import main
 from lightxling.corpus.cleaning import content_hash
 from lightxling.corpus.paraphrases import find_paraphrases, read_rows, write_paraphrases
@@ -111,7 +112,7 @@ def test_the_command_writes_files_that_sources_can_name(tmp_path, capsys):
     assert "paraphrases.en-de.tsv" in capsys.readouterr().out
     names = {f"paraphrases.{pair}.tsv" for pair in ("de-de", "en-de", "en-en")}
     assert {file.name for file in out.iterdir()} == names
-    read = read_rows([f"en-de={out / 'paraphrases.en-de.tsv'}"])
+    read = read_rows([f"en-de={out / 'paraphrases.en-de.tsv'}"], Problems())
     assert list(read) == [(("en", "de"), ("He is ill.", "Ihm ist schlecht."))]
     before = {file: file.read_bytes() for file in out.iterdir()}
     write_paraphrases([source], out)
@@ -124,7 +125,19 @@ def test_text_without_paraphrases_is_refused(tmp_path):
         write_paraphrases([f"en-de={tmp_path / 'made.tsv'}"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="should be of two languages"):
-        list(read_rows([f"en-de-fr={tmp_path / 'made.tsv'}"]))
+        list(read_rows([f"en-de-fr={tmp_path / 'made.tsv'}"], Problems()))
+
+
+def test_what_shows_no_paraphrases_is_counted_and_said(tmp_path):
+    rows = ["He is ill.\tEr ist krank.", "He is sick.\tEr ist krank.", "He ails.\tEr ist krank."]
+    (tmp_path / "a.tsv").write_text("\n".join([*rows, "...\t!", "one side", "x\t"]) + "\n")
+    source, out = f"en-de={tmp_path / 'a.tsv'}", str(tmp_path / "out")
+    with pytest.warns(UserWarning, match="left out") as warned:
+        assert main(["paraphrases", source, "-o", out, "--limit", "2"]) == 0
+    said = " ".join(str(one.message) for one in warned)
+    assert "2 left out: a side without letters ('... | !', 'x | ')" in said
+    assert "1 left out: 1 of 2 columns" in said
+    assert "1 left out: more than 2 translations of one sentence (He " in said
 
 
 def test_pairs_are_distinct():

@@ -77,7 +77,7 @@ def test_no_weight_is_too_small_or_too_large():
 def test_weights_are_cut_with_their_pieces_and_stay_float32():
     small = quantize(bundle(layers=1, pooling="weighted"), "int8")
     assert small.params["piece_weights"].dtype == np.float32
-    trimmed = trim_vocabulary(small, TEXT[:10])
+    trimmed = trim_vocabulary(small, (("en", text) for text in TEXT[:10]))
     assert len(trimmed.params["piece_weights"]) == trimmed.vocab_size < small.vocab_size
     np.testing.assert_array_equal(
         Encoder(trimmed).encode(TEXT[:10]), Encoder(small).encode(TEXT[:10])

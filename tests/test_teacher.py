@@ -286,6 +286,14 @@ def test_a_matrix_that_lacks_a_sentence_is_refused(tiny, tmp_path):
         teachers.sentence_vectors(config, store, teachers.find_teacher(config), progress=SILENT)
 
 
+def test_vectors_of_a_repeated_line_are_counted_and_the_first_counts(tiny, tmp_path):
+    config = soft(tiny, *matrix(tmp_path, ["a b", "a\u00ad b", "c"]))
+    encode = teachers.find_teacher(config).load
+    with pytest.warns(UserWarning, match=r"1 vectors left out: .* another vector .*txt:2"):
+        vectors = encode()(["a b", "c"])
+    np.testing.assert_array_equal(vectors, np.load(tmp_path / "vectors.npy")[[0, 2]])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 def test_vectors_that_are_not_finite_are_refused(tiny, bad):
     config = soft(tiny)

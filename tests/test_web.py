@@ -2,6 +2,7 @@
 sentence is found, and nothing leaves the origin."""
 
 import base64
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -14,7 +15,7 @@ import threading
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser, served
-from export_samples import ALPHABETS, HOSTILE, KINDS, WORDS, bundle, ids, tokenizer
+from export_samples import ALPHABETS, ESCAPED, HOSTILE, KINDS, WORDS, bundle, ids, tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,13 +201,22 @@ def test_any_text_has_the_same_ids(ids_there, name, text):
 def test_vectors_are_those_of_python(browser, archive, tmp_path, dtype, changes):
     small = quantize(bundle(tokenizer("unigram"), **changes), dtype)
     write_format(small, tmp_path, "web", runtime=archive)
-    texts = TEXT + HOSTILE
+    texts = [*TEXT, *HOSTILE, *ESCAPED, "&nsupseteqq; &lbrkeksl; &bnequiv;", "&#1;a&#65534;"]
     with served(tmp_path) as address:
         browser.open(address)
         vectors = encode_there(browser, texts)
     expected = Encoder(small).encode(texts)
     assert not expected[texts.index("")].any()
     np.testing.assert_allclose(vectors, expected, atol=1e-4)
+
+
+def test_entities_stay_where_they_stayed_in_training(browser, archive, tmp_path):
+    small = dataclasses.replace(bundle(), unescape=False)
+    write_format(small, tmp_path, "web", runtime=archive)
+    with served(tmp_path) as address:
+        browser.open(address)
+        vectors = encode_there(browser, ESCAPED)
+    np.testing.assert_allclose(vectors, Encoder(small).encode(ESCAPED), atol=1e-4)
 
 
 # The page

@@ -16,6 +16,7 @@ from lightxling.config.files import to_dict
 from lightxling.config.objectives import RegressionConfig, only
 from lightxling.config.settings import change
 from lightxling.saved import workdir
+from lightxling.saved.workdir import refuse_another_run
 from lightxling.train.loop import train
 from lightxling.train.plan import Due, Plan
 
@@ -77,6 +78,24 @@ def test_other_settings_are_refused_before_anything_is_read(tiny, tmp_path):
     with pytest.raises(UserError, match=r"other settings:\n[^$]*corpus\.sources"):
         train(other, tmp_path / "run")
     assert not (tmp_path / "stores").exists()
+
+
+def test_the_same_sources_in_another_place_are_the_same_run(tiny, tmp_path):
+    describe(tiny, tmp_path / "run", data={"": "hash"})
+    describe(tiny, tmp_path / "old")  # whose sentences nobody compares
+
+    def ask(*sources, run="run"):
+        refuse_another_run(tmp_path / run, change(tiny, corpus__sources=sources))
+
+    ask("aa-bb=elsewhere.tsv")
+    for sources, run in [
+        (("aa-bb@2=elsewhere.tsv",), "run"),
+        (("bb-aa=elsewhere.tsv",), "run"),
+        (("aa-bb=elsewhere.tsv", "aa-bb=more.tsv"), "run"),
+        (("aa-bb=elsewhere.tsv",), "old"),
+    ]:
+        with pytest.raises(UserError, match=r"other settings:\n  corpus\.sources"):
+            ask(*sources, run=run)
 
 
 def test_another_tokenizer_is_refused_before_a_teacher_is_asked(tiny, tmp_path, monkeypatch):

@@ -179,7 +179,7 @@ def kill(folder: Path, arguments: Sequence[str], seconds: float | None, at_call:
         time.sleep(seconds)
         if os.waitpid(child, os.WNOHANG) != (0, 0):
             return False
-        os.killpg(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 

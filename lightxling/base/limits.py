@@ -76,7 +76,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int = JSON) -> bytes:
       OSError: as `open_file`.
     """
     with open_file(path, limit) as file:
-        return file.read(limit)
+        return file.read(min(limit, os.fstat(file.fileno()).st_size))
 
 
 def read_lines(path: Path, limit: int, longest: int) -> Iterator[bytes]:

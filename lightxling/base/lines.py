@@ -11,6 +11,7 @@ line holds beyond `LINE_LIMIT` are not text: such a line is counted with its pla
 then
 - repaired by `Lines`, where line n has to stay line n: U+FFFD stands for what is not text;
 - left out by `sound_lines`, where text is learnt from or mined: None stands in its place.
+A line that does not end at all, such as that of /dev/zero, is refused.
 """
 
 import codecs
@@ -33,6 +34,9 @@ SLAB = 1 << 14
 """Lines handled together: bounds the memory beside the result."""
 LINE_LIMIT = 1 << 20
 """Bytes read of a line; far more than any encoder reads."""
+
+_LONGEST = 1 << 30
+"""Bytes of a line after which no end of it is waited for: a device may have none."""
 
 AnyPath = str | os.PathLike[str]
 T = TypeVar("T")
@@ -228,9 +232,9 @@ def _decoded(file: io.BufferedReader, name: str, problems: Problems) -> Iterator
     number = 0
     while raw := file.readline(LINE_LIMIT):
         text, reason = decode_line(raw)
-        while reason == _TOO_LONG and (rest := file.readline(LINE_LIMIT)) and rest[-1:] != b"\n":
-            pass  # the rest of an endless line
         number += 1
+        if reason == _TOO_LONG:
+            _pass_over(file, f"{name}:{number}")
         if number == 1 and raw.startswith(BOM_UTF8):
             text = text.removeprefix("\ufeff")
             if raw == BOM_UTF8:
@@ -238,6 +242,19 @@ def _decoded(file: io.BufferedReader, name: str, problems: Problems) -> Iterator
         if reason:
             problems.add(reason, f"{name}:{number}")
         yield text, not reason
+
+
+def _pass_over(file: io.BufferedReader, place: str) -> None:
+    """Reads the rest of a line.
+
+    Raises:
+      UserError: it does not end.
+    """
+    for _ in range(_LONGEST // LINE_LIMIT):
+        rest = file.readline(LINE_LIMIT)
+        if not rest or rest[-1:] == b"\n":
+            return
+    raise UserError(f"{place}: a line of more than {_LONGEST:,} bytes; this is not text")
 
 
 def sound_lines(

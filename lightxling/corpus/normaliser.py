@@ -63,12 +63,17 @@ def with_folding(content: bytes) -> bytes:
 
 
 def own_rules(content: bytes) -> str:
-    """The name of the table of a sentencepiece model that has another one than those trained now;
-    nothing for those."""
+    """What is to be said of a tokenizer whose table is another than those of models trained now;
+    nothing of those, nor of vocabularies of words."""
     from sentencepiece import sentencepiece_model_pb2
 
-    name = sentencepiece_model_pb2.ModelProto.FromString(content).normalizer_spec.name
-    return "" if name in OWN else name or "unnamed"
+    if content.startswith(b"{"):
+        return ""
+    spec = sentencepiece_model_pb2.ModelProto.FromString(content).normalizer_spec
+    # a name may be anything, of any length
+    name = "" if spec.name in OWN else spec.name or "unnamed"
+    said = f"normalises text by its own rules ({name:.40}), not by those of new tokenizers"
+    return said if name else ""
 
 
 def _folded(table: dict[str, str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ Node = tuple[str, str]
 """Language and `content` of a sentence: what differs in case or punctuation is the same one."""
 Pair = tuple[str, str]
 """Languages of the two sides, or the two sentences."""
+_SHOWN = 40  # characters of a text that is left out
 
 
 def find_paraphrases(
@@ -30,6 +31,7 @@ def find_paraphrases(
     known: Iterable[tuple[Pair, Pair]] = (),
     *,
     limit: int = 4,
+    problems: Problems | None = None,
 ) -> dict[Pair, list[tuple[str, str]]]:
     """Paraphrases within the languages of a parallel text, and across them.
 
@@ -42,17 +44,20 @@ def find_paraphrases(
         across as well. They are not returned.
       limit: at most this many neighbours of a hub are paired with each other, and at most this many
         translations given to a sentence through one paraphrase: those with the lowest hashes.
+      problems: counts rows that say nothing, and neighbours of a hub beyond the limit.
 
     Returns:
       By languages, (l, l) within one and (first, other) across, as the rows have them: distinct
       pairs, none of them a translation in the rows, in an order without meaning.
     """
+    problems = problems or Problems()
     text: dict[Node, str] = {}
     neighbours: dict[Node, set[Node]] = defaultdict(set)
     across: set[Pair] = set()
     for languages, sentences in rows:
         nodes = [(c, content(s)) for c, s in zip(languages, sentences, strict=True)]
-        if languages[0] == languages[1] or not all(node[1] for node in nodes):
+        if reason := _useless(languages, nodes):
+            problems.add(reason, repr(" | ".join(sentences))[:_SHOWN])
             continue
         across.add(languages)
         for node, sentence in zip(nodes, sentences, strict=True):
@@ -68,6 +73,8 @@ def find_paraphrases(
         for node in sorted(around, key=rank.__getitem__):
             by_language[node[0]].append(node)
         for language, nodes in by_language.items():
+            for node in nodes[limit:]:
+                problems.add(f"more than {limit} translations of one sentence", text[node][:_SHOWN])
             for pair in itertools.combinations(nodes[:limit], 2):
                 found[language, language].add(pair)
     within = {pair for pairs in found.values() for pair in pairs}
@@ -97,23 +104,31 @@ def find_paraphrases(
     }
 
 
-def read_rows(sources: Sequence[str]) -> Iterable[tuple[Pair, Pair]]:
-    """Cleaned rows of sources written as `en-de=PATH`.
+def _useless(languages: Pair, nodes: Sequence[Node]) -> str:
+    """Why a row shows no paraphrases; nothing if it may."""
+    if languages[0] == languages[1]:
+        return "both sides in one language"
+    return "" if all(node[1] for node in nodes) else "a side without letters"
+
+
+def read_rows(
+    sources: Sequence[str], problems: Problems, *, unescape: bool = True
+) -> Iterable[tuple[Pair, Pair]]:
+    """Cleaned rows of sources written as `en-de=PATH`; what holds none is counted in `problems`.
 
     Raises:
       UserError: a source is not of two languages, or cannot be read.
     """
-    problems = Problems()
     for written in sources:
         source = Source.parse(written)
         if len(source.languages) != 2:
             raise UserError(f"source {written!r} should be of two languages, such as en-de")
         for row in readers.read_source(source, problems):
-            yield source.languages, (clean(row[0]), clean(row[1]))
-    problems.warn("left out")
+            first, second = (clean(side, unescape=unescape) for side in row)
+            yield source.languages, (first, second)
 
 
-def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -> dict[Pair, int]:
+def write_paraphrases(sources: Sequence[str], output: Path, limit: int = 4) -> dict[str, int]:
     """Writes `paraphrases.de-de.tsv` and so on into a folder; returns how many pairs each has.
 
     The same sources give the same bytes.
@@ -121,7 +136,9 @@ def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -
     Raises:
       UserError: the sources hold no sentence with two translations.
     """
-    found = find_paraphrases(read_rows(sources), limit=limit)
+    problems = Problems()
+    found = find_paraphrases(read_rows(sources, problems), limit=limit, problems=problems)
+    problems.warn("left out")
     if not found:
         raise UserError(
             f"{', '.join(sources)}: no sentence has several translations, so there are no "
@@ -130,7 +147,7 @@ def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -
     output.mkdir(parents=True, exist_ok=True)
     for languages, pairs in found.items():
         write_pairs(pairs, output / file_name(languages))
-    return {languages: len(pairs) for languages, pairs in found.items()}
+    return {file_name(languages): len(pairs) for languages, pairs in found.items()}
 
 
 def file_name(languages: Sequence[str]) -> str:

@@ -5,11 +5,15 @@ unit carries a key made of the encoder, the bytes of its files and the settings.
 """
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
+import os
+import re
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,13 @@ from lightxling.base.vectors import Encode
 from lightxling.base.version import __version__
 from lightxling.config.identity import counting, first_defaults
 from lightxling.evaluate.report.pictures import draw_pictures
-from lightxling.evaluate.tables import screen_table
+from lightxling.evaluate.tables import print_whole, screen_table
 from lightxling.evaluate.tasks import TASKS, ScoringSettings, select_units
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
+
+_SPLIT = re.compile(r"(^|\.)(train|dev|valid|test)(\.|\d|$)")
+_SHOWN = 3  # names of files that are not read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +54,12 @@ class Asked:
     """Compute even what is kept."""
     plot: bool = False
     """Also write pictures, into `folder`."""
+    everything: bool = False
+    """Show all scores, not only those that one looks at first."""
+    model: str = ""
+    """Where the encoder lies, which results note."""
+    truncated: Callable[[], int] = lambda: 0
+    """How many sentences the encoder has cut off so far."""
 
 
 def evaluate(
@@ -75,7 +88,11 @@ def evaluate(
             bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
             used = task_settings(task, asked.settings)
             path = folder / results_name(task, unit.dataset, used)
-            key = unit_key(fingerprint, task, unit, used)
+            asks = fingerprint
+            if used.get("head") == "trained" and encode.inference:  # of the run
+                asks += f" {encode.inference.fingerprint}"
+            data = data_of(unit)
+            key = unit_key(asks, task, unit, used, data)
             if path not in done:  # the first unit of a benchmark
                 about = {"task": task, "dataset": unit.dataset, "settings": used}
                 done[path] = {**about, "results": {}}
@@ -83,13 +100,15 @@ def evaluate(
             kept = before[path]["results"].get(unit.name, {})
             result = kept
             if asked.again or kept.get("key") != key:
-                result = {**timed(unit, encode), "key": key}
+                cut = asked.truncated()
+                result = {**timed(unit, encode), "key": key, **origin(asked.model)}
+                result |= {"data": data, "truncated": asked.truncated() - cut}
             done[path]["results"][unit.name] = result = {**result, "encoder": fingerprint}
             if result != kept:  # after every unit: a run that is stopped loses none
                 dropped[path] |= save_results(path, done[path], fingerprint)
             bar.advance(shown)
     for path, results in done.items():
-        console.print(screen_table(results))
+        print_whole(console, screen_table(results, asked.everything))
         if others := sorted(dropped[path] - results["results"].keys()):
             say(console, f"{path}: left out {', '.join(others)}, scores of another encoder")
     say(console, f"kept in {folder}")
@@ -115,11 +134,30 @@ def _plan(asked: Asked) -> list[tuple[str, Unit]]:
         if task not in TASKS:
             raise UserError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
     found = {task: TASKS[task].find(data, asked.settings) for task in dict.fromkeys(tasks)}
+    for folder in data:
+        _tell_unread(folder, found)
     return [
         (task, unit)
         for task, units in found.items()
         for unit in select_units(units, asked.languages, asked.trained, ", ".join(data))
     ]
+
+
+def _tell_unread(folder: str, found: Mapping[str, Sequence[Unit]]) -> None:
+    """Warns of files of a folder that no unit reads, as their names say nothing to its task; those
+    of splits that it does not need are no surprise."""
+    if not os.path.isdir(folder):
+        return
+    read = {file.resolve() for units in found.values() for unit in units for file in unit.files()}
+    files = sorted(file for file in Path(folder).iterdir() if file.is_file())
+    names = [file.name for file in files if file.resolve() not in read]
+    others = [name for name in names if not (name.startswith(".") or _SPLIT.search(name))]
+    if others:
+        shown = ", ".join(others[:_SHOWN]) + ", ..." * (len(others) > _SHOWN)
+        warnings.warn(
+            f"{len(others):,} files of {folder} are not read by {', '.join(found)}: {shown}",
+            stacklevel=2,
+        )
 
 
 def _bar(console: Console) -> Progress:
@@ -181,16 +219,37 @@ def results_name(task: str, dataset: str, settings: dict[str, Any]) -> str:
     return ".".join([task, dataset, *special, "json"])
 
 
-def unit_key(fingerprint: str, task: str, unit: Unit, settings: dict[str, Any]) -> str:
+def data_of(unit: Unit) -> list[dict[str, str]]:
+    """Path and sha256 of the files of a unit."""
+    found = []
+    for path in unit.files():
+        with open(path, "rb") as file:
+            sum_ = hashlib.file_digest(file, "sha256").hexdigest()
+        found.append({"path": str(path), "sha256": sum_})
+    return found
+
+
+def origin(model: str) -> dict[str, str]:
+    """What made a result, and when."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"model": model, "version": __version__, "date": now}
+
+
+def unit_key(
+    fingerprint: str,
+    task: str,
+    unit: Unit,
+    settings: dict[str, Any],
+    data: Sequence[dict[str, str]],
+) -> str:
     """Hash of the encoder, the contents of the unit's files, and the settings."""
     digest = hashlib.sha256(f"{__version__} {fingerprint} {unit.name}".encode())
     counts = counting(TASKS[task].settings, settings, f"evaluate {task}")
     if TASKS[task].definition > 1:
         counts["definition"] = TASKS[task].definition
     digest.update(json.dumps(counts, sort_keys=True).encode())
-    for path in unit.files():
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for one in data:
+        digest.update(bytes.fromhex(one["sha256"]))
     return digest.hexdigest()
 
 

@@ -12,11 +12,21 @@ from pathlib import Path
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, check_parent, read_json, recover
 from lightxling.base.lines import Problems, sound_lines
+from lightxling.corpus.normaliser import own_rules
+from lightxling.corpus.tokenizer import read_tokenizer
+from lightxling.corpus.words import WordTokenizer
 from lightxling.encode.encoder import Encoder
 from lightxling.export.formats import check_format, write_format
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings
-from lightxling.export.trim import corpus_sentences, reduce_dimensions, shorten, trim_vocabulary
+from lightxling.export.trim import (
+    Sentence,
+    corpus_sentences,
+    reduce_dimensions,
+    shorten,
+    thin_out,
+    trim_vocabulary,
+)
 from lightxling.saved import bundle as bundles
 from lightxling.saved.adapters import merge_adapters, with_adapters
 from lightxling.saved.bundle import Bundle
@@ -75,6 +85,7 @@ def export(settings: ExportSettings) -> ExportReport:
     }
     measured = {f"{name}, P@1 in %, both directions": after for name, (_, after) in scores.items()}
     small = dataclasses.replace(small, scores={**small.scores, **measured})
+    said = own_rules(small.tokenizer)
     with atomic_folder(output) as folder:
         write_format(small, folder, settings.format, **settings.options)
     return ExportReport(
@@ -82,7 +93,7 @@ def export(settings: ExportSettings) -> ExportReport:
         before=original.nbytes + len(original.tokenizer),
         after=sum(file.stat().st_size for file in output.rglob("*") if file.is_file()),
         scores=scores,
-        notes=entry.describe(output),
+        notes=[*entry.describe(output), *([f"the tokenizer {said}"] if said else [])],
     )
 
 
@@ -107,7 +118,7 @@ def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> Non
         raise UserError(
             f"--languages {' '.join(unknown)}: the encoder knows {', '.join(bundle.languages)}"
         )
-    has_words = bundle.tokenizer.startswith(b"{")
+    has_words = isinstance(read_tokenizer(bundle.tokenizer), WordTokenizer)
     if has_words and (settings.fewer or not settings.entry.words):
         raise UserError(
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
@@ -119,6 +130,8 @@ def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> Non
 def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:
     """The encoder with less of all that the settings name, in their number format."""
     languages, small = settings.languages, merge_adapters(bundle)
+    if settings.spread is not None:
+        small = thin_out(small, settings.spread)
     if settings.layers is not None or settings.leading is not None:
         small = shorten(small, layers=settings.layers, leading=settings.leading)
     if settings.fewer:
@@ -131,17 +144,18 @@ def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:
     if languages:
         small = dataclasses.replace(small, languages=tuple(languages))
     if settings.dimensions is not None:
-        sentences = _sentences(model, settings.text, languages)
+        sentences = (sentence for _, sentence in _sentences(model, settings.text, languages))
         small = reduce_dimensions(small, sentences, settings.dimensions)
     return quantize(small, settings.weights)
 
 
-def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> Iterator[str]:
+def _sentences(model: Path, text: Sequence[Path], languages: Sequence[str]) -> Iterator[Sentence]:
     """The text that an encoder is fitted to: files, or the corpus that the run was trained on."""
     if text:
         problems = Problems()
         for path in text:
-            yield from (line for line in sound_lines(path, problems) if line is not None)
+            lines = sound_lines(path, problems)
+            yield from ((str(path), line) for line in lines if line is not None)
         problems.warn("left out")
         return
     description = read_json(model / bundles.DESCRIPTION)
@@ -183,7 +197,7 @@ def _dev_pairs(dev: Sequence[str]) -> dict[str, Sides]:
 
 def _measure(bundle: Bundle, sides: Sides) -> float:
     """P@1 of an encoder in per cent, mean of both directions."""
-    from lightxling.evaluate.retrieval import precision_at_1
+    from lightxling.evaluate.retrieval import precision_by_text
 
     src, tgt = map(Encoder(bundle).encode, sides)
-    return 100 * precision_at_1(src, tgt).mean
+    return 100 * precision_by_text(src, tgt, sides).mean

@@ -23,6 +23,7 @@ from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
+from lightxling.saved.sums import settings_sum
 
 LOCK = ".lock"
 
@@ -48,10 +49,18 @@ def description(
 ) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
-    return {
-        "config": to_dict(config),
+    settings = to_dict(config)
+    read = {
+        "model": settings["model"],
         "languages": list(languages),
         "vocab_size": vocab_size,
+        "unescape": config.corpus.unescape,
+    }
+    return {
+        "config": settings,
+        "languages": list(languages),
+        "vocab_size": vocab_size,
+        "sha256": {DESCRIPTION: settings_sum(read)},
         "parameters": {
             "encoder": models.count_parameters(params["encoder"]),
             "training": models.count_parameters(params),
@@ -123,6 +132,26 @@ def as_begun(config: Config, workdir: Path, say: Callable[[str], None]) -> Confi
     return change(config, **{name.replace(".", "__"): value for name, value in kept.items()})
 
 
+def as_fitted(config: Config, workdir: Path) -> Config:
+    """The settings with the micro-batch that `train.memory` chose when the run was begun, perhaps
+    on another machine: with another one, other dropout is drawn."""
+    path, train = workdir / DESCRIPTION, config.train
+    if not (train.memory and not train.micro_batch and path.is_file()):
+        return config
+    try:
+        begun = from_dict(Config, parse_json(path.read_bytes())["config"]).train
+    except (ValueError, KeyError, TypeError, UserError):
+        return config  # which `refuse_another_run` says
+    return change(config, train__micro_batch=begun.micro_batch if begun.memory else 0)
+
+
+def _is_moved(key: str, before: Any, after: Any) -> bool:
+    """Whether a setting names the same sources but for their paths."""
+    if not key.endswith((".sources", "corpus.dev")) or not (before and after):
+        return False
+    return [text.partition("=")[0] for text in before] == [t.partition("=")[0] for t in after]
+
+
 def refuse_another_run(
     workdir: Path,
     config: Config,
@@ -156,6 +185,8 @@ def refuse_another_run(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); choose another --workdir") from error
     changed = differences(old, config)
+    if old_data:  # the sentences are compared below, wherever they lie
+        changed = {key: pair for key, pair in changed.items() if not _is_moved(key, *pair)}
     if own := [key for key in changed if key.endswith(".source.sha256")]:
         raise UserError(
             f"{workdir} was trained with another content of the file that defines "

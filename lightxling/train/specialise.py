@@ -80,8 +80,9 @@ def specialise(
     """
     if bundle.tokenizer.startswith(b"{"):
         raise UserError(
-            "the encoder has a vocabulary of words, and languages get a tokenizer of pieces; start "
-            "from an encoder with pieces (tokenizer.model=bpe or unigram)"
+            "the encoder has a vocabulary of words or the tokenizer of another program, and "
+            "languages get a tokenizer of pieces; start from an encoder with pieces "
+            "(tokenizer.model=bpe or unigram)"
         )
     old = Tokenizer(bundle.tokenizer)
     settings = tokenizer_settings(bundle.tokenizer)
@@ -256,8 +257,11 @@ def context_vectors(
     return vectors
 
 
-def read_sentences(paths: Sequence[Path]) -> list[str]:
+def read_sentences(paths: Sequence[Path], *, unescape: bool = True) -> list[str]:
     """The distinct cleaned sentences of text files, one a line (.gz too).
+
+    Args:
+      unescape: as the encoder has it that they are for.
 
     Raises:
       UserError: a file cannot be read, or there are none.
@@ -272,7 +276,7 @@ def read_sentences(paths: Sequence[Path]) -> list[str]:
     problems = Problems()
     for path in paths:
         for line in sound_lines(path, problems):
-            sentences[clean(line or "")] = None
+            sentences[clean(line or "", unescape=unescape)] = None
     sentences.pop("", None)
     problems.warn("left out")
     if not sentences:

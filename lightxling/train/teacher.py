@@ -16,7 +16,7 @@ import numpy as np
 from lightxling.base.errors import UserError, first_line
 from lightxling.base.extras import require
 from lightxling.base.files import file_sha256
-from lightxling.base.lines import Lines
+from lightxling.base.lines import Lines, Problems
 from lightxling.base.places import locate
 from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import Encode, map_array
@@ -241,9 +241,13 @@ def _open_matrix(path: Path, text: Path) -> np.ndarray:
 def _matrix(matrix: np.ndarray, text: Path, unescape: bool) -> Encode:
     """Looks sentences up in a matrix; they are compared as the corpus has them, cleaned."""
     rows: dict[bytes, int] = {}
+    problems = Problems()
     with Lines.open(text) as lines:
         for row, line in enumerate(lines):
-            rows.setdefault(_digest(clean(line, unescape=unescape)), row)
+            first = rows.setdefault(_digest(clean(line, unescape=unescape)), row)
+            if first != row and not np.array_equal(matrix[first], matrix[row]):
+                problems.add("an earlier line has the text and another vector", f"{text}:{row + 1}")
+    problems.warn("vectors left out")
 
     def encode(sentences: Sequence[str]) -> np.ndarray:
         missing = [sentence for sentence in sentences if _digest(sentence) not in rows]

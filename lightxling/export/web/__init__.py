@@ -14,8 +14,9 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import PACKAGE
 from lightxling.base.places import DESCRIPTION, TOKENIZER
 from lightxling.corpus import everyday
+from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.pieces import read_model
-from lightxling.export import onnx
+from lightxling.export import entities, onnx
 from lightxling.export.web import runtime as onnxruntime_web
 from lightxling.saved.bundle import Bundle
 
@@ -34,6 +35,8 @@ def check_web(bundle: Bundle, runtime: Path | None = None) -> None:
     Raises:
       UserError: the tokenizer has something special, or the archive is not the pinned one.
     """
+    if is_foreign(bundle.tokenizer):
+        raise UserError("--format web runs tokenizers that were trained here; use --format onnx")
     model = read_model(bundle.tokenizer)
     if model.trainer_spec.treat_whitespace_as_suffix or any(
         piece.type not in _READ for piece in model.pieces
@@ -53,6 +56,8 @@ def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None
     """
     (folder / MODEL).write_bytes(onnx.graph(bundle).SerializeToString())
     (folder / TOKENIZER).write_bytes(bundle.tokenizer)
+    if bundle.unescape:
+        entities.write_entities(folder)
     (folder / RUNTIME).mkdir()
     onnxruntime_web.unpack(onnxruntime_web.find_runtime(runtime), folder / RUNTIME)
     ours = PACKAGE / "export" / "web"
@@ -70,6 +75,7 @@ def write_web(bundle: Bundle, folder: Path, runtime: Path | None = None) -> None
         "languages": list(bundle.languages),
         "model": MODEL,
         "tokenizer": TOKENIZER,
+        "entities": entities.FILE if bundle.unescape else None,
         "runtime": {"module": module, "binary": binary},
         "files": {
             file.relative_to(folder).as_posix(): file.stat().st_size

@@ -49,18 +49,24 @@ export class Encoder {
   static async load(config, progress = () => {}) {
     const { files, runtime } = config;
     const names = [config.model, config.tokenizer, runtime.binary];
+    if (config.entities) names.push(config.entities);
     const total = names.reduce((sum, name) => sum + files[name], 0);
     let count = 0;
     const advance = (bytes) => progress((count += bytes) / total);
     const fetched = names.map((name) => fetchFile(name, files[name], advance));
-    const [ort, model, tokenizer, binary] = await Promise.all([
+    const [ort, model, tokenizer, binary, entities] = await Promise.all([
       import(new URL(runtime.module, import.meta.url)).catch(() => {
         throw new Error(`${runtime.module} cannot be loaded. Is the whole folder there?`);
       }),
       ...fetched,
     ]);
     const session = await start(ort, binary, model);
-    return new Encoder(config, new Tokenizer(tokenizer), session, ort.Tensor);
+    const encoder = new Encoder(config, new Tokenizer(tokenizer), session, ort.Tensor);
+    if (entities) {
+      const named = JSON.parse(new TextDecoder().decode(entities));
+      encoder.entities = new Map(Object.entries(named));
+    }
+    return encoder;
   }
 
   constructor(config, tokenizer, session, Tensor) {
@@ -68,6 +74,7 @@ export class Encoder {
     this.maxLength = config.max_length;
     this.tokenizer = tokenizer;
     this.session = session;
+    this.entities = null; // by name; without them, entities stay
     this.Tensor = Tensor;
     this.turn = Promise.resolve();
     this.tokens = TOKENS.first;
@@ -88,7 +95,7 @@ export class Encoder {
   async *encode(texts) {
     const all = [];
     for (const text of texts) {
-      all.push(this.tokenizer.encode(clean(text), this.maxLength + 1));
+      all.push(this.tokenizer.encode(clean(text, this.entities), this.maxLength + 1));
       if (performance.now() - this.paused > FRAME) await this.pause();
     }
     const order = all.map((_, row) => row).sort((a, b) => all[a].length - all[b].length);
@@ -198,8 +205,37 @@ const INVISIBLE = new RegExp(
   "gu",
 );
 
-/** A text as the ones that were learnt from: as `corpus.cleaning.clean` in Python leaves it, but
- *  for entities such as &amp;, which are not resolved here. */
-function clean(text) {
+/** A text as the ones that were learnt from: as `corpus.cleaning.clean` in Python leaves it. */
+function clean(text, entities) {
+  if (entities && text.includes("&")) text = unescape(unescape(text, entities), entities);
   return text.replace(INVISIBLE, "").normalize("NFKC").replace(/[\s\x1c-\x1f\x85]+/g, " ").trim();
+}
+
+/** A text with its entities resolved, as `html.unescape` of Python has them. */
+function unescape(text, entities) {
+  return text.replace(
+    /&(#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)/gu,
+    (whole, name) => {
+      const number = /^#(x?)([0-9a-f]+)/i.exec(name);
+      if (number) return numbered(parseInt(number[2], number[1] ? 16 : 10));
+      for (let end = name.length; end > 1; end--) {
+        const found = entities.get(name.slice(0, end)); // &notit; is \u00ac and it;
+        if (found !== undefined) return found + name.slice(end);
+      }
+      return whole;
+    },
+  );
+}
+
+const WINDOWS =
+  "\u20ac\x81\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\x8d\u017d\x8f" +
+  "\x90\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\x9d\u017e\u0178";
+
+/** The character of a number; those of Windows' own code page are what was meant. */
+function numbered(code) {
+  if (code === 0 || (code >= 0xd800 && code < 0xe000) || code > 0x10ffff) return "\ufffd";
+  if (code >= 0x80 && code < 0xa0) return WINDOWS[code - 0x80];
+  const isControl = code === 0x7f || (code < 0x20 && ![9, 10, 12, 13].includes(code));
+  const isNoCharacter = (code >= 0xfdd0 && code < 0xfdf0) || (code & 0xfffe) === 0xfffe;
+  return isControl || isNoCharacter ? "" : String.fromCodePoint(code);
 }
