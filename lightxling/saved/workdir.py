@@ -132,6 +132,19 @@ def as_begun(config: Config, workdir: Path, say: Callable[[str], None]) -> Confi
     return change(config, **{name.replace(".", "__"): value for name, value in kept.items()})
 
 
+def as_fitted(config: Config, workdir: Path) -> Config:
+    """The settings with the micro-batch that `train.memory` chose when the run was begun, perhaps
+    on another machine: with another one, other dropout is drawn."""
+    path, train = workdir / DESCRIPTION, config.train
+    if not (train.memory and not train.micro_batch and path.is_file()):
+        return config
+    try:
+        begun = from_dict(Config, parse_json(path.read_bytes())["config"]).train
+    except (ValueError, KeyError, TypeError, UserError):
+        return config  # which `refuse_another_run` says
+    return change(config, train__micro_batch=begun.micro_batch if begun.memory else 0)
+
+
 def _is_moved(key: str, before: Any, after: Any) -> bool:
     """Whether a setting names the same sources but for their paths."""
     if not key.endswith((".sources", "corpus.dev")) or not (before and after):

@@ -47,9 +47,9 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
     return recipe, held_out, len(rows)
 
 
-def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
+def accuracy_table(vectors: dict[str, np.ndarray], texts: dict[str, list[str]]) -> Table:
     """P@1 in per cent from each language (row) to each other (column)."""
-    from lightxling.evaluate.retrieval import precision_at_1
+    from lightxling.evaluate.retrieval import precision_by_text
 
     candidates = len(next(iter(vectors.values())))
     table = Table(title=f"P@1 in per cent, {candidates} held-out candidates")
@@ -57,11 +57,12 @@ def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
     for language in vectors:
         table.add_column(language, justify="right")
     for a in vectors:
-        cells = [
-            f"{100 * precision_at_1(vectors[a], vectors[b]).forward:.1f}" if a != b else "-"
+        found = {
+            b: 100 * precision_by_text(vectors[a], vectors[b], (texts[a], texts[b])).forward
             for b in vectors
-        ]
-        table.add_row(a, *cells)
+            if a != b
+        }
+        table.add_row(a, *(f"{found[b]:.1f}" if b in found else "-" for b in vectors))
     return table
 
 
@@ -106,7 +107,7 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
         for i, language in enumerate(everyday.LANGUAGES)
     }
     vectors = {language: encoder.encode(lines) for language, lines in texts.items()}
-    console.print(accuracy_table(vectors))
+    console.print(accuracy_table(vectors, texts))
     say("\nNearest held-out sentence in the other languages (= is the translation):")
     step = max(len(held_out) // SHOWN_SENTENCES, 1)
     for question, answers in neighbours(

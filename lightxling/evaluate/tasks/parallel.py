@@ -18,6 +18,7 @@ from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
 from lightxling.encode import mining
 from lightxling.evaluate import retrieval, similarity
+from lightxling.evaluate.paired import pack_found
 from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
@@ -149,9 +150,13 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
     """
     texts, scoring = read_pairs(source), settings.scoring
     src, tgt = encode_sides(encode, source.languages, texts)
-    same = dict(zip(("same_src", "same_tgt"), map(retrieval.text_labels, texts), strict=True))
-    repeated = [len(labels) - len(np.unique(labels)) for labels in same.values()]
-    by_text = by_row = retrieval.precision_at_1(src, tgt, scoring, **same)
+    same = [retrieval.text_labels(side) for side in texts]
+    repeated = [len(labels) - len(np.unique(labels)) for labels in same]
+    places = {
+        "forward": retrieval.ranks(src, tgt, same=same[1], scoring=scoring),
+        "backward": retrieval.ranks(tgt, src, same=same[0], scoring=scoring),
+    }
+    by_text = by_row = retrieval.Accuracy(*map(retrieval.precision, places.values()), len(tgt))
     if any(repeated):
         by_row = retrieval.precision_at_1(src, tgt, scoring)
     scores = {
@@ -168,7 +173,9 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
     scores["by_row"] = 100 * by_row.mean
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
+    found = {way: pack_found(one) for way, one in places.items()}
+    about = {"candidates": len(tgt), "repeated_texts": repeated, "found": found}
+    return {"scores": scores, **about}
 
 
 @dataclasses.dataclass(frozen=True)
