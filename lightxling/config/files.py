@@ -72,11 +72,15 @@ def _module(path: Path) -> types.ModuleType:
         return sys.modules[name]
     module.__file__ = str(path.absolute())
     sys.modules[name] = module
+    folder = str(path.absolute().parent)
+    sys.path.insert(0, folder)  # as for a script: it may have modules of its own beside it
     try:
         exec(compile(code, str(path), "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        sys.path.remove(folder)
     return module
 
 
@@ -147,6 +151,7 @@ HARMLESS = {
     "teacher.text",
     "objectives.tokens.vocab_block",
     "objectives.mlm.vocab_block",
+    "train.memory",
     "train.skip_nonfinite",
     "train.profile_steps",
     "train.log_every",

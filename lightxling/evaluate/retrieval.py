@@ -7,7 +7,7 @@ as the benchmarks of `tasks` do.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -186,6 +186,22 @@ def precision_at_1(
     return Accuracy(precision(forward), precision(backward), len(tgt))
 
 
+def precision_by_text(
+    src: Real[np.ndarray, "B D"],
+    tgt: Real[np.ndarray, "B D"],
+    texts: Sequence[Sequence[Hashable]],
+    scoring: str = "cosine",
+) -> Accuracy:
+    """`precision_at_1` in which equal sentences are one: finding any of them is right. This is what
+    P@1 means wherever the program shows it.
+
+    Args:
+      texts: the sentences of both sides, [B] each, or what tells them apart.
+    """
+    same_src, same_tgt = map(text_labels, texts)
+    return precision_at_1(src, tgt, scoring, same_src=same_src, same_tgt=same_tgt)
+
+
 def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -> float:
     """Mean over the queries of the F1 of their candidate, from 0 to 1: what mteb calls F1.
 
@@ -204,9 +220,9 @@ def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -
     return float(np.sum(support * 2 * hits / np.maximum(support + asked, 1)) / len(gold))
 
 
-def text_labels(texts: Sequence[str]) -> Int[np.ndarray, " N"]:
+def text_labels(texts: Sequence[Hashable]) -> Int[np.ndarray, " N"]:
     """[N] numbers that are equal where the texts are."""
-    seen: dict[str, int] = {}
+    seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 

@@ -18,6 +18,7 @@ from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
 from lightxling.encode import mining
 from lightxling.evaluate import retrieval, similarity
+from lightxling.evaluate.paired import pack_found
 from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
@@ -151,24 +152,25 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
     src, tgt = encode_sides(encode, source.languages, texts)
     same = dict(zip(("same_src", "same_tgt"), map(retrieval.text_labels, texts), strict=True))
     repeated = [len(labels) - len(np.unique(labels)) for labels in same.values()]
-    by_text = by_row = retrieval.precision_at_1(src, tgt, scoring, **same)
-    if any(repeated):
-        by_row = retrieval.precision_at_1(src, tgt, scoring)
-    scores = {
-        "accuracy": 100 * by_text.mean,
-        "error": 100 - 100 * by_text.mean,
-        "forward": 100 * by_text.forward,
-        "backward": 100 * by_text.backward,
+    places = {
+        "forward": retrieval.ranks(src, tgt, same=same["same_tgt"], scoring=scoring),
+        "backward": retrieval.ranks(tgt, src, same=same["same_src"], scoring=scoring),
     }
+    right = {name: 100 * retrieval.precision(ranks) for name, ranks in places.items()}
+    mean = (right["forward"] + right["backward"]) / 2
+    scores = {"accuracy": mean, "error": 100 - mean, **right}
+    by_row = 100 * retrieval.precision_at_1(src, tgt, scoring).mean if any(repeated) else mean
     if scoring == "cosine":
         rows = np.arange(len(src))
         for name, one, other in (("forward_f1", src, tgt), ("backward_f1", tgt, src)):
             found = nearest(one, other, 1)[1][:, 0]
             scores[name] = 100 * retrieval.weighted_f1(rows, found)
-    scores["by_row"] = 100 * by_row.mean
+    scores["by_row"] = by_row
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    return {"scores": scores, "candidates": len(tgt), "repeated_texts": repeated}
+    found = {way: pack_found(ranks) for way, ranks in places.items()}
+    about = {"candidates": len(tgt), "repeated_texts": repeated, "found": found}
+    return {"scores": scores, **about}
 
 
 @dataclasses.dataclass(frozen=True)
