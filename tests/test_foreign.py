@@ -155,9 +155,9 @@ KINDS = {
 
 def foreign(folder, kind, name, pooling, is_dense, changes):
     """A model of random weights, saved by sentence-transformers itself."""
-    import torch
-    import transformers
-    from sentence_transformers import SentenceTransformer, models
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    library = pytest.importorskip("sentence_transformers")
+    SentenceTransformer, models = library.SentenceTransformer, library.models
 
     changes = dict(changes)
     prompt = changes.pop("prompt", "")
@@ -296,7 +296,8 @@ def test_a_run_starts_from_an_encoder_of_another_program(tmp_path, capsys):
 @pytest.mark.export
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bytes"])
 def test_a_table_of_another_program_is_a_bag(kind, tmp_path):
-    from sentence_transformers import SentenceTransformer, models
+    library = pytest.importorskip("sentence_transformers")
+    SentenceTransformer, models = library.SentenceTransformer, library.models
 
     made = fast(kind)
     table = np.random.default_rng(0).normal(size=(made.get_vocab_size(), 16)).astype(np.float32)

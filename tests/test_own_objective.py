@@ -103,7 +103,6 @@ def test_a_run_of_ones_own_objective(folder, corpus, tiny, capsys):
         "--train.batch-size": 16,
         "--train.pairs": 16,
         "--train.log-every": 1,
-        "--mesh.data": 1,
         "--objectives.barlow.width": 8,
     }
     asked = [str(part) for option in options.items() for part in option]

@@ -17,6 +17,7 @@ EXTRAS = {
     "jax": "train",
     "jaxlib": "train",
     "jaxtyping": "train",
+    "libtpu": "tpu",
     "mtdata": "mtdata",
     "mteb": "mteb",
     "onnx": "export",

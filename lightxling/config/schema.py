@@ -121,8 +121,9 @@ class ModelConfig:
     layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
     max_length: Positive[int] = 200
     """Tokens kept of a sentence, at most 512. The rest is cut off."""
-    activation: Literal["swish", "relu", "gelu"] = "swish"
-    """Of the feed-forward layers. gelu is the exact one, x Phi(x), as BERT has it."""
+    activation: Literal["swish", "relu", "gelu", "gelu_new"] = "swish"
+    """Of the feed-forward layers. gelu is the exact one, x Phi(x), as BERT has it; gelu_new the one
+    through tanh, as in GPT-2."""
     positions: bool = True
     """Add absolute positions."""
     sinusoidal: bool = False

@@ -14,6 +14,7 @@ from typing import Any
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json
+from lightxling.base.places import locate
 from lightxling.config.schema import Config, TokenizerConfig
 from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.normaliser import own_rules, with_folding
@@ -44,7 +45,7 @@ def refuse_idle(config: Config, recipe: Config) -> None:
         if tokenizer.lowercase != recipe.tokenizer.lowercase:
             typed.append("lowercase")
         # those of the start are right: they find its store
-        known = _settings_of_start(Path(start))
+        known = _settings_of_start(locate(start))
         typed = [name for name in typed if known.get(name) != getattr(tokenizer, name)]
     if typed:
         name, place = typed[0], f"tokenizer.file={tokenizer.file}"

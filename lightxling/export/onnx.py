@@ -19,7 +19,7 @@ from lightxling.base.files import write_json
 from lightxling.base.places import DESCRIPTION
 from lightxling.base.version import __version__
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
-from lightxling.model.params import PIECE_RATE, TINY, scale_axis
+from lightxling.model.params import GELU_CUBE, GELU_SCALE, PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import Bundle
 
 OPSET = 17
@@ -138,6 +138,11 @@ class _Builder:
             return self.add("Relu", x)
         if kind == "swish":
             return self.add("Mul", x, self.add("Sigmoid", x))
+        if kind == "gelu_new":  # (1 + tanh z) / 2 is the sigmoid of 2 z
+            cube = self.add("Mul", self.add("Mul", x, x), x)
+            cube = self.add("Mul", cube, self.weight(np.float32(GELU_CUBE)))
+            z = self.add("Mul", self.add("Add", x, cube), self.weight(np.float32(2 * GELU_SCALE)))
+            return self.add("Mul", x, self.add("Sigmoid", z))
         erf = self.add("Erf", self.add("Mul", x, self.weight(np.float32(0.5**0.5))))
         half = self.add("Mul", x, self.weight(np.float32(0.5)))
         return self.add("Mul", half, self.add("Add", erf, self.weight(np.float32(1))))

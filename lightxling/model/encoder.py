@@ -111,6 +111,7 @@ ACTIVATION = {
     "swish": jax.nn.silu,
     "relu": jax.nn.relu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
 }
 POOLING = {"mean": mean_pool, "max": max_pool, "sum": sum_pool, "cls": first_pool}
 

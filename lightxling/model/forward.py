@@ -14,6 +14,8 @@ from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import (
+    GELU_CUBE,
+    GELU_SCALE,
     PIECE_RATE,
     TABLES,
     TINY,
@@ -87,7 +89,8 @@ class Forward:
                 start += group.size
         if config.embedding_norm:
             self.norm(x, "embedding_norm")
-        activate = {"swish": swish, "relu": relu, "gelu": gelu}[config.activation]
+        known = {"swish": swish, "relu": relu, "gelu": gelu, "gelu_new": gelu_new}
+        activate = known[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
@@ -238,6 +241,12 @@ def erf(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 def first(hidden: Float[np.ndarray, "n L D"], axis: int) -> Float[np.ndarray, "n D"]:
     """The state of the first token."""
     return hidden.take(0, axis=axis)
+
+
+def gelu_new(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """GELU through tanh, see `params.GELU_SCALE`."""
+    z = np.tanh(np.float32(GELU_SCALE) * (x + np.float32(GELU_CUBE) * x * x * x))
+    return np.float32(0.5) * x * (1 + z)
 
 
 def relu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:

@@ -22,6 +22,9 @@ Params = dict[str, np.ndarray]
 TINY = np.float32(1e-30)
 """Least sum of weights that a weighted mean is divided by, so that nothing is divided by zero."""
 
+GELU_SCALE, GELU_CUBE = float(np.sqrt(2 / np.pi)), 0.044715
+"""gelu_new(x) = x/2 (1 + tanh z), z = GELU_SCALE (x + GELU_CUBE x^3)."""
+
 PIECE_RATE = 10.0
 """A piece's weight is softplus(10 c), c what is learnt: rules such as Adam's move c by the learning
 rate in a step, so that with c alone all weights would still be much the same after 1,000 steps."""

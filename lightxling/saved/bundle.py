@@ -16,7 +16,7 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
-from lightxling.base.files import file_sha256, read_json, write_json
+from lightxling.base.files import read_json, write_json
 from lightxling.base.places import DESCRIPTION, PARAMETERS, TOKENIZER, find_model
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
@@ -33,6 +33,7 @@ from lightxling.saved.parameters import (
     write_params,
 )
 from lightxling.saved.sentence_transformers import is_sentence_transformers, read_folder
+from lightxling.saved.sums import check_sums, sums_of
 
 BUNDLE_FORMAT = "lightxling"
 
@@ -244,6 +245,7 @@ class Run:
     vocab_size: int
     languages: tuple[str, ...]
     teacher_width: int = 0
+    tokenizer_sha256: str = ""
 
 
 def read_run(path: Path) -> Run:
@@ -256,19 +258,25 @@ def read_run(path: Path) -> Run:
     if "config" not in description:
         raise UserError(f"{path} is not the folder of a run: its {DESCRIPTION} has no settings")
     settings = description["config"]
-    _check_adapter_count(settings.get("model") if isinstance(settings, dict) else None)
+    model = settings.get("model") if isinstance(settings, dict) else None
+    _check_adapter_count(model)
     config = from_dict(Config, settings)
     _check_sizes(config.model)
     validate(config)
-    taught = description.get("teacher")
+    taught, store = description.get("teacher"), description.get("store")
     widths = {"teacher.width": taught.get("width") if isinstance(taught, dict) else 0}
-    return Run(
+    run = Run(
         path,
         config,
         _count(description, "vocab_size", path),
         language_codes(description.get("languages", []), path / DESCRIPTION),
         _count(widths, "teacher.width", path, least=0),
+        str(store.get("tokenizer", "")) if isinstance(store, dict) else "",
     )
+    read = {**description, "model": model, "unescape": config.corpus.unescape}
+    sums = sums_of(path, read, DESCRIPTION)
+    check_sums(path, description.get("sha256", {}), sums, DESCRIPTION)
+    return run
 
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
@@ -294,7 +302,12 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
-    run = read_run(path)
+    run, tokenizer = read_run(path), _read_tokenizer(path / TOKENIZER)
+    if run.tokenizer_sha256 not in ("", hashlib.sha256(tokenizer).hexdigest()):
+        raise UserError(
+            f"{path / TOKENIZER} is damaged: it is not that of the run, which lies in its token "
+            f"store too; see store in {path / DESCRIPTION}"
+        )
     encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
     params = {name: np.asarray(values) for name, values in flatten(encoder).items()}
     check_finite_params(params, f"checkpoint {checkpoint} of {path}")
@@ -305,7 +318,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
     return Bundle(
         model,
         params,
-        _read_tokenizer(path / TOKENIZER),
+        tokenizer,
         run.languages,
         leading=run.config.objectives.ese.weight > 0,
         training=training_in_words(run.config),
@@ -328,8 +341,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
     vocab_size, dimension = (_count(description, n, path) for n in ("vocab_size", "dimension"))
     params = read_params(path / PARAMETERS, shapes(config, vocab_size, dimension))
     tokenizer = _read_tokenizer(path / TOKENIZER)
-    _check_sums(path, description)
-    return Bundle(
+    bundle = Bundle(
         config,
         params,
         tokenizer,
@@ -341,25 +353,15 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         cleans=description.get("cleans") is not False,
         unescape=description.get("unescape") is not False,
     )
+    sums = sums_of(path, description, DESCRIPTION, PARAMETERS, TOKENIZER)
+    check_sums(path, description.get("sha256", {}), sums, DESCRIPTION)
+    return bundle
 
 
 def _texts(said: Any) -> dict[str, str]:
     """Texts by their names; what is something else is left out."""
     listed = said.items() if isinstance(said, Mapping) else ()
     return {str(name): text for name, text in listed if isinstance(text, str)}
-
-
-def _check_sums(path: Path, description: Mapping[str, Any]) -> None:
-    """Compares the files of an export with their sha256, which those made before do not have."""
-    sums = description.get("sha256", {})
-    if not isinstance(sums, dict):
-        raise UserError(f"sha256 in {path / DESCRIPTION} should be by name; export it again")
-    for name in (PARAMETERS, TOKENIZER):
-        if name in sums and sums[name] != file_sha256(path / name):
-            raise UserError(
-                f"{path / name} is damaged: its sha256 is not the one in {DESCRIPTION}; export or "
-                "copy it again"
-            )
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -381,6 +383,6 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "unescape": bundle.unescape,
         **({"prompts": dict(bundle.prompts)} if bundle.prompts else {}),
         **({} if bundle.cleans else {"cleans": False}),
-        "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
     }
+    description["sha256"] = sums_of(folder, description, DESCRIPTION, PARAMETERS, TOKENIZER)
     write_json(folder / DESCRIPTION, description)

@@ -32,7 +32,10 @@ from lightxling.saved.parameters import read_arrays
 
 ABOUT = "lightxling"
 """Key of a BertModel's config.json under which an export says what is not of a BertModel."""
-_ACTIVATIONS = {"silu": "swish", "swish": "swish", "relu": "relu", "gelu": "gelu"}
+_ACTIVATIONS = {
+    **{"silu": "swish", "swish": "swish", "relu": "relu", "gelu": "gelu"},
+    **{"gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new"},
+}
 _OFFSET = {"bert": 0, "xlm-roberta": 2, "roberta": 2, "camembert": 2}
 """Kinds of models that are read, with the row of the first position in their table."""
 
