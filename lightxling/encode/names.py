@@ -123,7 +123,7 @@ def quantised(vectors: Float[np.ndarray, "*N D"], precision: Precision) -> np.nd
         )
     low, high = rows.min(axis=0), rows.max(axis=0)
     steps = np.where(high > low, (high - low) / np.float32(255), np.float32(1))
-    numbers = (rows - low) / steps
+    numbers = np.clip(np.floor((rows - low) / steps), 0, 255)
     return (numbers - 128).astype(np.int8) if precision == "int8" else numbers.astype(np.uint8)
 
 
