@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lightxling import shell
-from lightxling.base import allocator
+from lightxling.base import allocator, interrupts
 from lightxling.base.errors import UserError
 from lightxling.base.extras import require
 from lightxling.base.files import cache
@@ -67,20 +67,22 @@ def prepare(args: list[str]) -> None:
     (config,) = parse_recipe(prepare, args)
     validate(config)
     from lightxling.corpus.prepare import prepare_tasks
-    from lightxling.corpus.store import Store
+    from lightxling.corpus.store import Store, describe_dev
     from lightxling.train.frozen import ask, find_frozen
 
     frozen = find_frozen(config)
     for name, (task, path) in prepare_tasks(config).items():
         if any(frozen[name]):
             ask(task, Store.open(path), frozen[name])
+        for line in describe_dev(Store.open(path).manifest):
+            note(line)
         print(path)
 
 
 def train(args: list[str]) -> None:
     """Train an encoder, or go on with a run that was stopped.
 
-    Example: lightxling train light --workdir runs/mine --corpus.sources "en-fr=data/*.tsv.gz"
+    Example: lightxling train --workdir runs/mine --corpus.sources "en-fr=data/*.tsv.gz"
     """
     launch, config = parse_recipe(train, args, Launch)
     require("lightxling train", *TRAINING)
@@ -90,6 +92,19 @@ def train(args: list[str]) -> None:
 
     processes.join_processes(launch.coordinator_address, launch.num_processes, launch.process_id)
     run(config, launch.workdir)
+
+
+def plan(args: list[str]) -> None:
+    """Say what a recipe will need and take on TPUs, without having them.
+
+    Example: lightxling plan light --on v5e:2x2 --train.pairs 10000000
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from lightxling.train import forecast
+
+    given = parse_recipe(plan, args, forecast.Planning)
+    require("lightxling plan", *TRAINING, "libtpu")
+    forecast.plan(*given)
 
 
 def evaluate(args: list[str]) -> None:
@@ -115,7 +130,9 @@ def evaluate(args: list[str]) -> None:
         encode.inference = inference_head(asked.model, asked.checkpoint)
     folder, languages = asked.output or results_of(locate(asked.model)), asked.languages
     given = asked.task, asked.data, folder, languages, encoder.languages, settings
-    run(encode, encoder.fingerprint, Asked(*given, asked.again, asked.plot))
+    encoder_is = {"model": str(locate(asked.model)), "truncated": lambda: encoder.truncated}
+    how = asked.again, asked.plot, asked.all
+    run(encode, encoder.fingerprint, Asked(*given, *how, **encoder_is if is_one else {}))
 
 
 def sweep(args: list[str]) -> None:
@@ -190,6 +207,10 @@ def search(
 
     model, (corpus,) = model_first(inputs, rest=1)
     opened = searching.Index.open(Encoder.load(model), Path(corpus), index=index, progress=note)
+    if not len(opened):
+        raise UserError(f"{corpus} has no sentence to find")
+    if query and not any(text.strip() for text in query):
+        raise UserError("--query is empty; say what to look for")
     asked = list(query) or searching.prompt()
     for text, hits in searching.answers(opened, asked, k):
         if query:
@@ -221,6 +242,33 @@ def mine(args: list[str]) -> None:
         encode = functools.partial(encoder.encode, normalize=False)
         count = mine_files(encode, src, tgt, asked.output, settings, note)["pairs"]
     note(f"{count:,} pairs in {asked.output}")
+
+
+def dedup(
+    inputs: Annotated[Paths, tyro.conf.arg(metavar="[MODEL] FILE")],
+    output: Output = Path("kept.tsv"),
+    threshold: float = 0.95,
+    removed: Path | None = None,
+) -> None:
+    """Drop near duplicates of a translation memory or a text, within and across languages.
+
+    Example: lightxling dedup en-de=memory.tmx -o kept.tsv --removed removed.tsv
+
+    Args:
+      inputs: a run, an export or the name of an encoder in the package, by default boxed; and a
+        text with a sentence a line, or parallel text, written en-de=FILE.
+      output: what stays, in its order, sides separated by tabs.
+      threshold: cosine from which two sentences are the same; with two sides, both must reach it.
+        Rows whose numbers differ stay.
+      removed: what is dropped: cosine, row, and the row that stays in its place.
+    """
+    from lightxling.encode.dedup import dedup_file
+    from lightxling.encode.encoder import Encoder
+
+    model, (text,) = model_first(inputs, rest=1)
+    how = {"threshold": threshold, "removed": removed, "say": note}
+    read, kept = dedup_file(Encoder.load(model), text, output, **how)
+    note(f"{kept:,} of {read:,} rows stay, in {output}")
 
 
 def export(args: list[str]) -> None:
@@ -270,6 +318,7 @@ def paraphrases(
     sources: Annotated[tuple[str, ...], tyro.conf.Positional],
     output: Output = Path("paraphrases"),
     limit: int = 4,
+    inference: bool = False,
 ) -> None:
     """Find paraphrases in parallel text: sentences that have a translation in common.
 
@@ -279,13 +328,18 @@ def paraphrases(
       sources: parallel text, `en-de=PATH` each.
       output: folder that receives paraphrases.de-de.tsv and so on.
       limit: translations of one sentence that are paired with each other, at most.
+      inference: the sources are inference data, `en-en=snli.tsv`. They give triples.en-en-en.tsv: a
+        sentence, one that it goes with, one that contradicts it.
     """
     from lightxling.corpus.paraphrases import write_paraphrases
+    from lightxling.corpus.triples import write_triples
 
     if limit < 2:
         raise UserError(f"--limit {limit} should be at least 2")
-    for languages, count in write_paraphrases(sources, output, limit=limit).items():
-        print(f"{count:>10,}  {output}/paraphrases.{'-'.join(languages)}.tsv")
+    write = write_triples if inference else functools.partial(write_paraphrases, limit=limit)
+    found = write(sources, output)
+    for name, count in found.items():
+        print(f"{count:>10,}  {output}/{name}")
 
 
 def modular(args: list[str]) -> None:
@@ -316,25 +370,23 @@ def serve(args: list[str]) -> None:
 def compare(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
     format: Literal["table", "markdown", "csv"] = "table",
+    all: bool = False,
 ) -> None:
-    """One table over runs: size, cost and every score; runs that differ in seed are averaged.
+    """Encoders side by side: size, cost, scores, and what the differences are worth.
+
+    Runs that differ in the seed only are averaged.
 
     Example: lightxling compare runs/light-0 runs/light-1 runs/acl2021-0 --format markdown
 
     Args:
       runs: runs, exports and names of encoders in the package; the scores of the latter are those
         that `lightxling evaluate` left in evaluation/NAME here.
-      format: of the table.
+      format: of the tables; csv has the first alone.
+      all: every score, not only those that one looks at first.
     """
-    from rich.console import Console
-
     from lightxling.evaluate import compare as comparing
 
-    table = comparing.render(*comparing.compare(runs), format)
-    if format == "table":
-        Console().print(table)
-    else:
-        print(table)
+    comparing.show(runs, format, everything=all)
 
 
 def report(
@@ -363,24 +415,16 @@ def models(languages: Annotated[tuple[str, ...], tyro.conf.Positional] = ()) -> 
     Args:
       languages: codes; only the encoders that have all of them, with their scores in each.
     """
-    from rich.console import Console
+    from lightxling.evaluate.tables import print_models
 
-    from lightxling.evaluate.tables import models_table
-    from lightxling.saved.cards import cards
-
-    found = cards(languages)
-    Console(highlight=False).print(models_table(found, languages))
-    print(
-        "P@1 is in per cent, with English in both directions, among the dev sentences of the card."
-    )
-    print("\n".join(map(str, found)))
+    print_models(languages)
 
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
-        *(quickstart, prepare, train, sweep, evaluate, encode, search, mine, export),
-        *(specialise, paraphrases, modular, serve, compare, report, models),
+        *(quickstart, prepare, train, plan, sweep, evaluate, encode, search, mine, dedup),
+        *(export, specialise, paraphrases, modular, serve, compare, report, models),
     )
 }
 
@@ -394,6 +438,7 @@ def script() -> int:
     """What the command line starts: `main`, in a process whose allocator suits training, where jax
     keeps what it compiles in the user's cache folder."""
     shell.speak_in_lines()
+    interrupts.OWN_PROCESS.set()
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache() / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if sys.argv[1:2] and sys.argv[1] in ("quickstart", "train", "modular"):

@@ -11,6 +11,7 @@ import inspect
 import itertools
 import os
 import re
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ class Launch:
     """How many processes train together."""
     process_id: int | None = None
     """Which of them this is, from 0."""
+    from_scratch: bool = False
+    """Without a recipe: begin with nothing, though an encoder in the package has the languages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Evaluation:
         for an encoder of the package.
       again: compute even what is kept from before.
       plot: also draw pictures, which any browser opens.
+      all: show every score, not only those that one looks at first.
     """
 
     model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
@@ -78,6 +82,7 @@ class Evaluation:
     output: Path | None = None
     again: bool = False
     plot: bool = False
+    all: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +107,8 @@ class Encoding:
     Attributes:
       inputs: a run, an export or the name of an encoder in the package, by default boxed; a text
         (.gz too), by default standard input, which is also called -. With --engine ray, many files.
-      output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
-        a new folder of Parquet files.
+      output: .npy for an array [lines, dimension], .f32 for its numbers alone, .jsonl for one
+        object a line; with --engine ray a new folder of Parquet files.
       checkpoint: of a run: best (the default), last or a step.
       batch_size: sentences computed together, at most.
       normalize: scale vectors to length 1.
@@ -178,7 +183,8 @@ def parse_tables(command: Callable, args: Sequence[str], *tables: type) -> tuple
 
 
 def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple:
-    """Parses `CONFIG [--key.sub value ...]`; the recipe gives the defaults of the flags.
+    """Parses `[CONFIG] [--key.sub value ...]`; the recipe gives the defaults of the flags. Without
+    one, the text decides, see `train.beginning`.
 
     Args:
       tables: the dataclasses of the command's own options.
@@ -191,19 +197,35 @@ def parse_recipe(command: Callable, args: Sequence[str], *tables: type) -> tuple
     """
     name = command.__name__
     asked = set(HELP) & set(args) if args else set(HELP[:1])
-    if args and args[0].startswith("-") and not asked:
-        raise UserError(f"a recipe comes first: lightxling {name} light {' '.join(args)}")
-    recipe = load(args[0]) if args and not args[0].startswith("-") else Config()
+    named = bool(args) and not args[0].startswith("-")
+    recipe = load(args[0]) if named else Config()
     if asked:
         show_recipe_help(command, tables, recipe, "--help-all" in asked)
         raise SystemExit(0)
-    unprefixed = [Annotated[table, tyro.conf.arg(name="")] for table in tables]
-    settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
-    parsed = call(tuple[*unprefixed, settings], args[1:], command, f"{name} CONFIG")
+
+    def parse(recipe: Config) -> tuple:
+        unprefixed = [Annotated[table, tyro.conf.arg(name="")] for table in tables]
+        settings = Annotated[Config, tyro.conf.arg(name="", default=recipe)]
+        return call(tuple[*unprefixed, settings], args[named:], command, f"{name} [CONFIG]")
+
     from lightxling.corpus.existing import refuse_idle
 
-    refuse_idle(parsed[-1], recipe)
-    return parsed
+    *own, given = parse(recipe)
+    from_scratch = any(getattr(one, "from_scratch", False) for one in own)
+    if named and from_scratch:
+        raise UserError(f"--from-scratch is for runs without a recipe; leave it or {args[0]} out")
+    if named:
+        refuse_idle(given, recipe)
+        return *own, given
+    from lightxling.train.beginning import begin
+
+    begun = begin(given.corpus.sources, from_scratch=from_scratch)
+    *own, config = parse(begun.config)
+    refuse_idle(config, begun.config)
+    seen, size = config.train.pairs, config.train.batch_size
+    told = f"; {seen:,} pairs are seen, in batches of {size}" if seen else ""
+    print(begun.said + told, file=sys.stderr)
+    return *own, config
 
 
 def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, list[str]]:
@@ -274,9 +296,12 @@ def show_recipe_help(
     values = f"The values are those of the recipe {recipe.name}."
     if not recipe.name:
         known = ", ".join(sorted(recipes()))
-        values = f"CONFIG is a recipe ({known}) or a file of your own (mine.py). The values are "
-        values += "the defaults."
-    print(f"usage: lightxling {name} CONFIG [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
+        values = (
+            f"CONFIG is a recipe ({known}) or a file of your own (mine.py). The values are the "
+            "defaults. Without CONFIG, the text decides: it goes on from the encoder in the "
+            "package that has its languages, or else it is light or many."
+        )
+    print(f"usage: lightxling {name} [CONFIG] [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
     screen.print(values)
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
         text = " ".join((inspect.getdoc(table) or "").split())

@@ -179,7 +179,8 @@ def test_a_warning_is_one_line(tmp_path):
     [
         (["trian"], "perhaps you meant train"),
         (["train", "lihgt", "--workdir", "x"], "perhaps you meant light"),
-        (["train", "--workdir", "x"], "a recipe comes first"),
+        (["train", "--workdir", "x"], "no text is named: --corpus.sources"),
+        (["train", "light", "--workdir", "x", "--from-scratch", "True"], "leave it or light out"),
         (["train", "light", "--workdir", "x", "--train.batchsize", "3"], "--train.batch-size"),
         (["train", "light", "--workdir", "x", "--train.batch-size", "many"], "invalid"),
         (["train", "light"], "--workdir"),

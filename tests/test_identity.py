@@ -88,7 +88,7 @@ def unit_key(task: str, settings: ScoringSettings, **more) -> str:
     unit = Unit("d", "aa-bb", ("aa", "bb"), lambda: ["made.aa-bb.tsv"], lambda encode: {})
     fields = dataclasses.fields(TASKS[task].settings)
     used = {field.name: getattr(settings, field.name) for field in fields}
-    return run.unit_key("f00d", task, unit, used | more)
+    return run.unit_key("f00d", task, unit, used | more, run.data_of(unit))
 
 
 # Identities of 0.1, computed with its code

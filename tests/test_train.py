@@ -197,6 +197,22 @@ def test_a_damaged_checkpoint_is_loaded_under_no_name(tiny, straight, tmp_path, 
         load_bundle(place, checkpoint_)
 
 
+def test_settings_and_tokenizer_that_were_altered_are_refused(tiny, straight, tmp_path):
+    """The parameters fit them all the same: the vectors would be others."""
+    run = tmp_path / "run"
+    shutil.copytree(run_straight(tiny, straight), run)
+    about = json.loads((run / "config.json").read_text())
+    content = bytearray((run / "tokenizer.model").read_bytes())
+    content[100] ^= 1
+    (run / "tokenizer.model").write_bytes(content)
+    with pytest.raises(UserError, match=r"tokenizer.model is damaged"):
+        load_bundle(run)
+    about["config"]["model"]["max_length"] += 1
+    (run / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"config.json is damaged: its sha256"):
+        load_bundle(run)
+
+
 def test_only_what_save_wrote_is_a_checkpoint(tmp_path):
     """What a person put there is neither counted, nor renamed, nor deleted."""
     for name in ("007", "3", "4", "5", "10", "9.old", "notes.old", "x.writing", "٣", "3.kept"):

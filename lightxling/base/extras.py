@@ -17,6 +17,7 @@ EXTRAS = {
     "jax": "train",
     "jaxlib": "train",
     "jaxtyping": "train",
+    "libtpu": "tpu",
     "mtdata": "mtdata",
     "mteb": "mteb",
     "onnx": "export",
@@ -31,6 +32,8 @@ EXTRAS = {
     "starlette": "serve",
     "tensorboardX": "train",
     "tensorflow_datasets": "tfds",
+    "tokenizers": "tokenizers",
+    "torch": "sentence-transformers",
     "translate": "formats",
     "uvicorn": "serve",
 }

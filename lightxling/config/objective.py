@@ -36,6 +36,8 @@ class Objective:
     it read, and alone sentences of any one language."""
     sees_all_sentences = False
     """Whether it sees all sentences of a row, or only the first two."""
+    takes_negatives = False
+    """Whether further sentences of a row of pairs are wrong answers to it."""
     takes_any_width = False
     """Whether it takes the leading dimensions of vectors as well as all of them (ESE)."""
     term = None

@@ -141,6 +141,30 @@ def _check_objectives(terms: ObjectivesConfig) -> None:
             "to predict; use objectives.tokens.kind=xtr with it"
         )
 
+    has_layer = terms.tokens.weight and terms.tokens.transform and not terms.tokens.language_width
+    for name in ("align", "similarity"):
+        term = getattr(terms, name)
+        if term.weight and term.after_head and not has_layer:
+            raise UserError(
+                f"objectives.{name}.after_head=True needs the layer of the token head; give "
+                "objectives.tokens a weight, with transform=True and language_width=0"
+            )
+        if term.weight and term.after_head and terms.ese.weight:
+            raise UserError(
+                f"objectives.{name}.after_head=True compares what a layer makes of all dimensions, "
+                "and objectives.ese fewer; leave one of them out"
+            )
+    if terms.align.after_head and terms.align.projection:
+        raise UserError(
+            "objectives.align.after_head=True and objectives.align.projection="
+            f"{terms.align.projection} are two heads; leave one of them out"
+        )
+    if not terms.tokens.transform and terms.tokens.language_width:
+        raise UserError(
+            "objectives.tokens.transform=False has no layer that would see the language; set "
+            "objectives.tokens.language_width=0"
+        )
+
 
 def _check_tokenizer(config: Config) -> None:
     tokenizer, init_from = config.tokenizer, config.train.init_from

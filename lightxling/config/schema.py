@@ -121,8 +121,9 @@ class ModelConfig:
     layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
     max_length: Positive[int] = 200
     """Tokens kept of a sentence, at most 512. The rest is cut off."""
-    activation: Literal["swish", "relu"] = "swish"
-    """Of the feed-forward layers."""
+    activation: Literal["swish", "relu", "gelu", "gelu_new"] = "swish"
+    """Of the feed-forward layers. gelu is the exact one, x Phi(x), as BERT has it; gelu_new the one
+    through tanh, as in GPT-2."""
     positions: bool = True
     """Add absolute positions."""
     sinusoidal: bool = False
@@ -130,10 +131,15 @@ class ModelConfig:
     embedding_norm: bool = True
     """Normalise the embeddings (LayerNorm). False lets a piece keep the length that it learns,
     which is a weight in the mean of a bag."""
-    pooling: Literal["mean", "max", "sum", "weighted", "attention"] = "mean"
+    norm_eps: Positive[float] = 1e-12
+    """Added to the variance by the norms; XLM-R has 1e-5."""
+    dense: bool = False
+    """A layer tanh(W s + b) on the pooled vector, of the same width, as LaBSE has it."""
+    pooling: Literal["mean", "max", "sum", "weighted", "attention", "cls"] = "mean"
     """How the vectors of the tokens become that of the sentence. weighted: a mean with a learnt
     weight for every piece; attention: weights from the vectors themselves, softmax(q h) with a
-    learnt query q. Both start as the mean."""
+    learnt query q. Both start as the mean. cls: the vector of the first token, for encoders of
+    other programs, whose tokenizers begin every text with one piece."""
     dropout: BelowOne[float] = 0.1
     """Share of hidden numbers dropped in training, at most 0.99."""
     init: Literal["reference", "scaled"] = "reference"

@@ -274,6 +274,11 @@ class Batches:
             ngrams=ngrams,
         )
 
+    @functools.cached_property
+    def lengths(self) -> list[int]:
+        """Padded lengths that batches may have."""
+        return self.buckets[np.unique(self.row_bucket)].tolist()
+
     @property
     def longest(self) -> int:
         """Largest padded length that occurs."""

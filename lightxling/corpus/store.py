@@ -18,7 +18,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +331,35 @@ class StoreWriter:
             sync_folder(folder)
         os.replace(self.folder, final)
         sync_folder(final.parent)
+
+
+FEW = 100
+"""Dev pairs of a language pair below which its P@1 is coarse."""
+
+
+def describe_dev(manifest: dict[str, Any]) -> Iterator[str]:
+    """What should be known about the dev pairs of a store before their P@1 is read."""
+    given = manifest["counts"].get("dev", {})
+    limit = manifest.get("config", {}).get("corpus", {}).get("dev_limit", 0)
+    counts: dict[str, int] = {}
+    for group in manifest["groups"]:
+        name = "-".join(group["languages"])
+        counts[name] = counts.get(name, 0) + group["dev_rows"]
+    dropped = given.get("dropped", {})
+    if dropped:
+        why = ", ".join(f"{n:,} {reason}" for reason, n in dropped.items())
+        yield f"dev: of the {given['read']:,} pairs given, left out: {why}"
+    cut = [name for name, n in counts.items() if n == limit]
+    if cut and given.get("read", 0) - sum(dropped.values()) > given["kept"]:
+        yield (
+            f"dev: of {', '.join(cut)}, {limit:,} of the pairs given are used "
+            f"(corpus.dev_limit={limit}); P@1 among fewer candidates is higher: compare no numbers "
+            "of different sets"
+        )
+    few = {name: n for name, n in counts.items() if 0 < n < FEW}
+    if few:
+        yield (
+            f"dev: only {', '.join(f'{n} of {name}' for name, n in few.items())}; a hit more is "
+            f"{100 / min(few.values()):.1f} points of P@1. Give some 1,000 pairs with corpus.dev, "
+            "or a larger corpus.dev_share"
+        )

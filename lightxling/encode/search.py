@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -221,12 +222,15 @@ def _build(
     """Encodes the text into an index, in constant memory."""
     with Lines.open(text) as lines, atomic_folder(path) as folder:
         starts = _line_starts(_plain_copy(text, folder))
-        is_text = np.zeros(len(starts), bool)
+        is_text, columns = np.zeros(len(starts), bool), 0
 
         def batches() -> Iterator[tuple[list[str], np.ndarray]]:
+            nonlocal columns
             done = 0
             for slab in slabs(lines, _SLAB):
-                found = encoder.encode([split_language(line)[1] for line in slab])
+                sentences = [split_language(line)[1] for line in slab]
+                columns += sum("\t" in text for text in sentences)
+                found = encoder.encode(sentences)
                 here = slice(done, done + len(slab))
                 done += len(slab)
                 if done > len(starts):
@@ -239,6 +243,11 @@ def _build(
 
         with open(folder / _VECTORS, "wb") as file:
             write_npy(file, batches(), encoder.dimension, "<f2")
+        if columns:
+            say(
+                f"{columns:,} lines of {text} have several columns, searched as one sentence; "
+                f"`cut -f 2 {text}` takes out one of them, and fr<TAB>sentence names its language"
+            )
         np.save(folder / _STARTS, starts[is_text])
         np.save(folder / _LINES, np.flatnonzero(is_text) + 1)
         write_json(folder / _ORIGIN, {**origin, "arrays": _sums(folder)})
@@ -283,14 +292,22 @@ def answers(
             yield query, index.search(query, k)[0]
 
 
-def prompt(ask: Callable[[str], str] = input) -> Iterator[str]:
+def ask_at_terminal(question: str) -> str:
+    """A line from the keyboard; the question is on standard error, as it is no answer."""
+    print(question, end="", file=sys.stderr, flush=True)
+    return input()
+
+
+def prompt(ask: Callable[[str], str] = ask_at_terminal) -> Iterator[str]:
     """Yields what the person types, until an empty line or the end of the input.
 
     Example: lightxling search runs/en-fr sentences.txt
     """
+    question = "ask in any language; an empty line ends\n? "
     while True:
         try:
-            query = ask("? ")
+            query = ask(question)
+            question = "? "
         except (EOFError, KeyboardInterrupt):
             return
         if not query.strip():

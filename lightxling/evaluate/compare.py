@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.places import PARAMETERS
-from lightxling.evaluate.tables import mean_scores, shared_units
+from lightxling.evaluate.pairwise import rows_by_pair
+from lightxling.evaluate.tables import fill, mean_scores, print_whole, shared_units
+from lightxling.evaluate.tasks import DETAILS
 from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.saved.results import Results
 from lightxling.saved.run import RunFolder, read_folder
@@ -89,6 +91,31 @@ def compare(paths: Sequence[Path], *, units: bool = True) -> tuple[list[str], li
     return table_of([summary(read_folder(path)) for path in paths], units=units)
 
 
+def show(paths: Sequence[Path], form: TableFormat, *, everything: bool = False) -> None:
+    """Prints the table over runs and exports, and the one by language pair.
+
+    Args:
+      everything: also scores that tell little.
+
+    Raises:
+      UserError: as `compare`.
+    """
+    columns, rows = compare(paths)
+    if not everything:
+        columns = [name for name in columns if not name.endswith(DETAILS)]
+    by_pair = rows_by_pair([read_folder(path) for path in unique_runs(paths)])
+    tables = [render(columns, rows, form)]
+    if by_pair and form != "csv":
+        tables.append(_markdown(by_pair) if form == "markdown" else _screen(by_pair))
+    for i, table in enumerate(tables):
+        if i and form == "markdown":
+            print()
+        if isinstance(table, str):
+            print(table)
+        else:
+            print_whole(Console(), table)
+
+
 def table_of(
     summaries: Sequence[Summary], *, units: bool = True
 ) -> tuple[list[str], list[dict[str, Any]]]:
@@ -125,22 +152,40 @@ def render(columns: list[str], rows: list[dict[str, Any]], form: TableFormat) ->
     how many runs have the number)."""
     if form == "csv":
         return _csv(columns, rows)
-    # runs stand side by side: there are more scores than runs
-    names = [f"{row['run']} ({row['runs']})" if row["runs"] > 1 else row["run"] for row in rows]
-    lines = [
-        [column, *(as_text(column, row[column], row["runs"]) for row in rows)] for column in columns
-    ]
-    if form == "markdown":
-        lines = [["", *names], ["---", *["---:"] * len(rows)], *lines]
-        return "\n".join(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
-    table = Table("")
-    for name in names:
-        table.add_column(Text(name), justify="right")  # Text: no name is markup
-    for line in lines:
-        table.add_row(*map(Text, line))
+    lines = _lines(columns, rows)
+    return _markdown(lines) if form == "markdown" else _screen(lines)
+
+
+def _screen(lines: list[list[str]]) -> Table:
+    table = Table()
+    fill(table, lines[0], lines[1:])
     return table
+
+
+def _lines(columns: list[str], rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The table as text, its head first: runs stand side by side, as there are more scores."""
+    names = [f"{row['run']} ({row['runs']})" if row["runs"] > 1 else row["run"] for row in rows]
+    lines = [[column, *(_cell(column, row, rows) for row in rows)] for column in columns]
+    return [["", *names], *lines]
+
+
+def _cell(column: str, row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """A number as text, with the number of candidates where it is not the same in all rows."""
+    text = as_text(column, row[column], row["runs"])
+    before, _, last = column.rpartition(" ")
+    sizes = "dev candidates" if column == "best dev P@1" else f"{before} candidates"
+    differ = {one[sizes].mean for one in rows if one.get(sizes)}
+    if text and last != "candidates" and len(differ) > 1 and row.get(sizes):
+        text += f" of {row[sizes].mean:,.0f}"
+    return text
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    head, *rest = lines
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rest]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def _size(run: RunFolder) -> Values:
@@ -201,7 +246,7 @@ def _cost_alone(run: RunFolder) -> Values:
     }
     if memory := [r[k] for r in records for k in ("device_memory", "peak_memory") if k in r]:
         values["peak memory"] = max(memory)
-    if dev := [r["dev_p@1"] for r in records if not math.isnan(r.get("dev_p@1", math.nan))]:
+    if dev := [r["dev_p@1"] for r in run.records if not math.isnan(r.get("dev_p@1", math.nan))]:
         values["best dev P@1"] = max(dev)
         if sizes := [r["dev_candidates"] for r in records if "dev_candidates" in r]:
             values["dev candidates"] = sizes[-1]

@@ -53,18 +53,20 @@ def unpack_found(text: str, count: int) -> Bool[np.ndarray, " N"]:
     return np.unpackbits(bits, count=count).astype(bool)
 
 
+def share_of(unit: Mapping[str, Any]) -> Float[np.ndarray, " _"] | None:
+    """How much of every pair was found: 0, 0.5 or 1. None of what was scored before this was kept,
+    and of what is damaged."""
+    try:
+        found, count = unit["found"], unit["candidates"]
+        return np.mean([unpack_found(found[way], count) for way in ("forward", "backward")], axis=0)
+    except (TypeError, KeyError, ValueError):
+        return None
+
+
 def shares_of(results: Results) -> dict[str, Float[np.ndarray, " _"]]:
-    """By unit, how much of every pair was found: 0, 0.5 or 1. Of units that were scored before this
-    was kept, and of damaged ones, there is nothing."""
-    shares = {}
-    for name, unit in results["results"].items():
-        found: Any = unit.get("found")
-        try:
-            both = [unpack_found(found[way], unit["candidates"]) for way in ("forward", "backward")]
-        except (TypeError, KeyError, ValueError):
-            continue
-        shares[name] = np.mean(both, axis=0)
-    return shares
+    """`share_of` by unit, of those that have it."""
+    shares = {name: share_of(unit) for name, unit in results["results"].items()}
+    return {name: share for name, share in shares.items() if share is not None}
 
 
 def stacked(runs: Sequence[Mapping[str, Float[np.ndarray, " _"]]]) -> Shares:

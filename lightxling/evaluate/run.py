@@ -5,6 +5,7 @@ unit carries a key made of the encoder, the bytes of its files and the settings.
 """
 
 import dataclasses
+import datetime
 import functools
 import hashlib
 import json
@@ -12,7 +13,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from lightxling.base.vectors import Encode
 from lightxling.base.version import __version__
 from lightxling.config.identity import counting, first_defaults
 from lightxling.evaluate.report.pictures import draw_pictures
-from lightxling.evaluate.tables import screen_table
+from lightxling.evaluate.tables import print_whole, screen_table
 from lightxling.evaluate.tasks import TASKS, ScoringSettings, select_units
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
@@ -53,6 +54,12 @@ class Asked:
     """Compute even what is kept."""
     plot: bool = False
     """Also write pictures, into `folder`."""
+    everything: bool = False
+    """Show all scores, not only those that one looks at first."""
+    model: str = ""
+    """Where the encoder lies, which results note."""
+    truncated: Callable[[], int] = lambda: 0
+    """How many sentences the encoder has cut off so far."""
 
 
 def evaluate(
@@ -84,7 +91,8 @@ def evaluate(
             asks = fingerprint
             if used.get("head") == "trained" and encode.inference:  # of the run
                 asks += f" {encode.inference.fingerprint}"
-            key = unit_key(asks, task, unit, used)
+            data = data_of(unit)
+            key = unit_key(asks, task, unit, used, data)
             if path not in done:  # the first unit of a benchmark
                 about = {"task": task, "dataset": unit.dataset, "settings": used}
                 done[path] = {**about, "results": {}}
@@ -92,13 +100,15 @@ def evaluate(
             kept = before[path]["results"].get(unit.name, {})
             result = kept
             if asked.again or kept.get("key") != key:
-                result = {**timed(unit, encode), "key": key}
+                cut = asked.truncated()
+                result = {**timed(unit, encode), "key": key, **origin(asked.model)}
+                result |= {"data": data, "truncated": asked.truncated() - cut}
             done[path]["results"][unit.name] = result = {**result, "encoder": fingerprint}
             if result != kept:  # after every unit: a run that is stopped loses none
                 dropped[path] |= save_results(path, done[path], fingerprint)
             bar.advance(shown)
     for path, results in done.items():
-        console.print(screen_table(results))
+        print_whole(console, screen_table(results, asked.everything))
         if others := sorted(dropped[path] - results["results"].keys()):
             say(console, f"{path}: left out {', '.join(others)}, scores of another encoder")
     say(console, f"kept in {folder}")
@@ -209,16 +219,37 @@ def results_name(task: str, dataset: str, settings: dict[str, Any]) -> str:
     return ".".join([task, dataset, *special, "json"])
 
 
-def unit_key(fingerprint: str, task: str, unit: Unit, settings: dict[str, Any]) -> str:
+def data_of(unit: Unit) -> list[dict[str, str]]:
+    """Path and sha256 of the files of a unit."""
+    found = []
+    for path in unit.files():
+        with open(path, "rb") as file:
+            sum_ = hashlib.file_digest(file, "sha256").hexdigest()
+        found.append({"path": str(path), "sha256": sum_})
+    return found
+
+
+def origin(model: str) -> dict[str, str]:
+    """What made a result, and when."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"model": model, "version": __version__, "date": now}
+
+
+def unit_key(
+    fingerprint: str,
+    task: str,
+    unit: Unit,
+    settings: dict[str, Any],
+    data: Sequence[dict[str, str]],
+) -> str:
     """Hash of the encoder, the contents of the unit's files, and the settings."""
     digest = hashlib.sha256(f"{__version__} {fingerprint} {unit.name}".encode())
     counts = counting(TASKS[task].settings, settings, f"evaluate {task}")
     if TASKS[task].definition > 1:
         counts["definition"] = TASKS[task].definition
     digest.update(json.dumps(counts, sort_keys=True).encode())
-    for path in unit.files():
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for one in data:
+        digest.update(bytes.fromhex(one["sha256"]))
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
+from lightxling.saved.sums import settings_sum
 
 LOCK = ".lock"
 
@@ -48,10 +49,18 @@ def description(
 ) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
-    return {
-        "config": to_dict(config),
+    settings = to_dict(config)
+    read = {
+        "model": settings["model"],
         "languages": list(languages),
         "vocab_size": vocab_size,
+        "unescape": config.corpus.unescape,
+    }
+    return {
+        "config": settings,
+        "languages": list(languages),
+        "vocab_size": vocab_size,
+        "sha256": {DESCRIPTION: settings_sum(read)},
         "parameters": {
             "encoder": models.count_parameters(params["encoder"]),
             "training": models.count_parameters(params),

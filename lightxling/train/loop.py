@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import shutil
 import signal
 import sys
@@ -12,15 +13,18 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from lightxling.base import allocator, processes
+from lightxling.base import allocator, interrupts, processes
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_json
 from lightxling.base.streams import Lasting
 from lightxling.config.schema import Config
+from lightxling.corpus.batch import Batch
+from lightxling.corpus.store import describe_dev
 from lightxling.model import build as models
 from lightxling.saved import checkpoint
 from lightxling.saved.workdir import alone_in, as_begun, as_fitted, description
 from lightxling.train import freeze
+from lightxling.train.closing import closing
 from lightxling.train.dev import Dev
 from lightxling.train.plan import Plan, check_settings
 from lightxling.train.profile import Trace
@@ -30,6 +34,7 @@ from lightxling.train.sharding import put_batch
 from lightxling.train.stages import earlier, runs_of
 from lightxling.train.state import TrainState, seed_data
 from lightxling.train.step import compile_steps
+from lightxling.train.tasks import RunTask
 from lightxling.train.warm_start import describe_origin, warm_start
 
 OnRecord = Callable[[dict[str, float | int]], None]
@@ -78,8 +83,10 @@ def _train(
     config: Config, workdir: Path, console: Console, on_record: OnRecord
 ) -> dict[str, float] | None:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
+    plan = Plan.open(as_fitted(config, workdir), workdir, say)
     # compiled before anything is on the devices: a step too large for them is refused at once
-    plan, steps, _ = compile_steps(Plan.open(as_fitted(config, workdir), workdir, say), say)
+    with interrupts.watched(interrupts.end):  # nothing is lost yet
+        plan, steps, _ = compile_steps(plan, say)
     state = recover_state(plan, workdir, say)
     describe_run(plan, state, workdir, say)
     first, last, count = int(state.step), plan.steps, config.train.profile_steps
@@ -89,10 +96,18 @@ def _train(
     with (
         Progress(written, start=first, stop=last, console=console) as progress,
         stop_on_signals() as stop,
+        interrupts.watched(
+            interrupts.announce("stopping after this step; Ctrl-C again ends at once, unsaved")
+        ),
         Trace(workdir / "profile", start=first, stop=last, count=count) as trace,
     ):
+        if plan.origin and not first and plan.has_dev:
+            state, scores = dev.measure(state, workdir / "best")
+            progress.log({"step": 0, "pairs": 0, **scores}, [])
+        shapes = Shapes(plan, progress)
         for step, task, batch in recorder.timed(plan.batches(first)):
             trace.before(step, state)
+            shapes.before(task, batch)
             # only begins the step; the next batch is made while the devices compute
             state, metrics = steps[task.name](state, put_batch(batch, plan.mesh, task.rows))
             recorder.add(step, task, batch, metrics)
@@ -114,6 +129,9 @@ def _train(
             if due.stop:
                 progress.say(f"stopped at step {step:,}; the same command goes on from there")
                 return None
+    if processes.is_first():
+        for line in closing(config, workdir):
+            say(line)
     return dev.scores
 
 
@@ -199,7 +217,11 @@ def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[st
             f"--workdir {workdir} is not the folder that process 0 writes to; give one on a file "
             "system that all hosts share"
         )
-    for line in sizes(plan, state.params):
+    for line in (
+        *sizes(plan, state.params),
+        *describe_dev(plan.main.store.manifest),
+        *losses(plan),
+    ):
         say(line)
 
 
@@ -220,4 +242,35 @@ def sizes(plan: Plan, params: models.ParamTree) -> Iterator[str]:
         yield (
             f"task {task.name}: {task.store.train.rows:,} rows, {task.batches.steps_per_epoch:,} "
             f"steps an epoch, {share:.1%} of the steps"
+        )
+
+
+def losses(plan: Plan) -> Iterator[str]:
+    """What the names of the losses stand for, a line each."""
+    for task in plan.tasks:
+        for name in task.terms:
+            kind = type(getattr(task.config.objectives, name))
+            first = " ".join(inspect.getdoc(kind).split("\n\n")[0].split()).split(". ")[0]
+            yield f"loss {task.prefix}{name}: {first[0].lower() + first[1:].removesuffix('.')}"
+
+
+class Shapes:
+    """Says when a batch is the first of its shape, which the step is compiled for."""
+
+    def __init__(self, plan: Plan, progress: Progress):
+        self.progress, self.seen = progress, set()
+        self.total = sum(len(task.batches.lengths) for task in plan.tasks)
+
+    def before(self, task: RunTask, batch: Batch) -> None:
+        """To be called before every step."""
+        shape = task.name, batch.tokens.shape
+        if shape in self.seen:
+            return
+        if not self.seen:
+            self.progress.say(
+                f"compiling the step for each of {self.total} lengths when it first comes up"
+            )
+        self.seen.add(shape)
+        self.progress.show(
+            f"compiling for {batch.tokens.shape[-1]} tokens, {len(self.seen)} of {self.total}"
         )

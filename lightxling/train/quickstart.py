@@ -2,16 +2,20 @@
 
 import functools
 import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lightxling.base.streams import Lasting
 from lightxling.config.files import load
 from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus import everyday
+from lightxling.encode.encoder import Encoder
 
 COMPOSED_SENTENCES = 12_000
 """Sentences composed from templates, beside the written ones."""
@@ -43,6 +47,25 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
         corpus__dev=tuple(sources["dev"]),
     )
     return recipe, held_out, len(rows)
+
+
+FIRST = {
+    "Wo ist der Bahnhof?": "Where is the station?",
+    "Vlak má hodinu zpoždění.": "The train is an hour late.",
+    "Buzdolabı çalışmıyor.": "The fridge does not work.",
+    "Jag har glömt mitt lösenord.": "I have forgotten my password.",
+}
+"""Sentences of four languages, and what is asked in English."""
+
+
+def at_work(encoder: Encoder) -> Iterator[str]:
+    """Lines that show the encoder of the package finding sentences."""
+    yield f"The encoder in the package, for {len(encoder.languages)} languages:"
+    found = encoder.similarity(encoder.encode(list(FIRST.values())), encoder.encode(list(FIRST)))
+    for question, scores in zip(FIRST.values(), found, strict=True):
+        best = int(scores.argmax())
+        yield f"  {question:<30} -> {list(FIRST)[best]}  {scores[best]:.2f}"
+    yield "\nNow a tiny one is trained from nothing, to see how that goes:"
 
 
 def accuracy_table(vectors: dict[str, np.ndarray], texts: dict[str, list[str]]) -> Table:
@@ -85,11 +108,12 @@ def neighbours(vectors: dict[str, np.ndarray], texts: dict[str, list[str]], rows
 
 def quickstart(workdir: Path, console: Console | None = None) -> None:
     """Trains, evaluates on held-out sentences, shows neighbours and says what to do next."""
-    from lightxling.encode.encoder import Encoder
     from lightxling.train.loop import train
 
-    console = console or Console(highlight=False)
+    console = console or Console(file=Lasting(sys.stdout), highlight=False)
     say = functools.partial(console.print, markup=False, soft_wrap=True)
+    for line in at_work(Encoder.load()):
+        say(line)
     config, held_out, count = write_corpus(workdir / "corpus")
     say(
         f"{count:,} sentences in {', '.join(everyday.LANGUAGES)} to learn from; "
@@ -112,11 +136,13 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
         vectors, texts, list(range(0, len(held_out), step))[:SHOWN_SENTENCES]
     ):
         say("\n" + "\n".join([question, *answers]))
-    source = workdir / "corpus" / "dev.en-fr.tsv"
+    source = workdir / "corpus" / "held-out.txt"
+    rows = [f"{code}\t{text}\n" for code, lines in texts.items() for text in lines]
+    source.write_text("".join(rows), encoding="utf-8", newline="\n")
     say(
         "\nNext:\n"
         f"  lightxling search {workdir} {source}   ask in one language, find in another\n"
         f"  lightxling export {workdir} --format safetensors   a file to ship\n"
-        f'  lightxling train light --workdir runs/mine --corpus.sources "en-fr=my/*.tsv.gz"'
-        "   an encoder from your own sentence pairs"
+        '  lightxling train --workdir runs/mine --corpus.sources "en-fr=mine.tsv"'
+        "   go on from an encoder in the package, with your own sentence pairs"
     )

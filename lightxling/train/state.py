@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
@@ -16,7 +15,7 @@ from lightxling.model.build import ParamTree
 from lightxling.objectives.combine import initialise_tasks
 from lightxling.train import freeze
 from lightxling.train.optimizer import Optimizer
-from lightxling.train.sharding import shardings
+from lightxling.train.sharding import by_row, shardings
 
 
 class TrainState(NamedTuple):
@@ -61,10 +60,10 @@ def initial_state(
 
 def batch_shapes(mesh: Mesh, batch: Batch, *, rows: int, length: int) -> Batch:
     """One process's `batch` as the global one of `rows` pairs, padded to `length`: shapes only."""
-    by_row = NamedSharding(mesh, P("data"))
+    split = by_row(mesh, rows)
 
     def of_all_rows(x, *shape):
-        return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=by_row)
+        return jax.ShapeDtypeStruct((rows, *(shape or x.shape[1:])), x.dtype, sharding=split)
 
     def padded(x):
         return None if x is None else of_all_rows(x, x.shape[1], length, *x.shape[3:])

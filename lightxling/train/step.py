@@ -114,6 +114,8 @@ def compile_steps(plan: Plan, say: Callable[[str], None]) -> Compiled:
       UserError: they do not fit there.
     """
     train, budget = plan.config.train, bytes_of(plan.config.train.memory)
+    for task in plan.tasks:
+        say(f"compiling the step for {task.rows:,} pairs of {task.batches.longest} tokens")
     compiled = compile_plan(plan)
     if budget and compiled.need is None:
         raise UserError(

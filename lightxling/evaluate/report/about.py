@@ -18,6 +18,7 @@ from lightxling.evaluate.report.markup import Markup, h, join_markup
 from lightxling.evaluate.report.pieces import Shown, html_table
 from lightxling.evaluate.report.repeat import changed, command
 from lightxling.evaluate.report.runs import DEV, TrainedRun
+from lightxling.saved.curve import dev_curve, verdict
 
 THIS_RUN = "this run"
 
@@ -64,6 +65,12 @@ def damage(run: TrainedRun, before: str = "") -> Markup | None:
     if run.damaged_results:
         told.append(f"without readable scores: {', '.join(run.damaged_results)}")
     return pieces.missing(before, "; ".join(told), ".") if told else None
+
+
+def result(run: TrainedRun) -> Markup | None:
+    """What came of it, in the first line; nothing of a run without a measurement."""
+    curve = dev_curve(run.records)
+    return h("p", "dev P@1 ", h("b", verdict(curve)), class_="lead") if curve else None
 
 
 def tiles(run: TrainedRun) -> Markup:

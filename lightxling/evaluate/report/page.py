@@ -60,7 +60,7 @@ Sections = Mapping[str, tuple[str, object]]
 def _one(one: Shown) -> tuple[list[Markup | None], Sections]:
     run = one.run
     lead = h("p", about.in_a_sentence(run), class_="lead")
-    header = [h("h1", run.name), lead, about.damage(run), about.tiles(run)]
+    header = [h("h1", run.name), about.result(run), lead, about.damage(run), about.tiles(run)]
     return header, {
         "trained": ("What was trained on what", about.facts(run)),
         "curves": ("Losses and dev P@1", [curves.losses([one]), curves.dev([one], 3)]),
@@ -73,7 +73,10 @@ def _one(one: Shown) -> tuple[list[Markup | None], Sections]:
 
 def _several(shown: Sequence[Shown]) -> tuple[list[object], Sections, list[Markup]]:
     """Header, sections, and what is folded below them: all that is one run's own."""
-    told = [h("li", h("b", one.full_name), ": ", about.in_a_sentence(one.run)) for one in shown]
+    told = [
+        h("li", h("b", one.full_name), ": ", about.in_a_sentence(one.run), about.result(one.run))
+        for one in shown
+    ]
     header = [
         h("h1", f"{len(shown)} runs compared"),
         h("ul", told, role="list"),

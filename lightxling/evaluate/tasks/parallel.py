@@ -150,30 +150,25 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
     """
     texts, scoring = read_pairs(source), settings.scoring
     src, tgt = encode_sides(encode, source.languages, texts)
-    same = [retrieval.text_labels(side) for side in texts]
-    repeated = [len(labels) - len(np.unique(labels)) for labels in same]
+    same = dict(zip(("same_src", "same_tgt"), map(retrieval.text_labels, texts), strict=True))
+    repeated = [len(labels) - len(np.unique(labels)) for labels in same.values()]
     places = {
-        "forward": retrieval.ranks(src, tgt, same=same[1], scoring=scoring),
-        "backward": retrieval.ranks(tgt, src, same=same[0], scoring=scoring),
+        "forward": retrieval.ranks(src, tgt, same=same["same_tgt"], scoring=scoring),
+        "backward": retrieval.ranks(tgt, src, same=same["same_src"], scoring=scoring),
     }
-    by_text = by_row = retrieval.Accuracy(*map(retrieval.precision, places.values()), len(tgt))
-    if any(repeated):
-        by_row = retrieval.precision_at_1(src, tgt, scoring)
-    scores = {
-        "accuracy": 100 * by_text.mean,
-        "error": 100 - 100 * by_text.mean,
-        "forward": 100 * by_text.forward,
-        "backward": 100 * by_text.backward,
-    }
+    right = {name: 100 * retrieval.precision(ranks) for name, ranks in places.items()}
+    mean = (right["forward"] + right["backward"]) / 2
+    scores = {"accuracy": mean, "error": 100 - mean, **right}
+    by_row = 100 * retrieval.precision_at_1(src, tgt, scoring).mean if any(repeated) else mean
     if scoring == "cosine":
         rows = np.arange(len(src))
         for name, one, other in (("forward_f1", src, tgt), ("backward_f1", tgt, src)):
             found = nearest(one, other, 1)[1][:, 0]
             scores[name] = 100 * retrieval.weighted_f1(rows, found)
-    scores["by_row"] = 100 * by_row.mean
+    scores["by_row"] = by_row
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    found = {way: pack_found(one) for way, one in places.items()}
+    found = {way: pack_found(ranks) for way, ranks in places.items()}
     about = {"candidates": len(tgt), "repeated_texts": repeated, "found": found}
     return {"scores": scores, **about}
 
