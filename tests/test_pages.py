@@ -105,7 +105,6 @@ def test_options_of_commands_exist(page):
         for name, arguments in command_lines(page)
         if name in COMMANDS
         for option in options_in(arguments) - options(name)
-        if not (name == "sweep" and option in options("train"))  # behind --
     }
     assert not unknown
 
