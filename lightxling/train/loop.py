@@ -103,7 +103,9 @@ def _train(
     ):
         if plan.origin and not first and plan.has_dev:
             state, scores = dev.measure(state, workdir / "best")
-            progress.log({"step": 0, "pairs": 0, **scores}, [])
+            record = {"step": 0, "pairs": 0, **scores}
+            progress.log(record, [])
+            on_record(record)
         shapes = Shapes(plan, progress)
         for step, task, batch in recorder.timed(plan.batches(first)):
             trace.before(step, state)
