@@ -9,6 +9,10 @@ table of languages, the vocabulary table of the head (71 M together) and the pro
 when it is used. This is the method as the paper describes it; `ems-code` follows the released code
 where that differs. On a small machine, and to measure anything: `ems-small`.
 
+The paper's 62 languages: en af ar bg bn ca cs da de el eo es et eu fa fi fr gl gu he hi hr hu hy id
+it ja jv ka kk ko ku lt lv ml mr ms mk mn my nl nb pl pt ro ru sk sl sq sr sv sw ta te th tl tr uk
+ur vi yo zh. A source for each with English makes the table of languages as large as there.
+
 Departures from the released code: text is not tokenised before sentencepiece, the vocabulary has no
 control symbols for languages (the code never puts them into a sentence), and negatives come from
 the whole batch over all devices, not from each device's share. The number of sentence pairs and of

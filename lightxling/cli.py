@@ -94,6 +94,19 @@ def train(args: list[str]) -> None:
     run(config, launch.workdir)
 
 
+def plan(args: list[str]) -> None:
+    """Say what a recipe will need and take on TPUs, without having them.
+
+    Example: lightxling plan light --on v5e:2x2 --train.pairs 10000000
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from lightxling.train import forecast
+
+    given = parse_recipe(plan, args, forecast.Planning)
+    require("lightxling plan", *TRAINING, "libtpu")
+    forecast.plan(*given)
+
+
 def evaluate(args: list[str]) -> None:
     """Score an encoder: retrieval, ranking, tatoeba, europarl, bucc, classification, sts, nli ...
 
@@ -120,6 +133,24 @@ def evaluate(args: list[str]) -> None:
     encoder_is = {"model": str(locate(asked.model)), "truncated": lambda: encoder.truncated}
     how = asked.again, asked.plot, asked.all
     run(encode, encoder.fingerprint, Asked(*given, *how, **encoder_is if is_one else {}))
+
+
+def sweep(args: list[str]) -> None:
+    """Compare recipes: train each with several seeds and settings, score all, one table and a page.
+
+    Options of `lightxling train` for all runs follow --. What is complete is not trained again.
+
+    Example: lightxling sweep light clean --workdir runs/both --seeds 0 1 -- --corpus.sources ...
+    """
+    from lightxling.config.sweep import Sweep
+
+    own = args[: args.index("--")] if "--" in args else args
+    (asked,) = parse_tables(sweep, own, Sweep)
+    require("lightxling sweep", *TRAINING)
+    from lightxling.train.sweep import sweep as run
+
+    options = args[len(own) + 1 :]
+    run(asked, options, lambda words: parse_recipe(train, words, Launch)[1], evaluate, note)
 
 
 def encode(args: list[str]) -> None:
@@ -287,6 +318,7 @@ def paraphrases(
     sources: Annotated[tuple[str, ...], tyro.conf.Positional],
     output: Output = Path("paraphrases"),
     limit: int = 4,
+    inference: bool = False,
 ) -> None:
     """Find paraphrases in parallel text: sentences that have a translation in common.
 
@@ -296,13 +328,18 @@ def paraphrases(
       sources: parallel text, `en-de=PATH` each.
       output: folder that receives paraphrases.de-de.tsv and so on.
       limit: translations of one sentence that are paired with each other, at most.
+      inference: the sources are inference data, `en-en=snli.tsv`. They give triples.en-en-en.tsv: a
+        sentence, one that it goes with, one that contradicts it.
     """
     from lightxling.corpus.paraphrases import write_paraphrases
+    from lightxling.corpus.triples import write_triples
 
     if limit < 2:
         raise UserError(f"--limit {limit} should be at least 2")
-    for languages, count in write_paraphrases(sources, output, limit=limit).items():
-        print(f"{count:>10,}  {output}/paraphrases.{'-'.join(languages)}.tsv")
+    write = write_triples if inference else functools.partial(write_paraphrases, limit=limit)
+    found = write(sources, output)
+    for name, count in found.items():
+        print(f"{count:>10,}  {output}/{name}")
 
 
 def modular(args: list[str]) -> None:
@@ -378,24 +415,16 @@ def models(languages: Annotated[tuple[str, ...], tyro.conf.Positional] = ()) -> 
     Args:
       languages: codes; only the encoders that have all of them, with their scores in each.
     """
-    from rich.console import Console
+    from lightxling.evaluate.tables import print_models
 
-    from lightxling.evaluate.tables import models_table
-    from lightxling.saved.cards import cards
-
-    found = cards(languages)
-    Console(highlight=False).print(models_table(found, languages))
-    print(
-        "P@1 is in per cent, with English in both directions, among the dev sentences of the card."
-    )
-    print("\n".join(map(str, found)))
+    print_models(languages)
 
 
 COMMANDS: dict[str, Callable] = {
     function.__name__: function
     for function in (
-        *(quickstart, prepare, train, evaluate, encode, search, mine, dedup, export),
-        *(specialise, paraphrases, modular, serve, compare, report, models),
+        *(quickstart, prepare, train, plan, sweep, evaluate, encode, search, mine, dedup),
+        *(export, specialise, paraphrases, modular, serve, compare, report, models),
     )
 }
 

@@ -107,8 +107,8 @@ class Encoding:
     Attributes:
       inputs: a run, an export or the name of an encoder in the package, by default boxed; a text
         (.gz too), by default standard input, which is also called -. With --engine ray, many files.
-      output: .npy for an array [lines, dimension], .jsonl for one object a line; with --engine ray
-        a new folder of Parquet files.
+      output: .npy for an array [lines, dimension], .f32 for its numbers alone, .jsonl for one
+        object a line; with --engine ray a new folder of Parquet files.
       checkpoint: of a run: best (the default), last or a step.
       batch_size: sentences computed together, at most.
       normalize: scale vectors to length 1.

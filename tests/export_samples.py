@@ -118,6 +118,7 @@ VARIANTS = {
     "no positions": {"positions": False},
     "three layers": {"layers": 3, "heads": 2},
     "relu": {"activation": "relu"},
+    "gelu_new": {"activation": "gelu_new", "layers": 1},
     "weighted": {"layers": 1, "pooling": "weighted"},
     "attention": {"layers": 1, "pooling": "attention", "embedding_norm": False},
     "weighted bag": {

@@ -20,6 +20,7 @@ from lightxling.export.settings import ExportSettings
 from lightxling.model import build as models
 from lightxling.saved import adapters as modules
 from lightxling.saved import bundle as bundles
+from lightxling.saved import parameters
 
 TEXT = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(20)]
 ALIGN = AdapterConfig("align", "parallel", reduction=4, scale=4.0)
@@ -190,7 +191,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
     other = bundle(layers=2, seed=1)
     with pytest.raises(UserError, match=r"trained on another encoder .*en, fr, de"):
         modules.read_adapter(other, file)
-    odd, about = tmp_path / "odd.safetensors", bundles.read_header(file)
+    odd, about = tmp_path / "odd.safetensors", parameters.read_header(file)
     for languages in ("{", "[1]", "[" * 100_000, '"de"'):
         save_file(load_file(file), odd, {**about, "languages": languages})
         with pytest.raises(UserError, match=r"odd.safetensors is damaged \(languages=.* of codes"):
@@ -205,7 +206,7 @@ def test_adapter_files_that_do_not_fit_are_refused(encoder, tmp_path):
     save_file({"x": np.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"x.safetensors is not an adapter; `lightxling export"):
         modules.read_adapter(base, tmp_path / "x.safetensors")
-    header = bundles.read_header(file)
+    header = parameters.read_header(file)
     arrays = load_file(file)
     save_file({**arrays, "more": np.zeros(2, np.float32)}, file, header)
     with pytest.raises(UserError, match="see more"):
@@ -223,7 +224,7 @@ def test_an_adapter_file_that_was_altered_is_refused(encoder, tmp_path):
     """Numbers here and there, and its settings; the first files have no sum, and are read."""
     base, file = modules.select_adapters(encoder, ()), tmp_path / "de.safetensors"
     modules.write_adapter(encoder, "de", file)
-    whole, header = file.read_bytes(), bundles.read_header(file)
+    whole, header = file.read_bytes(), parameters.read_header(file)
     for place in range(8 + int.from_bytes(whole[:8], "little"), len(whole), 401):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"de.safetensors is damaged: .* sha256"):

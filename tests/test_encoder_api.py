@@ -265,7 +265,7 @@ def test_a_killed_command_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("source", "output", "message"),
     [
-        ("in", "out.txt", "end in .npy or .jsonl"),
+        ("in", "out.txt", "end in .npy, .f32 or .jsonl"),
         ("in", "missing/out.npy", "there is no folder"),
         ("missing", "out.npy", "cannot read"),
         ("in/x", "out.npy", "cannot read .*in/x: Not a directory"),

@@ -31,6 +31,7 @@ from lightxling.export.quantize import quantize, to_int8
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
 from lightxling.saved import bundle as bundles
+from lightxling.saved import parameters
 
 pytestmark = pytest.mark.filterwarnings("ignore:a sentence is longer")
 
@@ -511,7 +512,7 @@ def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
 def test_hostile_tensor_files_are_refused(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(UserError, match="damaged or not a safetensors"):
-        bundles.read_params(tmp_path / "x", {"a": (2,)})
+        parameters.read_params(tmp_path / "x", {"a": (2,)})
 
 
 def test_scales_must_fit(exported, tmp_path):

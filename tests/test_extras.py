@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "jaxlib": "jax",
     "pyarrow": "ray",
     "sentence_transformers": "sentence-transformers",
+    "torch": "sentence-transformers",
     "tensorflow_datasets": "tensorflow-datasets",
     "translate": "translate-toolkit",
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -206,3 +207,28 @@ def test_an_interrupt_between_the_renamings_brings_the_old_folder_back(tmp_path,
         (folder / "x").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a" / "x").read_text() == "old"
+
+
+def test_two_who_write_one_folder_leave_one_of_theirs_whole(tmp_path, monkeypatch):
+    """Another process has put the old one aside, or given the name to its own, before a renaming
+    of this one."""
+    target, real, met = tmp_path / "a", Path.rename, []
+
+    def rename(self, other):
+        if self == target and "aside" not in met:
+            met.append("aside")
+            shutil.rmtree(target)
+        if self.name.endswith(".writing") and "own" not in met:
+            met.append("own")
+            target.mkdir()
+            (target / "x").write_text("other")
+        return real(self, other)
+
+    with files.atomic_folder(target) as folder:
+        (folder / "x").write_text("old")
+    monkeypatch.setattr(Path, "rename", rename)
+    with files.atomic_folder(target) as folder:
+        (folder / "x").write_text("new")
+    assert met == ["aside", "own"]
+    assert (target / "x").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -28,7 +28,7 @@ from lightxling.encode.encoder import Encoder
 from lightxling.encode.jobs import Workers
 from lightxling.encode.mine_files import MineSettings, mine_files
 from lightxling.encode.mine_jobs import merge_nearest, mine_folders
-from lightxling.encode.vector_folders import VECTORS_FORMAT, Vectors
+from lightxling.encode.vector_folders import VECTORS_FORMAT, Part, Vectors, write_part
 from lightxling.export.formats import write_format
 
 PART = 16
@@ -119,6 +119,23 @@ def test_a_folder_without_a_manifest_holds_no_vectors(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match="not a folder of vectors"):
         Vectors.open(tmp_path)
+
+
+def test_a_part_whose_bytes_changed_is_refused(tmp_path):
+    pytest.importorskip("pyarrow")
+    numbers = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    path = tmp_path / "0.parquet"
+    write_part(path, "a.txt", 0, [f"text {i}" for i in range(50)], numbers)
+    whole = path.read_bytes()
+    about = Vectors(
+        "", "", 8, "float32", True, 50, ("a.txt",), (Part(path.name, 50),), str(tmp_path)
+    )
+    np.testing.assert_array_equal(about.matrix(0, np.arange(50)), numbers)
+    place = whole.index(numbers[20].tobytes())
+    for content in (whole[:place] + b"\0\0\0\0" + whole[place + 4 :], whole[:-20], b""):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"0\.parquet is damaged"):
+            about.matrix(0, np.arange(50))
 
 
 # On a cluster

@@ -164,6 +164,20 @@ def test_an_export_whose_bytes_changed_is_refused_and_one_without_sums_is_read(e
     load_bundle(folder)
 
 
+def test_settings_of_an_export_that_were_altered_are_refused(exported, tmp_path):
+    """The parameters fit them all the same: the vectors would be others."""
+    folder = tmp_path / "copy"
+    shutil.copytree(exported, folder)
+    about = json.loads((folder / "config.json").read_text())
+    for key, value in (("model", {**about["model"], "heads": 2}), ("languages", ["xx"])):
+        assert about[key] != value
+        (folder / "config.json").write_text(json.dumps({**about, key: value}))
+        with pytest.raises(UserError, match=r"config.json is damaged: its sha256"):
+            load_bundle(folder)
+    (folder / "config.json").write_text(json.dumps({**about, "scores": {"mine": 1.0}}, indent=9))
+    load_bundle(folder)
+
+
 def test_measurements_beyond_all_measure(tmp_path):
     """Integers of 4,000 digits and 1e308 break no table: sums and squares of them are infinite."""
     (tmp_path / "config.json").write_text(

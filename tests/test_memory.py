@@ -1,7 +1,9 @@
 """The estimate of a step's memory: what is counted, what there is, and the refusal."""
 
 import dataclasses
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,14 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from lightxling.base.errors import UserError
+from lightxling.config import change, to_dict
+from lightxling.config.rules import bytes_of, validate
 from lightxling.config.schema import Config
-from lightxling.train import memory
+from lightxling.saved.workdir import as_fitted
+from lightxling.train import memory, step
 from lightxling.train.loop import train
 from lightxling.train.memory import Need, check_memory, host_memory
+from lightxling.train.plan import Plan
 from lightxling.train.state import TrainState
 
 
@@ -123,3 +129,63 @@ def test_a_run_compiles_its_step_once(tiny, tmp_path):
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert sum("train_step" in name for name in names) == 1
+
+
+def test_a_budget_is_a_number_with_its_unit():
+    sizes = {"": 0, "4GB": 4 * 10**9, "1.5 gb": 1_500_000_000, "900MB": 900_000_000}
+    assert {text: bytes_of(text) for text in sizes} == sizes
+    for text in ("4", "GB", "0GB", "4GiB", "-1GB", "1e3MB", "4GB 1MB"):
+        with pytest.raises(UserError, match=r"train\.memory=.*such as 4GB or 900MB"):
+            validate(change(Config(), train__memory=text))
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """A run of two tasks on four devices, whose steps need 100 MB and 1 MB for each pair at once;
+    and the micro-batches that were compiled."""
+    tried = []
+
+    def compile_plan(plan):
+        size = plan.config.train.micro_batch or 96
+        tried.append(size)
+        return step.Compiled(plan, {}, Need(40 * 10**6, 60 * 10**6, size * 10**6))
+
+    class TwoTasks(Plan):
+        def __init__(self, size=0):
+            config = change(Config(), train__micro_batch=size, train__memory="1GB")
+            tasks = [SimpleNamespace(rows=rows) for rows in (96, 144)]
+            mesh = SimpleNamespace(shape={"data": 4})
+            vars(self).update(config=config, tasks=tasks, mesh=mesh)
+
+        def with_micro_batch(self, size):
+            return TwoTasks(size)
+
+    monkeypatch.setattr(step, "compile_plan", compile_plan)
+    return TwoTasks(), tried
+
+
+@pytest.mark.parametrize(
+    ("budget", "size"), [(104, 4), (107, 4), (108, 8), (123, 16), (124, 24), (195, 24)]
+)
+def test_the_largest_micro_batch_that_fits_is_taken(planned, budget, size):
+    # 4, 8, 12, 16 and 24 divide 48, the common divisor of the batches, and over 4 devices
+    plan, tried = planned
+    fitted = step.fit(plan, budget * 10**6)
+    assert fitted.plan.config.train.micro_batch == size
+    assert len(tried) <= 1 + 3
+
+
+def test_a_budget_that_is_too_small_names_one_that_would_do(planned):
+    with pytest.raises(UserError, match=r"104 MB even with 4 pairs at a time; give .* 104MB"):
+        step.fit(planned[0], 103 * 10**6)
+
+
+def test_a_run_goes_on_with_the_micro_batch_that_was_chosen(tmp_path):
+    asked = change(Config(), train__memory="4GB")
+    assert as_fitted(asked, tmp_path) == asked
+    begun = change(asked, train__micro_batch=32)
+    (tmp_path / "config.json").write_text(json.dumps({"config": to_dict(begun)}))
+    assert as_fitted(asked, tmp_path) == begun
+    other = change(asked, train__memory="2GB")  # the next machine has less: the run is the same
+    assert as_fitted(other, tmp_path).train.micro_batch == 32
+    assert as_fitted(Config(), tmp_path) == Config()

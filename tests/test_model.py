@@ -87,6 +87,9 @@ def slow_forward(params, tokens, config):
         hidden = dense(x, block["up"])
         if config.activation == "relu":
             hidden = np.where(hidden > 0, hidden, 0)
+        elif config.activation == "gelu_new":  # as Hugging Face's NewGELUActivation
+            tanh = np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3))
+            hidden = 0.5 * hidden * (1 + tanh)
         else:
             hidden = hidden / (1 + np.exp(-hidden))
         x = norm(x + dense(hidden, block["down"]), block["output_norm"])
@@ -112,6 +115,7 @@ def slow_forward(params, tokens, config):
         {"pooling": "max"},
         {"pooling": "sum", "layers": 1},
         {"activation": "relu", "sinusoidal": True},
+        {"activation": "gelu_new", "layers": 1},
         {"embedding_norm": False},
         {"pooling": "weighted"},
         {"pooling": "weighted", "layers": 0, "positions": False, "embedding_norm": False},

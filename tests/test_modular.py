@@ -299,12 +299,59 @@ def test_paraphrases_of_the_pivot_may_come_from_any_language(world, tmp_path):
     for name, of_pivot, expected in (("alone", [dd], set()), ("all", [bb, dd], of_dd)):
         (tmp_path / name).mkdir()
         for code, sources in (("aa", of_pivot), ("dd", [dd])):
-            modular._write_data(sources, code, "aa", tmp_path / name / "aa", tmp_path / name / code)
+            folder, of_aa = tmp_path / name / code, tmp_path / name / "aa"
+            modular._write_data(sources, code, "aa", of_aa, [], [], folder, unescape=True)
         file = tmp_path / name / "dd" / "paraphrases.aa-dd.tsv"
         found = file.read_text().splitlines() if file.exists() else []
         assert {tuple(line.split("\t")) for line in found} == expected
         assert not (tmp_path / name / "dd" / "paraphrases.dd-dd.tsv").exists()
         assert not (tmp_path / name / "aa" / "paraphrases.aa-dd.tsv").exists()
+
+
+def test_text_and_paraphrases_that_are_given_count(world, tmp_path):
+    """Further text joins the sentences; given paraphrases stand for those that would be found."""
+    (tmp_path / "bb.txt").write_text("newb oneb\nnewb oneb\n\n")
+    (tmp_path / "within.tsv").write_text("p\tq\n")
+    (tmp_path / "across.tsv").write_text("b\ta\n")
+    sources, of_pivot = [f"aa-bb={world / 'made.aa-bb.tsv'}"], tmp_path / "none"
+    pairs = [f"bb-bb={tmp_path / 'within.tsv'}", f"bb-aa={tmp_path / 'across.tsv'}"]
+    text = [f"bb={tmp_path / 'bb.txt'}"]
+    for name, given, own in (("plain", [], []), ("given", text, pairs)):
+        folder = tmp_path / name
+        modular._write_data(sources, "bb", "aa", of_pivot, given, own, folder, unescape=True)
+    before, after = (
+        (tmp_path / name / "text.txt").read_text().splitlines() for name in ("plain", "given")
+    )
+    assert set(after) - set(before) == {"newb oneb"}
+    assert len(after) == len(before) + 1
+    assert (tmp_path / "given" / "paraphrases.bb-bb.tsv").read_text() == "p\tq\n"
+    assert (tmp_path / "given" / "paraphrases.aa-bb.tsv").read_text() == "a\tb\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": ("bb-bb=a.tsv",)}, "--text bb-bb=a.tsv: write it like de=PATH"),
+        ({"text": ("zz=a.txt",)}, "the sources, which have aa, bb"),
+        ({"paraphrases": ("bb=a.tsv",)}, "write it like de-de=PATH or en-de=PATH"),
+        ({"paraphrases": ("bb-cc=a.tsv",)}, "paraphrases across languages are of the pivot aa"),
+        ({"dev_pairs": -1}, "--dev-pairs -1 should be 0 or more"),
+    ],
+)
+def test_what_modules_cannot_be_made_of_is_named(world, changes, message):
+    codes = ("bb", "cc") if "bb-cc=a.tsv" in changes.get("paraphrases", ()) else ("bb",)
+    with pytest.raises(UserError, match=message):
+        modular.chosen_languages(plan(world, *codes, **changes))
+
+
+@pytest.mark.parametrize(("rows", "share"), [(0, 0.1), (10_000, 0.02), (1000, 0.1), (400, 0.1)])
+def test_development_pairs_are_as_many_as_asked_for_but_no_more_than_a_tenth(rows, share):
+    config = modular.holding_out(load("modular-sentence"), modular.Text((), rows), 200)
+    assert (config.corpus.dev_share, config.corpus.dev_limit) == (share, 200)
+    without = load("modular-language")  # one language has no P@1 to measure
+    assert modular.holding_out(without, modular.Text((), rows), 200) == without
+    as_before = load("modular-sentence")
+    assert modular.holding_out(as_before, modular.Text((), rows), 0) == as_before
 
 
 def test_a_language_without_paraphrases_is_named_before_anything_is_trained(world, tmp_path):

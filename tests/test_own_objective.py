@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -34,8 +36,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def loss_and_parts(config, micro_batch=0):
-    """Loss of a batch of 8, its gradients, the vectors as float64 and the parameters."""
+def loss_and_parts(config, *micro_batches):
+    """(Loss, gradients) of a batch of 8 for each size of its pieces, the vectors as float64 and the
+    parameters."""
     model = ModelConfig(layers=0, width=6, max_length=8)
     heads = heads_of(config.objectives, 2)
     graphdef = models.structure(model, 30, heads)
@@ -44,15 +47,19 @@ def loss_and_parts(config, micro_batch=0):
     tokens = np.random.default_rng(0).integers(3, 30, (8, 2, 5)).astype(np.int32)
     tokens = jax.numpy.asarray(tokens)
     batch = Batch(tokens, jax.numpy.zeros(8, np.int32))
-    gradient = jax.jit(value_and_grad(config.objectives, graphdef, micro_batch))
-    (loss, _), grads = gradient(params, batch, None)
-    vectors = [models.encode_tokens(graphdef, params, tokens[:, side]) for side in (0, 1)]
-    return float(loss), grads, [np.asarray(x, np.float64) for x in vectors], params
+    found = []
+    for size in micro_batches:
+        gradient = jax.jit(value_and_grad(config.objectives, graphdef, size))
+        (loss, _), grads = gradient(params, batch, None)
+        found.append((float(loss), grads))
+    encode = jax.jit(lambda tokens: models.encode_tokens(graphdef, params, tokens))
+    vectors = [encode(tokens[:, side]) for side in (0, 1)]
+    return found, [np.asarray(x, np.float64) for x in vectors], params
 
 
 def test_barlow_twins_is_the_formula_of_the_paper(folder):
     config = change(load("barlow.py"), objectives__barlow__width=4)
-    loss, grads, vectors, params = loss_and_parts(config)
+    ((loss, grads), pieces), vectors, params = loss_and_parts(config, 0, 2)
     head = jax.tree.map(lambda x: np.asarray(x, np.float64), params["barlow"])
     z = []
     for x in vectors:
@@ -65,13 +72,12 @@ def test_barlow_twins_is_the_formula_of_the_paper(folder):
             c = sum(z[0][b, i] * z[1][b, j] for b in range(8)) / 8
             expected += (1 - c) ** 2 if i == j else 0.005 * c**2
     assert loss == pytest.approx(expected, rel=1e-3)
-    pieces = loss_and_parts(config, micro_batch=2)
     assert pieces[0] == pytest.approx(loss, rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), grads, pieces[1])
 
 
 def test_the_sigmoid_loss_is_the_formula_of_the_paper(folder):
-    loss, grads, vectors, _ = loss_and_parts(load("sigmoid.py"))
+    ((loss, grads),), vectors, _ = loss_and_parts(load("sigmoid.py"), 0)
     x, y = (v / np.linalg.norm(v, axis=1)[:, None] for v in vectors)
     expected = 0.0
     for i in range(8):
@@ -82,19 +88,20 @@ def test_the_sigmoid_loss_is_the_formula_of_the_paper(folder):
     assert float(grads["scale"]["bias"]) != 0
 
 
-def test_a_run_of_ones_own_objective(folder, corpus, capsys):
+def test_a_run_of_ones_own_objective(folder, corpus, tiny, capsys):
     options = {
         "--corpus.sources": f"aa-bb={corpus}",
+        "--corpus.dev-share": 0.1,
+        "--corpus.store": tiny.corpus.store,  # which other tests have filled
         "--workdir": "run",
         "--tokenizer.vocab-size": 300,
+        "--tokenizer.model": "unigram",
         "--model.layers": 0,
         "--model.width": 16,
         "--model.max-length": 32,
         "--train.buckets": 32,
         "--train.batch-size": 16,
-        "--train.pairs": 64,
-        "--train.dev-every": 2,
-        "--train.checkpoint-every": 2,
+        "--train.pairs": 16,
         "--train.log-every": 1,
         "--objectives.barlow.width": 8,
     }
@@ -140,6 +147,26 @@ def test_an_own_objective_stands_beside_others(folder):
     config = change(Config(), objectives=both)
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
     assert load("sigmoid.py") == load("sigmoid.py")
+
+
+def test_modules_beside_the_file_belong_to_it(folder):
+    """In a process of its own: a module that is imported stays as it was."""
+    whole = FILES["sigmoid.py"]
+    (folder / "scales.py").write_text("import json, numbers_of_mine\nSTART = numbers_of_mine.TEN\n")
+    (folder / "numbers_of_mine.py").write_text("TEN = 10.0\n")
+    (folder / "mine.py").write_text("from scales import START\n" + whole.replace("10.0", "START"))
+    seen = []
+    for ten in ("10.0", "11.25", "10.0"):
+        (folder / "numbers_of_mine.py").write_text(f"TEN = {ten}\n")
+        code = "import sys; from lightxling.config import load; o = load('mine.py').objectives"
+        code += "; print(o.sigmoid.scale, o.sigmoid.source['sha256'], len(sys.path))"
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        seen.append(told.stdout.split())
+    assert [one[0] for one in seen] == ["10.0", "11.25", "10.0"]
+    assert seen[0] == seen[2] != seen[1]
+    assert seen[0][1] != seen[1][1]
 
 
 HEAD = """import dataclasses

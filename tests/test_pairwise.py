@@ -2,50 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from lightxling.evaluate.paired import pack_found
 from lightxling.evaluate.pairwise import rows_by_pair
-from lightxling.evaluate.retrieval import paired_difference
-from lightxling.saved.results import pack_hits, unpack_hits
 from lightxling.saved.run import RunFolder
-
-
-def drawn_again(first, second, draws, seed):
-    """The definition: sentences drawn with replacement, one mean for every draw."""
-    rng, means = np.random.default_rng(seed), []
-    for _ in range(draws):
-        rows = rng.integers(first.shape[1], size=first.shape[1])
-        means.append(second[:, rows].mean() - first[:, rows].mean())
-    return np.quantile(means, [0.025, 0.975])
-
-
-def test_the_interval_is_that_of_sentences_drawn_again():
-    rng = np.random.default_rng(0)
-    first = rng.random((2, 300)) < 0.8
-    second = np.where(rng.random((2, 300)) < 0.9, first, rng.random((2, 300)) < 0.9)
-    mean, low, high = paired_difference(first, second)
-    assert mean == pytest.approx(second.mean() - first.mean())
-    np.testing.assert_allclose([low, high], drawn_again(first, second, 4000, 1), atol=0.003)
-
-
-def test_the_interval_is_that_of_the_normal_law_where_there_are_many():
-    rng = np.random.default_rng(1)
-    first, second = rng.random((2, 1, 20_000)) < [[[0.8]], [[0.82]]]
-    mean, low, high = paired_difference(first, second)
-    spread = 1.96 * np.std(second[0] * 1.0 - first[0]) / np.sqrt(20_000)
-    np.testing.assert_allclose([low, high], [mean - spread, mean + spread], atol=3e-4)
-
-
-def test_equal_encoders_differ_by_nothing():
-    hits = np.array([[True, False, True], [True, True, False]])
-    assert paired_difference(hits, hits) == (0, 0, 0)
-
-
-@settings(deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=40))
-def test_hits_come_back(found):
-    assert unpack_hits(pack_hits(np.array(found)), len(found)).tolist() == found
 
 
 def folder(tmp_path, name, hits, sha="a"):
@@ -54,7 +14,7 @@ def folder(tmp_path, name, hits, sha="a"):
     unit = {
         "scores": scores,
         "candidates": found.shape[1],
-        "hits": dict(zip(scores, map(pack_hits, found), strict=True)),
+        "found": dict(zip(scores, (pack_found(np.where(one, 1, 2)) for one in found), strict=True)),
         "data": [{"path": "x.tsv", "sha256": sha}],
     }
     results = {"retrieval.dev": {"results": {"en-fr": unit}}}
@@ -78,7 +38,7 @@ def test_scores_on_other_text_are_not_subtracted(tmp_path, other):
     assert len(head) == len(row)
 
 
-def test_results_without_hits_have_a_difference_without_an_interval(tmp_path):
+def test_results_without_the_sentences_have_a_difference_without_an_interval(tmp_path):
     one, two = (folder(tmp_path, name, [[1, 0], [1, 1]]) for name in "ab")
-    del two.results["retrieval.dev"]["results"]["en-fr"]["hits"]
+    del two.results["retrieval.dev"]["results"]["en-fr"]["found"]
     assert rows_by_pair([one, two])[1][-1] == "+0.0"

@@ -128,12 +128,13 @@ def test_text_without_paraphrases_is_refused(tmp_path):
         list(read_rows([f"en-de-fr={tmp_path / 'made.tsv'}"], Problems()))
 
 
-def test_what_shows_no_paraphrases_is_counted_and_said(tmp_path, capsys):
+def test_what_shows_no_paraphrases_is_counted_and_said(tmp_path):
     rows = ["He is ill.\tEr ist krank.", "He is sick.\tEr ist krank.", "He ails.\tEr ist krank."]
     (tmp_path / "a.tsv").write_text("\n".join([*rows, "...\t!", "one side", "x\t"]) + "\n")
     source, out = f"en-de={tmp_path / 'a.tsv'}", str(tmp_path / "out")
-    assert main(["paraphrases", source, "-o", out, "--limit", "2"]) == 0
-    said = capsys.readouterr().err
+    with pytest.warns(UserWarning, match="left out") as warned:
+        assert main(["paraphrases", source, "-o", out, "--limit", "2"]) == 0
+    said = " ".join(str(one.message) for one in warned)
     assert "2 left out: a side without letters ('... | !', 'x | ')" in said
     assert "1 left out: 1 of 2 columns" in said
     assert "1 left out: more than 2 translations of one sentence (He " in said

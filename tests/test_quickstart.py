@@ -14,11 +14,11 @@ def test_tables_and_neighbours_know_a_perfect_encoder_from_a_rotated_one():
     rng = np.random.default_rng(0)
     right = rng.normal(size=(20, 8)).astype(np.float32)
     vectors = {"en": right, "de": right.copy(), "fr": np.roll(right, 1, axis=0)}
-    table = module.accuracy_table(vectors)
+    texts = {language: [f"{language}{i}" for i in range(20)] for language in vectors}
+    table = module.accuracy_table(vectors, texts)
     assert "20 held-out candidates" in table.title
     columns = {column.header: list(column.cells) for column in table.columns}
     assert columns["en"] == ["-", "100.0", "0.0"]
-    texts = {language: [f"{language}{i}" for i in range(20)] for language in vectors}
     question, answers = next(iter(module.neighbours(vectors, texts, [3])))
     assert question == "en: en3"
     assert answers == ["  = 1.00  de: de3", "    1.00  fr: fr4"]

@@ -7,15 +7,18 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from lightxling.base.vectors import nearest, normalize
+from lightxling.corpus.store import Split
 from lightxling.evaluate.retrieval import (
     Accuracy,
     precision,
     precision_at_1,
+    precision_by_text,
     ranks,
     ranks_among,
     text_labels,
     weighted_f1,
 )
+from lightxling.train.dev import dev_scores, dev_texts
 
 UNPAIRED = (ValueError, TypeCheckError)  # by our own check, or by the shape annotations
 SCORINGS = ("cosine", "csls", "margin", "distance", "absolute")
@@ -322,3 +325,20 @@ def test_f1_is_the_weighted_mean_of_that_of_every_candidate():
         assert weighted_f1(gold, predicted) == pytest.approx(expected, abs=1e-12)
     # rows 0 and 1 both find 0, row 2 itself: F1 of 0 is 2/3, of 1 it is 0, of 2 it is 1
     assert weighted_f1(np.arange(3), np.array([0, 0, 2])) == pytest.approx(5 / 9)
+
+
+def test_equal_sentences_are_one_in_training_as_in_evaluation(tmp_path):
+    """Four pairs, of which the last two say the same: each is found in the row of the other too."""
+    offsets = np.array([0, 1, 3, 4, 5, 8, 9, 12, 13])
+    tokens = np.array([5, 6, 7, 6, 7, 5, 5, 5, 4, 5, 5, 5, 4], np.uint16)
+    split = Split(tokens, offsets, np.zeros(4, np.uint16), 2, tmp_path)
+    labels = dev_texts(split)
+    # sentences: [5] [6 7] | [6] [7] | [5 5 5] [4] | [5 5 5] [4]
+    assert labels.tolist() == [[0, 1], [2, 3], [4, 5], [4, 5]]
+    vectors = np.repeat(np.eye(4, dtype=np.float32)[[0, 1, 2, 2]][:, None], 2, axis=1)
+    scores = dev_scores(vectors, np.array(["en-fr"] * 4), labels)
+    assert scores == {"dev_p@1": 100, "dev_p@1/en-fr": 100}
+    different = dev_scores(vectors, np.array(["en-fr"] * 4), np.arange(8).reshape(4, 2))
+    assert different["dev_p@1"] == 50  # a tie between different sentences misses
+    texts = ["a", "b", "c", "c"], ["d", "e", "f", "f"]
+    assert precision_by_text(vectors[:, 0], vectors[:, 1], texts).mean == 1

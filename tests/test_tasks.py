@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -12,10 +13,12 @@ from rich.console import Console
 
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic
+from lightxling.corpus.sources import NLI_LABELS
 from lightxling.encode import mine_files
 from lightxling.evaluate import run, tables, tasks
 from lightxling.evaluate.tasks import TASKS, ScoringSettings, labelled, parallel
 from lightxling.evaluate.tasks.units import TaskKind, TaskSettings, Unit
+from lightxling.evaluate.trained_head import Head
 from lightxling.saved import results
 
 
@@ -427,6 +430,24 @@ def test_nli_reads_plain_and_headed_files(data, out):
     unit = results["results"]["fr"]
     assert unit["classes"] == ["contradiction", "entailment"]
     assert unit["scores"]["accuracy"] == 100
+
+
+def test_another_trained_head_on_the_same_encoder_is_scored_again(data, out):
+    write(data / "xnli.test.fr.tsv", [("entailment", "fr_w1", "fr_w2"), ("neutral", "fr_w1", "w3")])
+
+    def go(best):
+        asked = run.Asked(["nli"], [str(data)], out, settings=ScoringSettings(head="trained"))
+        shapes = {"hidden.kernel": (256, 2), "hidden.bias": 2, "out.kernel": (2, 3)}
+        weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        bias = np.eye(3, dtype=np.float32)[NLI_LABELS.index(best)]
+        own = functools.partial(encode)
+        own.inference = Head(weights | {"out.bias": bias})
+        (results,) = run.evaluate(own, "model", asked, Console(quiet=True))
+        return results["results"]["fr"]["confusion"]
+
+    first = go("entailment")
+    assert first != go("neutral")
+    assert first == go("entailment")
 
 
 def test_sts_within_across_and_pooled(data, out):

@@ -35,7 +35,7 @@ from lightxling.train.optimizer import learning_rate, make_optimizer
 from lightxling.train.profile import Trace
 from lightxling.train.record import check_finite
 from lightxling.train.sharding import make_mesh, put_batch, shardings
-from lightxling.train.state import initial_state
+from lightxling.train.state import initial_state, seed_data
 from lightxling.train.step import make_train_step
 from lightxling.train.tasks import make_batches
 
@@ -197,6 +197,22 @@ def test_a_damaged_checkpoint_is_loaded_under_no_name(tiny, straight, tmp_path, 
         load_bundle(place, checkpoint_)
 
 
+def test_settings_and_tokenizer_that_were_altered_are_refused(tiny, straight, tmp_path):
+    """The parameters fit them all the same: the vectors would be others."""
+    run = tmp_path / "run"
+    shutil.copytree(run_straight(tiny, straight), run)
+    about = json.loads((run / "config.json").read_text())
+    content = bytearray((run / "tokenizer.model").read_bytes())
+    content[100] ^= 1
+    (run / "tokenizer.model").write_bytes(content)
+    with pytest.raises(UserError, match=r"tokenizer.model is damaged"):
+        load_bundle(run)
+    about["config"]["model"]["max_length"] += 1
+    (run / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"config.json is damaged: its sha256"):
+        load_bundle(run)
+
+
 def test_only_what_save_wrote_is_a_checkpoint(tmp_path):
     """What a person put there is neither counted, nor renamed, nor deleted."""
     for name in ("007", "3", "4", "5", "10", "9.old", "notes.old", "x.writing", "٣", "3.kept"):
@@ -301,6 +317,34 @@ def step_on(mesh_config, config, vocab=64):
         state, metrics = step(state, put_batch(Batch(tokens, masked), mesh, len(tokens)))
         history.append(jax.device_get(metrics))
     return history, jax.device_get(state.params), state
+
+
+def test_seed_rate_and_length_are_no_part_of_the_program(tiny):
+    """A sweep over them compiles once: the compilation cache finds programs by their text."""
+    batch = Batch(jax.ShapeDtypeStruct((16, 2, 7), "int32"), jax.ShapeDtypeStruct((16,), "int32"))
+    programs = set()
+    for seed, rate, steps, schedule in [
+        (0, 1e-3, 10, "cosine"),
+        (7, 1e-4, 99, "cosine"),
+        (7, 1e-4, 99, "linear"),
+    ]:
+        config = change(tiny, optimizer__learning_rate=rate, optimizer__schedule=schedule)
+        at = learning_rate(config.optimizer, steps=steps, steps_per_epoch=3)
+        optimizer = make_optimizer(config.optimizer, at)
+        initialise = functools.partial(initial_state, config, 64, optimizer)
+        graphdef = models.structure(config.model, 64, heads_of(config.objectives, 2))
+        gradient = value_and_grad(config.objectives, graphdef)
+        step = make_train_step(gradient, optimizer, seed)
+        programs.add(step.lower(jax.eval_shape(initialise), batch).as_text())
+    assert len(programs) == 2  # one for each kind of schedule
+
+
+def test_the_seed_given_as_data_is_that_of_the_settings(tiny):
+    config = change(tiny, train__seed=12345)
+    schedule = learning_rate(config.optimizer, steps=2, steps_per_epoch=1)
+    make = functools.partial(initial_state, config, 64, make_optimizer(config.optimizer, schedule))
+    one, other = jax.jit(make)(), jax.jit(make)(seed=seed_data(12345))
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2)])

@@ -241,7 +241,16 @@ ACL = (
         "corpus.dev_limit",
         "candidates of the dev P@1; `--corpus.dev-limit 10000`",
     ),
+    Row(
+        "last word of every second side",
+        "lost",
+        lambda c: "read",
+        "a slip of the code, which looks for its tag before its newline is gone; "
+        "`--corpus.sources en-fr=FILE#released` loses it, too",
+    ),
     Row("objective", "ugt", "objectives.tokens.kind"),
+    Row("layer between vector and logits (has_FC)", True, "objectives.tokens.transform"),
+    Row("sentence losses before it", True, lambda c: not c.objectives.align.after_head),
     Row("mass of a repeated piece", "fill", "objectives.tokens.duplicates"),
     Row("masked word's mass overwritten", True, "objectives.tokens.mlm_overwrite"),
     Row("other side rebuilds the sentence as", "masked", "objectives.tokens.xtr_from"),
@@ -291,7 +300,14 @@ EMS = (
     Row("... in training (62 languages)", 208_782_848, size(60_000)),
     Row("table of languages", (62, 128), shape("token_head.languages")),
     Row("... its deviation at the start", 1.0, std("token_head.languages"), tolerance=0.05),
+    Row(
+        "its rows",
+        "62 languages",
+        lambda c: "those of the run's text",
+        "in the order of their codes; a run with the paper's 62 has 62",
+    ),
     Row("matrix of the token head", (1152, 1152), shape("token_head.dense.kernel")),
+    Row("activation (gelu_new is an option there)", "swish", "model.activation"),
     Row("vocabulary table of the head", "untied", "objectives.tokens.decoder"),
     Row("... bias of its logits", False, "objectives.tokens.decoder_bias"),
     Row("projection", (1024, 128), shape("projection.out.kernel")),
@@ -335,6 +351,7 @@ SOFT = (
     Row("decoupled decay", 0.0, "optimizer.weight_decay"),
     Row("clipping", 1.0, "optimizer.clip"),
     Row("batch over all devices", 28, "train.batch_size"),
+    Row("encoded at once (there small_batch_size), 0: all", 0, "train.micro_batch"),
     Row("epochs", 30, "train.epochs"),
     Row("languages of a batch", "single", "train.batch_languages"),
     Row("last rows of a language pair", "duplicate", "train.pad_last"),
@@ -417,6 +434,13 @@ V1_SENTENCE = (
     Row("epochs", 1, "train.epochs"),
 )
 V1_ALIGN = (
+    Row(
+        "the pivot's encoder while the adapter learns",
+        "drops out",
+        lambda c: "is as in use",
+        "its vectors are computed once, with its own tokenizer; targets with noise are a slip of "
+        "the code, which puts the frozen encoder back into training mode",
+    ),
     Row("adapter: width over bottleneck", 2, "model.adapters.0.reduction"),
     Row("... its output times", 4.0, "model.adapters.0.scale"),
     Row(

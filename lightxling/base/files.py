@@ -70,9 +70,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 for name in names:
                     sync(Path(place, name))
                 sync_folder(Path(place))
-            if target.exists():
-                target.rename(_aside(temporary))
-            temporary.rename(target)
+            while not _take_place(temporary, target):
+                pass
             sync_folder(target.parent)
     except OSError as error:
         raise _cannot_write(path, error) from None
@@ -140,6 +139,21 @@ def _temporary(target: Path) -> Iterator[Path]:
         finally:
             _settle(temporary, target)
             _remove(held)
+
+
+def _take_place(temporary: Path, target: Path) -> bool:
+    """Gives a folder its name; False: another process has just given it to a folder of its own."""
+    _remove(_aside(temporary))
+    if target.exists():
+        with contextlib.suppress(FileNotFoundError):  # that one has put it aside
+            target.rename(_aside(temporary))
+    try:
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _settle(temporary: Path, target: Path) -> None:

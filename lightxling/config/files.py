@@ -72,11 +72,15 @@ def _module(path: Path) -> types.ModuleType:
         return sys.modules[name]
     module.__file__ = str(path.absolute())
     sys.modules[name] = module
+    folder = str(path.absolute().parent)
+    sys.path.insert(0, folder)  # as for a script: it may have modules of its own beside it
     try:
         exec(compile(code, str(path), "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        sys.path.remove(folder)
     return module
 
 
@@ -142,10 +146,12 @@ def _typed(kind: Any, value: Any, path: str) -> Any:
 HARMLESS = {
     "name",
     "corpus.store",
+    "corpus.identify",
     "teacher.source",  # the vectors themselves are compared
     "teacher.text",
     "objectives.tokens.vocab_block",
     "objectives.mlm.vocab_block",
+    "train.memory",
     "train.skip_nonfinite",
     "train.profile_steps",
     "train.log_every",

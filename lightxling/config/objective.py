@@ -5,8 +5,10 @@ runs name it with the sha256 of its file, and never run that file: what is read 
 stand-in, with the same settings and nothing to train with.
 """
 
+import ast
 import dataclasses
 import functools
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -34,6 +36,8 @@ class Objective:
     it read, and alone sentences of any one language."""
     sees_all_sentences = False
     """Whether it sees all sentences of a row, or only the first two."""
+    takes_negatives = False
+    """Whether further sentences of a row of pairs are wrong answers to it."""
     takes_any_width = False
     """Whether it takes the leading dimensions of vectors as well as all of them (ESE)."""
     term = None
@@ -102,10 +106,39 @@ def _check_own(base: type, name: str, kind: type) -> None:
         )
     kind.source = {
         "file": Path(path).name,
-        "sha256": file_sha256(Path(path)),
+        "sha256": _sha256(Path(path)),
         "class": kind.__name__,
     }
     _KNOWN[kind.source["sha256"], kind.__name__] = kind
+
+
+def files_of(path: Path) -> list[Path]:
+    """A recipe file and the modules beside it that it imports, and those that they import."""
+    folder, found, open_ = path.parent, [path], [path]
+    while open_:
+        for node in ast.walk(ast.parse(open_.pop().read_bytes())):
+            if isinstance(node, ast.Import):
+                names = [one.name for one in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+            else:
+                continue
+            for name in names:
+                place = folder.joinpath(*name.split("."))
+                for file in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+                    if file.is_file() and file not in found:
+                        found.append(file)
+                        open_.append(file)
+    return found
+
+
+def _sha256(path: Path) -> str:
+    """Of a recipe file; with its own modules, of their names and sums."""
+    file, *more = files_of(path)
+    if not more:
+        return file_sha256(file)
+    sums = {one.relative_to(path.parent).as_posix(): file_sha256(one) for one in (file, *more)}
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 
 def taken_up(base: type, values: Mapping[str, Any]) -> tuple[type, dict[str, Any]]:

@@ -32,6 +32,9 @@ class TokensConfig(Objective):
     beside the sentence vector."""
     decoder: Literal["tied", "untied"] = "tied"
     """Vocabulary table of the head: the encoder's embeddings, or one of its own (EMS)."""
+    transform: bool = True
+    """Put a layer, its activation and a LayerNorm between the sentence vector and the logits.
+    False: the sentence vector is multiplied with the table (`has_FC` in the code of ACL 2021)."""
     decoder_bias: bool = True
     """Give the vocabulary logits a bias."""
     vocab_block: FromZero[int] = 8192
@@ -58,8 +61,11 @@ class MlmConfig(Objective):
 
 @dataclasses.dataclass(frozen=True)
 class AlignConfig(Objective):
-    """Contrastive task: a sentence finds its translation among the batch."""
+    """Contrastive task: a sentence finds its translation among the batch. Of rows with further
+    sentences (`en-fr-fr=FILE`), these are wrong answers too, to every first one of the batch."""
 
+    sees_all_sentences = True
+    takes_negatives = True
     takes_any_width = True
 
     weight: FromZero[float] = 2.0
@@ -79,6 +85,9 @@ class AlignConfig(Objective):
     """Leave sentences with equal text out of the denominator. They are no wrong answers: what has
     the text of the right one, or of the sentence itself, or stands beside a sentence of its
     text."""
+    after_head: bool = False
+    """Compare what the layer of the token head makes of the vectors, not the vectors themselves
+    (`sentloss_before_fc=False` in the code of ACL 2021). An encoder in use has no head."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +101,8 @@ class SimilarityConfig(Objective):
     """Over the cells of the similarity matrix."""
     eps: Positive[float] = 1e-5
     """Floor of 1 - |P1 - P2| inside the logarithm; bounds the gradient at about 1/eps."""
+    after_head: bool = False
+    """As in objectives.align."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +195,11 @@ class EseConfig(Objective):
 @dataclasses.dataclass(frozen=True)
 class RankingConfig(Objective):
     """A sentence ranks the sentences of the other side: translations, or responses to an input
-    (multi-task dual encoder)."""
+    (multi-task dual encoder). Of rows with further sentences (`en-fr-fr=FILE`), these are wrong
+    answers too: to their own first one, or to every (`shared_negatives`)."""
 
     sees_all_sentences = True
+    takes_negatives = True
 
     direction: Literal["backward", "forward", "both"] = "backward"
     """Which side looks for the other. backward: the second for the first, P(source | target) as

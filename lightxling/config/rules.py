@@ -48,6 +48,20 @@ def validate(config: Config) -> None:
             raise UserError(f"{place} ({task.name}): {error}") from None
 
 
+def bytes_of(text: str) -> int:
+    """A size of memory such as 4GB, 1.5GB or 900MB in bytes; 0 for an empty text.
+
+    Raises:
+      UserError: it is none.
+    """
+    if not text:
+        return 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(MB|GB)", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise UserError(f"train.memory={text!r} should be a size such as 4GB or 900MB")
+    return round(float(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2].upper()])
+
+
 def _check_stages(config: Config) -> None:
     names = [stage.name for stage in config.stages]
     for number, (name, stage) in enumerate(zip(names, config.stages, strict=True)):
@@ -104,6 +118,7 @@ def _check_sizes(config: Config) -> None:
             f"train.micro_batch={train.micro_batch} should divide "
             f"train.batch_size={train.batch_size}; try {max(below, default=0)}"
         )
+    bytes_of(train.memory)
     if not train.buckets or min(train.buckets) < 1:
         raise UserError(f"train.buckets={train.buckets} should hold lengths of at least 1 token")
     if not train.pairs and not train.epochs:
@@ -124,6 +139,30 @@ def _check_objectives(terms: ObjectivesConfig) -> None:
         raise UserError(
             f"objectives.tokens.mask_inputs=False leaves kind={terms.tokens.kind!r} no masked word "
             "to predict; use objectives.tokens.kind=xtr with it"
+        )
+
+    has_layer = terms.tokens.weight and terms.tokens.transform and not terms.tokens.language_width
+    for name in ("align", "similarity"):
+        term = getattr(terms, name)
+        if term.weight and term.after_head and not has_layer:
+            raise UserError(
+                f"objectives.{name}.after_head=True needs the layer of the token head; give "
+                "objectives.tokens a weight, with transform=True and language_width=0"
+            )
+        if term.weight and term.after_head and terms.ese.weight:
+            raise UserError(
+                f"objectives.{name}.after_head=True compares what a layer makes of all dimensions, "
+                "and objectives.ese fewer; leave one of them out"
+            )
+    if terms.align.after_head and terms.align.projection:
+        raise UserError(
+            "objectives.align.after_head=True and objectives.align.projection="
+            f"{terms.align.projection} are two heads; leave one of them out"
+        )
+    if not terms.tokens.transform and terms.tokens.language_width:
+        raise UserError(
+            "objectives.tokens.transform=False has no layer that would see the language; set "
+            "objectives.tokens.language_width=0"
         )
 
 

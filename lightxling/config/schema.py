@@ -46,6 +46,9 @@ class CorpusConfig:
     kana, Hangul) counts as the Latin ones that say as much. `characters`: each counts as one."""
     deduplicate: bool = True
     """Keep the first of pairs that are equal up to case, punctuation and spaces."""
+    identify: FromZero[int] = 0
+    """Rows at the beginning of each source whose languages are identified, and said with a warning
+    where they are others than the source names; 0: none. Needs the extra lid."""
     store: str = "stores"
     """Folder of prepared corpora, one subfolder per corpus and tokenizer."""
 
@@ -118,8 +121,9 @@ class ModelConfig:
     layer and are added to the word's (multi-task dual encoder); needs tokenizer.model=words."""
     max_length: Positive[int] = 200
     """Tokens kept of a sentence, at most 512. The rest is cut off."""
-    activation: Literal["swish", "relu"] = "swish"
-    """Of the feed-forward layers."""
+    activation: Literal["swish", "relu", "gelu", "gelu_new"] = "swish"
+    """Of the feed-forward layers. gelu is the exact one, x Phi(x), as BERT has it; gelu_new the one
+    through tanh, as in GPT-2."""
     positions: bool = True
     """Add absolute positions."""
     sinusoidal: bool = False
@@ -127,10 +131,15 @@ class ModelConfig:
     embedding_norm: bool = True
     """Normalise the embeddings (LayerNorm). False lets a piece keep the length that it learns,
     which is a weight in the mean of a bag."""
-    pooling: Literal["mean", "max", "sum", "weighted", "attention"] = "mean"
+    norm_eps: Positive[float] = 1e-12
+    """Added to the variance by the norms; XLM-R has 1e-5."""
+    dense: bool = False
+    """A layer tanh(W s + b) on the pooled vector, of the same width, as LaBSE has it."""
+    pooling: Literal["mean", "max", "sum", "weighted", "attention", "cls"] = "mean"
     """How the vectors of the tokens become that of the sentence. weighted: a mean with a learnt
     weight for every piece; attention: weights from the vectors themselves, softmax(q h) with a
-    learnt query q. Both start as the mean."""
+    learnt query q. Both start as the mean. cls: the vector of the first token, for encoders of
+    other programs, whose tokenizers begin every text with one piece."""
     dropout: BelowOne[float] = 0.1
     """Share of hidden numbers dropped in training, at most 0.99."""
     init: Literal["reference", "scaled"] = "reference"
@@ -235,6 +244,10 @@ class TrainConfig:
     micro_batch: int = 0
     """Pairs encoded at once, a divisor of the batch; 0: all. It saves memory and costs a third
     more time. The loss is still that of the whole batch; dropout is drawn differently."""
+    memory: str = ""
+    """Memory that a training step may take on each device, such as 4GB or 900MB; empty: all that is
+    free. With `micro_batch` at 0 the largest micro-batch that fits is taken, and said. The process
+    itself takes more: libraries, the compiler, text."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128, 200)
     """Padded lengths of batches, in tokens; `model.max_length` is one too. Batches hold sentences
     of one bucket."""

@@ -68,14 +68,13 @@ def content(text: str) -> str:
     return text.lower().translate(_CONTENT)
 
 
-def _hash64(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def content_hash(text: str) -> int:
     """64 bits of `content(text)`: the same on every machine and in every run."""
-    return _hash64(content(text))
+    return int.from_bytes(_digest(content(text)), "little")
 
 
 class HashSet:
@@ -128,25 +127,27 @@ def flaw(
       is_translation: the sides say the same in different languages, so they should be about as long
         and not equal.
     """
-    lengths = [len(side) for side in sides]
-    if not all(lengths):
+    lengths = [*map(len, sides)]
+    least = min(lengths)
+    if not least:
         return "blank side"
-    if config.length_unit == "latin":
-        # Most rows would pass with any characters; only the others are looked at one by one.
-        most = [
-            n if side.isascii() else n * _DENSEST for n, side in zip(lengths, sides, strict=True)
-        ]
-        is_even = max(_SHORT, *most) <= config.max_ratio * max(min(lengths), _SHORT)
-        if max(most) > config.max_chars or not is_even:
-            lengths = [latin_length(side) for side in sides]
-    if max(lengths) > config.max_chars:
-        return f"longer than {config.max_chars} characters"
-    if is_translation and max(_SHORT, *lengths) > config.max_ratio * max(min(lengths), _SHORT):
-        return f"length ratio over {config.max_ratio:g}"
+    longest, shortest = max(lengths), max(least, _SHORT)
+    # most rows would pass with any characters; only the others are looked at one by one
+    most = min(config.max_chars, config.max_ratio * shortest)
+    if longest * _DENSEST > most:
+        bound = max(len(s) if s.isascii() else len(s) * _DENSEST for s in sides)
+        if config.length_unit == "latin" and bound > most:
+            lengths = [*map(latin_length, sides)]
+            longest, shortest = max(lengths), max(min(lengths), _SHORT)
+        if longest > config.max_chars:
+            return f"longer than {config.max_chars} characters"
+        if is_translation and max(_SHORT, longest) > config.max_ratio * shortest:
+            return f"length ratio over {config.max_ratio:g}"
     if is_translation and len(set(contents)) < len(contents):
         return "identical sides"
-    if not all(any(map(str.isalpha, text)) for text in contents):
-        return "no letters"
+    for text in contents:
+        if not text[:1].isalpha() and not any(map(str.isalpha, text)):
+            return "no letters"
     return None
 
 
@@ -175,7 +176,7 @@ class Cleaner:
         dropped. What a row has beyond its languages (a label) is passed on as it is.
         """
         self.read += len(rows)
-        unescape = self.config.unescape
+        unescape, deduplicate = self.config.unescape, self.config.deduplicate
         prefix, count = "\t".join(languages), len(languages)
         is_translation = len(set(languages)) == count
         kept, firsts, keys = [], [], []
@@ -188,12 +189,13 @@ class Cleaner:
                 self.examples.setdefault(reason, sides)
                 continue
             kept.append((*sides, *row[count:]))
-            firsts.append(_hash64(contents[0]))
-            keys.append(_hash64("\n".join([prefix, *contents])))
-        first_hashes = np.array(firsts, np.uint64)
-        if not self.config.deduplicate:
+            firsts.append(_digest(contents[0]))
+            if deduplicate:
+                keys.append(_digest("\n".join([prefix, *contents])))
+        first_hashes = np.frombuffer(b"".join(firsts), "<u8")
+        if not deduplicate:
             return kept, first_hashes
-        fresh = self._seen.add(np.array(keys, np.uint64))
+        fresh = self._seen.add(np.frombuffer(b"".join(keys), "<u8"))
         if not fresh.all():
             self.dropped["duplicate"] += int((~fresh).sum())
             self.examples.setdefault("duplicate", kept[int(np.argmin(fresh))][:count])

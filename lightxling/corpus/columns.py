@@ -77,7 +77,18 @@ def side_columns(
         if not named:
             raise UserError(told)
         warnings.warn(told, stacklevel=2)
-    elif rows and _is_header([rows[0][i] for i in places if i < len(rows[0])], languages):
+        return places, False
+    more = [] if named else [i for i in range(len(places), len(kinds)) if kinds[i] == "text"]
+    if more:
+        pair = f"{'-'.join(languages)}={path}"
+        warnings.warn(
+            f"{path}: column {more[0] + 1} holds text too, and is not read; write"
+            f" {pair}#{','.join(str(i + 1) for i in places)} if that is meant, or name the columns"
+            " that are. A third sentence that is a wrong answer has a code of its own:"
+            f" {languages[0]}-{languages[-1]}-{languages[-1]}={path}",
+            stacklevel=2,
+        )
+    if rows and _is_header([rows[0][i] for i in places if i < len(rows[0])], languages):
         shown = ",".join(rows[0][i].strip() for i in places)
         warnings.warn(
             f"{path}: the first line looks like a header and is read as a pair; write"

@@ -16,8 +16,10 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json
 from lightxling.base.places import locate
 from lightxling.config.schema import Config, TokenizerConfig
+from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.normaliser import own_rules, with_folding
 from lightxling.corpus.tokenizer import read_tokenizer
+from lightxling.corpus.tokenizer_json import first_module, folder_tokenizer
 
 _TRAINED = [
     f.name for f in dataclasses.fields(TokenizerConfig) if f.name not in ("lowercase", "file")
@@ -74,15 +76,17 @@ def existing_tokenizer(config: TokenizerConfig) -> tuple[bytes, str]:
     path = Path(config.file)
     if not path.is_file():
         raise UserError(f"tokenizer.file={path} does not exist; leave it empty to train a model")
-    try:
-        content = limits.read_bytes(path, limits.TOKENIZER)
-    except OSError as error:
-        raise UserError(f"cannot read tokenizer.file={path}: {error.strerror}") from None
+    content = tokenizer_content(path)
     tokenizer = read_tokenizer(content, str(path))
     if tokenizer.lowercase and not config.lowercase:
         raise UserError(
             f"tokenizer.file={path} folds case, and tokenizer.lowercase=False would keep it; leave "
             "that out, or leave tokenizer.file empty to train a model"
+        )
+    if is_foreign(content) and config.lowercase != tokenizer.lowercase:
+        raise UserError(
+            f"tokenizer.file={path} is of another program and keeps case; give "
+            "--tokenizer.lowercase False"
         )
     if config.lowercase and not tokenizer.lowercase:
         return _folding(content), (
@@ -90,6 +94,21 @@ def existing_tokenizer(config: TokenizerConfig) -> tuple[bytes, str]:
         )
     said = own_rules(content)
     return content, said and f"{path} {said}"
+
+
+def tokenizer_content(path: Path) -> bytes:
+    """The content of a file of a tokenizer; of a tokenizer.json, as it is used here.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if path.suffix == ".json":
+        _, is_table = first_module(path.parent)
+        return folder_tokenizer(path.parent, bare=is_table)[0]
+    try:
+        return limits.read_bytes(path, limits.TOKENIZER)
+    except OSError as error:
+        raise UserError(f"cannot read tokenizer.file={path}: {error.strerror}") from None
 
 
 @functools.lru_cache(maxsize=2)

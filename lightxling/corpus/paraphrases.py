@@ -128,7 +128,7 @@ def read_rows(
             yield source.languages, (first, second)
 
 
-def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -> dict[Pair, int]:
+def write_paraphrases(sources: Sequence[str], output: Path, limit: int = 4) -> dict[str, int]:
     """Writes `paraphrases.de-de.tsv` and so on into a folder; returns how many pairs each has.
 
     The same sources give the same bytes.
@@ -147,7 +147,7 @@ def write_paraphrases(sources: Sequence[str], output: Path, *, limit: int = 4) -
     output.mkdir(parents=True, exist_ok=True)
     for languages, pairs in found.items():
         write_pairs(pairs, output / file_name(languages))
-    return {languages: len(pairs) for languages, pairs in found.items()}
+    return {file_name(languages): len(pairs) for languages, pairs in found.items()}
 
 
 def file_name(languages: Sequence[str]) -> str:

@@ -25,7 +25,10 @@ class Tokenizer:
       lowercase: whether the model folds case.
       dtype: smallest of uint16 and uint32 that holds every id.
       sha256: of the model file.
+      tail: pieces that stand after every text.
     """
+
+    tail = 0
 
     def __init__(self, model: bytes, name: str = "the tokenizer model"):
         try:

@@ -26,9 +26,10 @@ from lightxling.config.identity import identity_of
 from lightxling.config.plan import MAIN, rows_of, tasks_of
 from lightxling.config.schema import MAX_TOKENS, Config
 from lightxling.config.settings import change
-from lightxling.corpus import readers
+from lightxling.corpus import readers, tokenizer_json
 from lightxling.corpus import tokenizer as tokenizers
-from lightxling.corpus.existing import existing_tokenizer
+from lightxling.corpus.existing import existing_tokenizer, tokenizer_content
+from lightxling.corpus.foreign_pieces import TOKENIZER_JSON
 from lightxling.corpus.pieces import Tokenizer
 from lightxling.corpus.sources import NUMBERS, Rows, Source
 from lightxling.corpus.spool import Spool, SpooledRow
@@ -59,7 +60,7 @@ def prepare(config: Config, *, progress: Callable[[str], None] = print) -> Path:
     name = _fingerprint(config, [*sources, *dev_sources], others)[:12]
     if file:
         trained = Path(corpus.store) / name
-        if not _fault(trained) and file_sha256(trained / file.name) == file_sha256(file):
+        if not _fault(trained) and _same_tokenizer(trained, file):
             progress(f"using the store {trained}")
             return trained
         config, others = _with_tokenizer(config, file), []
@@ -134,7 +135,9 @@ def training_texts(
     Raises:
       UserError: the sources are not those of the store, or cannot be read.
     """
-    corpus, split, rows = config.corpus, store.train, rows_of(config.objectives)
+    # what its languages are was said when the store was made
+    corpus = dataclasses.replace(config.corpus, identify=0)
+    split, rows = store.train, rows_of(config.objectives)
     sources, dev = (_parsed(names, rows) for names in (corpus.sources, corpus.dev))
     spool = Spool(corpus, sources, dev, rows, work, progress)
     spool.fill()
@@ -185,7 +188,12 @@ def _parsed(sources: Sequence[str], rows: Rows) -> list[Source]:
 
 
 def _tokenizer_of_start(config: Config) -> Path:
-    file = locate(config.train.init_from) / TOKENIZER
+    folder = locate(config.train.init_from)
+    file = folder / TOKENIZER
+    if not file.is_file():
+        place, _ = tokenizer_json.first_module(folder)
+        if (place / TOKENIZER_JSON).is_file():
+            return place / TOKENIZER_JSON  # that of a sentence-transformers folder
     if not file.is_file():
         raise UserError(
             f"train.init_from={config.train.init_from} holds no {file.name}; give the folder "
@@ -194,9 +202,17 @@ def _tokenizer_of_start(config: Config) -> Path:
     return file
 
 
+def _same_tokenizer(store: Path, file: Path) -> bool:
+    """Whether a store has the tokenizer of a start."""
+    made = store / TOKENIZER
+    if file.suffix == ".json":
+        return made.read_bytes() == tokenizer_content(file)
+    return file_sha256(made) == file_sha256(file)
+
+
 def _with_tokenizer(config: Config, file: Path) -> Config:
     """The settings with a tokenizer that stays as it is."""
-    lowercase = tokenizers.load_tokenizer(file).lowercase
+    lowercase = tokenizers.read_tokenizer(tokenizer_content(file), str(file)).lowercase
     return change(config, tokenizer__file=str(file), tokenizer__lowercase=lowercase)
 
 
@@ -209,6 +225,7 @@ def _fingerprint(config: Config, sources: list[Source], others: Sequence[Config]
     tokenizer, rows = config.tokenizer, rows_of(config.objectives)
     settings = identity_of(config.corpus) | identity_of(tokenizer)
     del settings["store"]
+    settings.pop("identify", None)  # it only says something
     if tokenizer.model != "words":
         del settings["hash_buckets"]  # which earlier stores did not have
     stats = []
@@ -309,7 +326,8 @@ class _Preparation:
                 folder, rows = self._work / f"task-{number}", rows_of(other.objectives)
                 folder.mkdir()
                 sources = _parsed(other.corpus.sources, rows)
-                spools.append(Spool(other.corpus, sources, [], rows, folder, self._progress))
+                corpus = dataclasses.replace(other.corpus, identify=0)  # said with its own store
+                spools.append(Spool(corpus, sources, [], rows, folder, self._progress))
                 spools[-1].fill()
             sentences = sum((spool.sentences for spool in spools), collections.Counter())
             rates = tokenizers.sample_rates(sentences, config.sample, config.sampling)

@@ -25,8 +25,9 @@ from lightxling.base.unpacking import PACKED, archive_of, members, plain_name
 from lightxling.corpus import mtdata
 from lightxling.corpus.columns import first_rows, side_columns
 from lightxling.corpus.sentences import cut_sentences
-from lightxling.corpus.sources import NUMBERS, Rows, Source
+from lightxling.corpus.sources import NUMBERS, RELEASED, Rows, Source
 from lightxling.corpus.tables import read_csv, read_jsonl, read_parquet, read_po
+from lightxling.corpus.tagged import is_tagged, read_tagged
 from lightxling.corpus.tfds import PREFIX, read_tfds, tfds_files
 from lightxling.corpus.tmx import read_tmx, read_xliff
 
@@ -242,9 +243,14 @@ def read_moses(paths: Sequence[Path], problems: Problems) -> Iterator[tuple[str,
 def _read_sides(
     path: Path, languages: Sequence[str], problems: Problems, columns: Sequence[str] = ()
 ) -> Iterator[tuple[str, ...]]:
-    """The sentences of a tab-separated file; see `columns.side_columns`."""
+    """The sentences of a tab-separated file, see `columns.side_columns`; or of tagged words."""
     rows = _numbered_rows(path, problems)
     first = first_rows(rows)
+    is_released = tuple(columns) == (RELEASED,)
+    if is_tagged([row[0] for _, row in first]) or is_released:
+        lines = ((number, "\t".join(row)) for number, row in itertools.chain(first, rows))
+        yield from read_tagged(path, lines, languages, problems, loses_last=is_released)
+        return
     places, has_header = side_columns(path, [row for _, row in first], languages, columns)
     needed = max(places) + 1
     for number, row in itertools.chain(first[has_header:], rows):

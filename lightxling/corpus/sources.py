@@ -15,6 +15,11 @@ Rows = Literal["pairs", "sentences", "text", "labels", "scores"]
 """What a row is: sentences of several languages, of one language or more, three sentences of
 running text, or two sentences with a label or a score."""
 
+RELEASED = "released"
+"""In place of columns, of pairs of tagged words (`corpus.tagged`): as the released code reads them,
+which loses the last word of each second side, mostly its full stop: it still has its newline when
+its tag is looked for."""
+
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 """Of natural language inference, in the order of their numbers."""
 
@@ -76,6 +81,8 @@ class Source:
                 " en-fr@2=PATH"
             )
         path, columns = _split_columns(path.strip())
+        if columns == (RELEASED,) and rows == "pairs":
+            return cls(languages, weight, path, is_running, columns)
         if columns and (len(columns) != len(languages) or is_running or rows in NUMBERS):
             raise UserError(
                 f"source {text!r}: #{','.join(columns)} should name one column for each language of"
@@ -89,7 +96,7 @@ class Source:
 def _split_columns(path: str) -> tuple[str, tuple[str, ...]]:
     """A path without its `#3,4` or `#en,fr`, and the columns; a file may have such a name."""
     match = re.fullmatch(r"([^#]+)#([\w .-]+(?:,[\w .-]+)*)", path)
-    is_named = match and ("," in match[2] or match[2].isdecimal())
+    is_named = match and ("," in match[2] or match[2].isdecimal() or match[2] == RELEASED)
     if not is_named or path.startswith("tfds:") or os.path.exists(path):
         return path, ()
     return match[1], tuple(name.strip() for name in match[2].split(","))

@@ -13,7 +13,7 @@ from pathlib import Path
 from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, slabs
 from lightxling.config.schema import CorpusConfig
-from lightxling.corpus import readers
+from lightxling.corpus import identify, readers
 from lightxling.corpus.cleaning import Cleaner, content_hash
 from lightxling.corpus.columns import cut
 from lightxling.corpus.sources import Rows, Source
@@ -77,6 +77,8 @@ class Spool:
           folder: an existing one, which receives the file; the caller removes it.
           progress: receives a line of text now and then.
         """
+        if corpus.identify:
+            identify.check_identifier()
         self._corpus, self._file, self._progress = corpus, folder / "clean.tsv", progress
         self._sources, self._dev_sources = sources, dev_sources
         self.rows_are = rows_are
@@ -132,10 +134,22 @@ class Spool:
 
     def _clean(self, source: Source, cleaner: Cleaner) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The clean rows of a source, each after the hash of its first side."""
+        wanted, looked_at = self._corpus.identify, []
         for batch in slabs(readers.read_source(source, self.problems, self.rows_are)):
             rows, firsts = cleaner(batch, source.languages)
+            if len(looked_at) < wanted:
+                looked_at += rows[: wanted - len(looked_at)]
+                if len(looked_at) == wanted:  # said before the rest is read
+                    self._identify(source, looked_at)
             yield from zip(firsts.tolist(), rows, strict=True)
             self.talk(f"read {self.cleaner.read + self.dev_cleaner.read:,} pairs, now {source}")
+
+        if 0 < len(looked_at) < wanted:
+            self._identify(source, looked_at)
+
+    def _identify(self, source: Source, rows: Sequence[Sequence[str]]) -> None:
+        for line in identify.told(source, rows):
+            self._progress(line)
 
     def __iter__(self) -> Iterator[SpooledRow]:
         """The rows in the file."""

@@ -13,7 +13,7 @@ import sentencepiece
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.config.schema import TokenizerConfig
-from lightxling.corpus import words
+from lightxling.corpus import foreign_pieces, words
 from lightxling.corpus.normaliser import OWN, normalisation_rules
 from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK, Tokenizer
 
@@ -129,7 +129,10 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 def read_tokenizer(model: bytes, name: str = "the tokenizer model") -> Tokenizer:
-    """A tokenizer from the content of its file: a sentencepiece model, or a vocabulary of words."""
+    """A tokenizer from the content of its file: a sentencepiece model, a vocabulary of words, or
+    the tokenizer.json of another program."""
+    if foreign_pieces.is_foreign(model):
+        return foreign_pieces.ForeignTokenizer(model, name)
     if model.startswith(b"{"):
         return words.WordTokenizer(model, name)
     return Tokenizer(model, name)

@@ -184,7 +184,7 @@ def _check_files(files: list[str], output: Path) -> None:
     twice = [path for path, count in collections.Counter(files).items() if count > 1]
     if twice:
         raise UserError(f"{twice[0]} is given twice")
-    if output.suffix in (".npy", ".jsonl") or output.exists():
+    if output.suffix in (".npy", ".f32", ".jsonl") or output.exists():
         raise UserError(f"--output {output}: a job writes a new folder; give another name")
     check_parent(output)
 

@@ -18,7 +18,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from lightxling.base.vectors import normalize as unit
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.corpus.words import WordTable
+from lightxling.encode.names import Named, OtherNames, as_named, check_named, prompt_of
 from lightxling.model.params import dequantize
 from lightxling.saved.adapters import with_adapters
 from lightxling.saved.bundle import Bundle, load_bundle
@@ -61,7 +62,7 @@ class _Tokens(NamedTuple):
     words: WordTable | None
 
 
-class Encoder:
+class Encoder(OtherNames):
     """Sentences in any of the trained languages -> vectors. Safe to use from several threads.
 
     Attributes:
@@ -100,7 +101,8 @@ class Encoder:
         adapters: Sequence[str | os.PathLike[str]] | None = None,
         backend: Backend = "auto",
     ) -> "Encoder":
-        """Loads a run directory, one of its checkpoints, or a `safetensors` export.
+        """Loads a run directory, one of its checkpoints, a `safetensors` export, or a folder of
+        sentence-transformers, transformers or model2vec (`saved.sentence_transformers`).
 
         Args:
           path: or the name of an encoder in the package (`lightxling models` lists them), by
@@ -135,7 +137,8 @@ class Encoder:
         batch_size: int = 256,
         normalize: bool = True,
         show_progress: bool = False,
-    ) -> Float[np.ndarray, "*N D"]:
+        **named: Unpack[Named],
+    ) -> Float[np.ndarray, "*N D"] | Any:
         """Vectors of sentences, in their order.
 
         Args:
@@ -145,19 +148,25 @@ class Encoder:
           batch_size: sentences computed together, at most.
           normalize: scale vectors to length 1.
           show_progress: show a bar on standard error, and say when something is being compiled.
+          named: arguments as sentence-transformers calls them, see `encode.names.Named`.
 
         Returns:
-          float32; the same sentence gives the same vector up to rounding, whatever stands around
-          it.
+          float32, if `named` asks for nothing else; the same sentence gives the same vector up to
+          rounding, whatever stands around it.
 
         Raises:
           NotFinite: the numbers of a sentence overflow; it is a UserError with its `row`.
         """
-        if isinstance(sentences, str):
-            return self.encode([sentences], batch_size, normalize, show_progress)[0]
-        vectors, _ = self.encode_counted(sentences, batch_size, normalize, show_progress)
+        check_named(self.bundle, named)
+        show_progress = show_progress or bool(named.get("show_progress_bar"))
+        normalize = normalize or named.get("normalize_embeddings", False)
+        texts = [sentences] if isinstance(sentences, str) else sentences
+        prompt = prompt_of(self.bundle, named)
+        vectors, _ = self.encode_counted(texts, batch_size, normalize, show_progress, prompt)
         check_finite(vectors, "sentence")
-        return vectors
+        if isinstance(sentences, str):
+            vectors = vectors[0]
+        return as_named(vectors, named, normalize=normalize) if named else vectors
 
     def encode_counted(
         self,
@@ -165,10 +174,14 @@ class Encoder:
         batch_size: int = 256,
         normalize: bool = True,
         show_progress: bool = False,
+        prompt: str | None = None,
     ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
         """`encode` of a list, and how many tokens were read of each sentence.
 
         Vectors that are not normalised may be not finite: a server answers the other texts.
+
+        Args:
+          prompt: put before every text; None: the encoder's own, if it has one.
         """
         sentences = list(sentences)
         for i, sentence in enumerate(sentences):
@@ -178,11 +191,12 @@ class Encoder:
                 )
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} should be at least 1")
+        prompt = prompt_of(self.bundle, {}) if prompt is None else prompt
         vectors = np.zeros((len(sentences), self.dimension), np.float32)
         counts = np.zeros(len(sentences), np.int64)
         with _progress(len(sentences) if show_progress else 0) as (advance, say):
             for start in range(0, len(sentences), SLAB):
-                tokens = self._tokenize(sentences[start : start + SLAB])
+                tokens = self._tokenize(sentences[start : start + SLAB], prompt)
                 part = vectors[start : start + SLAB]
                 counts[start : start + SLAB] = np.diff(tokens.offsets)
                 for rows, found in self._run(tokens, batch_size, say):
@@ -199,16 +213,20 @@ class Encoder:
         """Cosines of all rows of `a` with all of `b`; a zero vector has cosine 0 to all."""
         return unit(np.atleast_2d(a)) @ unit(np.atleast_2d(b)).T
 
-    def _tokenize(self, sentences: list[str]) -> _Tokens:
-        # as the text was that the encoder was trained on
-        unescape = self.bundle.unescape
-        sentences = [clean(text[:LINE_LIMIT], unescape=unescape) for text in sentences]
+    def _tokenize(self, sentences: list[str], prompt: str = "") -> _Tokens:
+        """The ids of texts, made alike to those that the encoder was trained on."""
+        sentences = [text[:LINE_LIMIT] for text in sentences]
+        if self.bundle.cleans:
+            unescape = self.bundle.unescape
+            sentences = [clean(text, unescape=unescape) for text in sentences]
+        if prompt:
+            sentences = [text and prompt + text for text in sentences]
         lexicon = self.tokenizer.new_lexicon()
         ids, lengths = self.tokenizer.encode(sentences, self.max_length + 1, lexicon)
         is_long = lengths > self.max_length
         if is_long.any():
             ends = np.cumsum(lengths)
-            ids = np.delete(ids, ends[is_long] - 1)
+            ids = np.delete(ids, ends[is_long] - 1 - self.tokenizer.tail)
             lengths = lengths - is_long
             with self._lock:
                 first, self.truncated = not self.truncated, self.truncated + int(is_long.sum())
@@ -343,14 +361,15 @@ def encode_file(
 
     Args:
       source: a text file (.gz too); `-` is standard input.
-      output: .npy gets a float32 array [lines, dimension]; .jsonl one object per line with the keys
-        text and vector.
+      output: .npy gets a float32 array [lines, dimension]; .f32 its numbers alone, little-endian,
+        as LASER's tools and vecalign read them; .jsonl one object per line with the keys text and
+        vector.
       progress: receives a line of text now and then.
     """
     output = Path(output)
-    writers = {".npy": write_npy, ".jsonl": _write_jsonl}
+    writers = {".npy": write_npy, ".f32": _write_raw, ".jsonl": _write_jsonl}
     if output.suffix not in writers:
-        raise UserError(f"--output {output}: the name should end in .npy or .jsonl")
+        raise UserError(f"--output {output}: the name should end in .npy, .f32 or .jsonl")
     check_output(output)
     say = progress or (lambda text: None)
     with (
@@ -395,6 +414,15 @@ def write_npy(file: io.BufferedIOBase, batches: Slabs, dimension: int, dtype: st
         rows += len(vectors)
     file.seek(0)
     file.write(header(rows))
+    return rows
+
+
+def _write_raw(file: io.BufferedIOBase, batches: Slabs, dimension: int) -> int:
+    """Vectors one after another without a header, which readers of .npy files take for numbers."""
+    rows = 0
+    for _, vectors in batches:
+        file.write(vectors.astype("<f4", copy=False).tobytes())
+        rows += len(vectors)
     return rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lightxling.base import limits
-from lightxling.base.errors import UserError
+from lightxling.base.errors import UserError, first_line
 from lightxling.base.files import atomic, parse_json
 from lightxling.base.shapes import Float, Int
 from lightxling.config.files import from_dict
@@ -64,11 +64,22 @@ class Vectors:
         return dataclasses.replace(found, folder=str(folder.absolute()))
 
     def column(self, number: int, name: str):
-        """A column of a part, as an arrow array."""
+        """A column of a part, as an arrow array.
+
+        Raises:
+          UserError: the part is damaged; those written before have no checksums.
+        """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = Path(self.folder) / Path(self.parts[number].name).name
-        return pq.read_table(path, columns=[name], memory_map=True)[name].combine_chunks()
+        how = {"columns": [name], "memory_map": True, "page_checksum_verification": True}
+        try:
+            return pq.read_table(path, **how)[name].combine_chunks()
+        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged ({first_line(error)}); remove it and encode the text again"
+            ) from None
 
     def matrix(self, number: int, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N D"]:
         """Vectors of some rows of a part."""
@@ -114,4 +125,5 @@ def write_part(path: Path, file: str, first: int, texts: list[str], vectors: np.
     table = table.replace_schema_metadata({"text_sha256": text_digest(texts)})
     with atomic(path) as temporary:
         # vectors do not compress, and a dictionary of them is as large as they are
-        pq.write_table(table, temporary, use_dictionary=["file"], compression={"text": "zstd"})
+        how = {"use_dictionary": ["file"], "compression": {"text": "zstd"}}
+        pq.write_table(table, temporary, **how, write_page_checksum=True)

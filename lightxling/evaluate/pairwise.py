@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lightxling.base.shapes import Bool
-from lightxling.evaluate.retrieval import paired_difference
-from lightxling.saved.results import unpack_hits
+from lightxling.evaluate.paired import difference, share_of
 from lightxling.saved.run import RunFolder
 
 SIDES = ("forward", "backward")
@@ -18,7 +16,7 @@ def rows_by_pair(runs: Sequence[RunFolder]) -> list[list[str]]:
     """A table as text, its head first; [] where no run has scores in both directions.
 
     A row is a language pair of a benchmark. A difference is in points of P@1, the mean of both
-    directions, with the interval of 95 per cent of `paired_difference`.
+    directions, with the interval of 95 per cent of `paired.difference`.
     """
     names = [run.name for run in runs]
     head = ["", *(f"{name} {arrow}" for name in names for arrow in "→←"), "candidates"]
@@ -48,17 +46,9 @@ def _difference(first: dict[str, Any] | None, second: dict[str, Any] | None) -> 
     is_known = all(sums)  # results did not always say
     if first.get("candidates") != second.get("candidates") or (is_known and sums[0] != sums[1]):
         return "other text"
-    hits = [_hits(one) for one in (first, second)]
-    if not is_known or hits[0] is None or hits[1] is None:
+    shares = [share_of(one) for one in (first, second)]
+    if not is_known or shares[0] is None or shares[1] is None:
         mean = np.mean([second["scores"][side] - first["scores"][side] for side in SIDES])
         return f"{mean:+.1f}"
-    mean, low, high = (100 * value for value in paired_difference(*hits))
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _hits(result: dict[str, Any]) -> Bool[np.ndarray, "2 N"] | None:
-    """Which sentences were found; None in results from before they were kept, or damaged ones."""
-    try:
-        return np.stack([unpack_hits(result["hits"][side], result["candidates"]) for side in SIDES])
-    except (KeyError, TypeError, ValueError):
-        return None
+    between = difference(*({"": share[None]} for share in shares))
+    return f"{between.mean:+.1f} ({between.low:+.1f} to {between.high:+.1f})"

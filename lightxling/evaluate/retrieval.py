@@ -7,12 +7,12 @@ as the benchmarks of `tasks` do.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
-from lightxling.base.shapes import Bool, Int, Real
+from lightxling.base.shapes import Int, Real
 from lightxling.base.vectors import (
     BLOCK,
     check_vectors,
@@ -186,27 +186,20 @@ def precision_at_1(
     return Accuracy(precision(forward), precision(backward), len(tgt))
 
 
-def paired_difference(
-    first: Bool[np.ndarray, "K N"], second: Bool[np.ndarray, "K N"], draws: int = 10_000
-) -> tuple[float, float, float]:
-    """How much better the second of two encoders is: the mean difference, and the interval in which
-    95 of 100 means lie when the N sentences are drawn again (paired bootstrap, percentiles).
+def precision_by_text(
+    src: Real[np.ndarray, "B D"],
+    tgt: Real[np.ndarray, "B D"],
+    texts: Sequence[Sequence[Hashable]],
+    scoring: str = "cosine",
+) -> Accuracy:
+    """`precision_at_1` in which equal sentences are one: finding any of them is right. This is what
+    P@1 means wherever the program shows it.
 
     Args:
-      first, second: whether each sentence was found, in K directions, which are drawn together.
-
-    Returns:
-      Mean, lower and upper end, from -1 to 1.
-
-    Source: Koehn 2004, Statistical significance tests for machine translation evaluation.
+      texts: the sentences of both sides, [B] each, or what tells them apart.
     """
-    if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} are not of the same sentences")
-    # few values are possible, and how often each is drawn is multinomial
-    gains, counts = np.unique(second.mean(axis=0) - first.mean(axis=0), return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), draws)
-    low, high = np.quantile(drawn @ gains / counts.sum(), [0.025, 0.975])
-    return float(gains @ counts / counts.sum()), float(low), float(high)
+    same_src, same_tgt = map(text_labels, texts)
+    return precision_at_1(src, tgt, scoring, same_src=same_src, same_tgt=same_tgt)
 
 
 def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -> float:
@@ -227,9 +220,9 @@ def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -
     return float(np.sum(support * 2 * hits / np.maximum(support + asked, 1)) / len(gold))
 
 
-def text_labels(texts: Sequence[str]) -> Int[np.ndarray, " N"]:
+def text_labels(texts: Sequence[Hashable]) -> Int[np.ndarray, " N"]:
     """[N] numbers that are equal where the texts are."""
-    seen: dict[str, int] = {}
+    seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 

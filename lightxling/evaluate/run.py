@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from lightxling.evaluate.tasks import TASKS, ScoringSettings, select_units
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
 
+_SPLIT = re.compile(r"(^|\.)(train|dev|valid|test)(\.|\d|$)")
 _SHOWN = 3  # names of files that are not read
 
 
@@ -86,8 +88,11 @@ def evaluate(
             bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
             used = task_settings(task, asked.settings)
             path = folder / results_name(task, unit.dataset, used)
+            asks = fingerprint
+            if used.get("head") == "trained" and encode.inference:  # of the run
+                asks += f" {encode.inference.fingerprint}"
             data = data_of(unit)
-            key = unit_key(fingerprint, task, unit, used, data)
+            key = unit_key(asks, task, unit, used, data)
             if path not in done:  # the first unit of a benchmark
                 about = {"task": task, "dataset": unit.dataset, "settings": used}
                 done[path] = {**about, "results": {}}
@@ -139,12 +144,14 @@ def _plan(asked: Asked) -> list[tuple[str, Unit]]:
 
 
 def _tell_unread(folder: str, found: Mapping[str, Sequence[Unit]]) -> None:
-    """Warns of files of a folder that no unit reads, as their names say nothing to its task."""
+    """Warns of files of a folder that no unit reads, as their names say nothing to its task; those
+    of splits that it does not need are no surprise."""
     if not os.path.isdir(folder):
         return
     read = {file.resolve() for units in found.values() for unit in units for file in unit.files()}
     files = sorted(file for file in Path(folder).iterdir() if file.is_file())
-    others = [f.name for f in files if f.resolve() not in read and not f.name.startswith(".")]
+    names = [file.name for file in files if file.resolve() not in read]
+    others = [name for name in names if not (name.startswith(".") or _SPLIT.search(name))]
     if others:
         shown = ", ".join(others[:_SHOWN]) + ", ..." * (len(others) > _SHOWN)
         warnings.warn(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lightxling.evaluate.tasks import COUNTS, DETAILS
 from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.saved.cards import Card
+from lightxling.saved.cards import Card, cards
 from lightxling.saved.results import Results
 
 
@@ -100,17 +100,25 @@ def described(value: Any, name: str = "") -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def models_table(cards: Sequence[Card], languages: Sequence[str] = ()) -> Table:
+def models_table(found: Sequence[Card], languages: Sequence[str] = ()) -> Table:
     """Encoders of the package in numbers, with P@1 in these languages, or in the mean of all."""
-    scored = [code for code in languages if any(code in card.scores for card in cards)]
+    scored = [code for code in languages if any(code in card.scores for card in found)]
     out = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     out.add_column("name", no_wrap=True)
     for name in ("languages", "MB", "dimensions", "layers", *(scored or ["dev P@1"])):
         out.add_column(name, justify="right", no_wrap=True)
     out.add_column("licence", no_wrap=True)
-    for card in cards:
+    for card in found:
         scores = [card.scores.get(code, math.nan) for code in scored] or [card.mean]
         numbers = [len(card.languages), f"{card.nbytes / 1e6:.1f}", card.dimension, card.layers]
         numbers += ["" if math.isnan(score) else f"{score:.1f}" for score in scores]
         out.add_row(card.name, *map(str, numbers), card.licence)
     return out
+
+
+def print_models(languages: Sequence[str]) -> None:
+    """Shows the encoders of the package that have these languages, and where each is told of."""
+    found = cards(languages)
+    Console(highlight=False).print(models_table(found, languages))
+    print("P@1 is in per cent, both directions with English, among the dev sentences of the card.")
+    print("\n".join(map(str, found)))

@@ -1,6 +1,9 @@
 """The inference head that a run has trained beside its encoder, in numpy."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,26 @@ from lightxling.config.plan import tasks_of
 from lightxling.model import parts
 from lightxling.saved.bundle import read_run, read_run_params
 
-Head = Callable[[Real[np.ndarray, "N D"], Real[np.ndarray, "N D"]], Float[np.ndarray, "N 3"]]
-"""Vectors of premises and of hypotheses, not normalised -> logits of `NLI_LABELS`."""
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """Vectors of premises and of hypotheses, not normalised -> logits of `NLI_LABELS`."""
+
+    weights: Mapping[str, np.ndarray]
+
+    def __call__(
+        self, premises: Real[np.ndarray, "N D"], hypotheses: Real[np.ndarray, "N D"]
+    ) -> Float[np.ndarray, "N 3"]:
+        return apply_head(self.weights, premises, hypotheses)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of its numbers: two runs may share an encoder that stays as it is, and not the head."""
+        digest = hashlib.sha256()
+        for name in sorted(self.weights):
+            digest.update(f"{name} {self.weights[name].shape} ".encode())
+            digest.update(np.ascontiguousarray(self.weights[name], np.float32).tobytes())
+        return digest.hexdigest()
 
 
 def inference_head(path: Path, checkpoint: str | int | None = None) -> Head:
@@ -34,7 +55,7 @@ def inference_head(path: Path, checkpoint: str | int | None = None) -> Head:
     params = read_run_params(run, "best" if checkpoint is None else str(checkpoint))
     own = parts.own(params, tasks[0])
     weights = {name: np.asarray(values) for name, values in flatten(own["inference"]).items()}
-    return lambda premises, hypotheses: apply_head(weights, premises, hypotheses)
+    return Head(weights)
 
 
 def apply_head(

@@ -13,6 +13,8 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder, check_parent, read_json, recover
 from lightxling.base.lines import Problems, sound_lines
 from lightxling.corpus.normaliser import own_rules
+from lightxling.corpus.tokenizer import read_tokenizer
+from lightxling.corpus.words import WordTokenizer
 from lightxling.encode.encoder import Encoder
 from lightxling.export.formats import check_format, write_format
 from lightxling.export.quantize import quantize
@@ -22,6 +24,7 @@ from lightxling.export.trim import (
     corpus_sentences,
     reduce_dimensions,
     shorten,
+    thin_out,
     trim_vocabulary,
 )
 from lightxling.saved import bundle as bundles
@@ -115,7 +118,7 @@ def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> Non
         raise UserError(
             f"--languages {' '.join(unknown)}: the encoder knows {', '.join(bundle.languages)}"
         )
-    has_words = bundle.tokenizer.startswith(b"{")
+    has_words = isinstance(read_tokenizer(bundle.tokenizer), WordTokenizer)
     if has_words and (settings.fewer or not settings.entry.words):
         raise UserError(
             f"{model} has a vocabulary of words, which only lightxling reads; give --format "
@@ -127,6 +130,8 @@ def _check_encoder(bundle: Bundle, model: Path, settings: ExportSettings) -> Non
 def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:
     """The encoder with less of all that the settings name, in their number format."""
     languages, small = settings.languages, merge_adapters(bundle)
+    if settings.spread is not None:
+        small = thin_out(small, settings.spread)
     if settings.layers is not None or settings.leading is not None:
         small = shorten(small, layers=settings.layers, leading=settings.leading)
     if settings.fewer:
@@ -192,7 +197,7 @@ def _dev_pairs(dev: Sequence[str]) -> dict[str, Sides]:
 
 def _measure(bundle: Bundle, sides: Sides) -> float:
     """P@1 of an encoder in per cent, mean of both directions."""
-    from lightxling.evaluate.retrieval import precision_at_1
+    from lightxling.evaluate.retrieval import precision_by_text
 
     src, tgt = map(Encoder(bundle).encode, sides)
-    return 100 * precision_at_1(src, tgt).mean
+    return 100 * precision_by_text(src, tgt, sides).mean

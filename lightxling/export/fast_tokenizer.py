@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from lightxling.corpus.cleaning import INVISIBLE
+from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.normaliser import read_charsmap
 from lightxling.corpus.pieces import read_model
 from lightxling.export.entities import patterns
@@ -52,12 +53,7 @@ def fast_tokenizer(tokenizer: bytes, max_length: int) -> dict[str, Any]:
         )
     return {
         "version": "1.0",
-        "truncation": {
-            "direction": "Right",
-            "max_length": max_length,
-            "strategy": "LongestFirst",
-            "stride": 0,
-        },
+        "truncation": _truncation(max_length),
         "padding": None,
         "added_tokens": [],
         "normalizer": {"type": "Sequence", "normalizers": list(_normalizers(model))},
@@ -72,13 +68,38 @@ def write_tokenizer(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json into a folder that exists; texts are cleaned as `Encoder` cleans them,
     but for entities that are not those of `entities.patterns`.
     """
-    tokenizer = fast_tokenizer(bundle.tokenizer, bundle.config.max_length)
-    steps = tokenizer["normalizer"]["normalizers"]
+    length = bundle.config.max_length
+    if is_foreign(bundle.tokenizer):
+        tokenizer = json.loads(bundle.tokenizer)
+        tokenizer["truncation"] = _truncation(length)
+        own = [tokenizer["normalizer"]] if tokenizer.get("normalizer") else []
+    else:
+        tokenizer = fast_tokenizer(bundle.tokenizer, length)
+        own = tokenizer["normalizer"]["normalizers"]
     resolved = [_replace(*pattern) for pattern in patterns()] if bundle.unescape else []
-    tokenizer["normalizer"]["normalizers"] = [*resolved, *_cleaning(), *steps]
+    steps = [*resolved, *_cleaning()] if bundle.cleans else []
+    if steps != _flat(own)[: len(steps)]:  # what was read from an export has them
+        tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [*steps, *own]}
     (folder / "tokenizer.json").write_text(
         json.dumps(tokenizer, ensure_ascii=False), "utf-8", newline="\n"
     )
+
+
+def _truncation(max_length: int) -> dict[str, Any]:
+    return {
+        "direction": "Right",
+        "max_length": max_length,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+
+
+def _flat(normalizers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without sequences of sequences."""
+    flat = []
+    for step in normalizers:
+        flat += _flat(step["normalizers"]) if step["type"] == "Sequence" else [step]
+    return flat
 
 
 def _unigram(model) -> dict[str, Any]:

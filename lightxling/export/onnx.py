@@ -17,8 +17,9 @@ import numpy as np
 
 from lightxling.base.files import write_json
 from lightxling.base.places import DESCRIPTION
+from lightxling.base.version import __version__
 from lightxling.export.sentence_transformers import bert_config, model_card, write_tokenizer_files
-from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, scale_axis
+from lightxling.model.params import GELU_CUBE, GELU_SCALE, PIECE_RATE, TINY, scale_axis
 from lightxling.saved.bundle import Bundle
 
 OPSET = 17
@@ -53,8 +54,7 @@ def write_onnx(bundle: Bundle, folder: Path) -> None:
     model = graph(bundle)
     (folder / "onnx" / ONNX_FILES[bundle.dtype]).write_bytes(model.SerializeToString())
     write_tokenizer_files(bundle, folder)
-    config = {**bert_config(bundle), "lightxling": {"dimension": bundle.dimension}}
-    write_json(folder / DESCRIPTION, config)
+    write_json(folder / DESCRIPTION, bert_config(bundle))
     usage = _USAGE.replace("FILE", ONNX_FILES[bundle.dtype])
     (folder / "README.md").write_text(model_card(bundle, "onnx", usage), "utf-8", newline="\n")
 
@@ -127,9 +127,25 @@ class _Builder:
 
     def norm(self, x: str, name: str, output: str | None = None) -> str:
         scale, bias = self.stored(f"{name}.scale"), self.stored(f"{name}.bias")
+        epsilon = self.bundle.config.norm_eps
         return self.add(
-            "LayerNormalization", x, scale, bias, output=output, epsilon=float(NORM_EPS), axis=-1
+            "LayerNormalization", x, scale, bias, output=output, epsilon=epsilon, axis=-1
         )
+
+    def activate(self, x: str) -> str:
+        kind = self.bundle.config.activation
+        if kind == "relu":
+            return self.add("Relu", x)
+        if kind == "swish":
+            return self.add("Mul", x, self.add("Sigmoid", x))
+        if kind == "gelu_new":  # (1 + tanh z) / 2 is the sigmoid of 2 z
+            cube = self.add("Mul", self.add("Mul", x, x), x)
+            cube = self.add("Mul", cube, self.weight(np.float32(GELU_CUBE)))
+            z = self.add("Mul", self.add("Add", x, cube), self.weight(np.float32(2 * GELU_SCALE)))
+            return self.add("Mul", x, self.add("Sigmoid", z))
+        erf = self.add("Erf", self.add("Mul", x, self.weight(np.float32(0.5**0.5))))
+        half = self.add("Mul", x, self.weight(np.float32(0.5)))
+        return self.add("Mul", half, self.add("Add", erf, self.weight(np.float32(1))))
 
 
 def graph(bundle: Bundle):
@@ -172,11 +188,7 @@ def graph(bundle: Bundle):
         mixed = b.linear(b.add("Reshape", mixed, join), f"{name}.out")
         x = b.norm(b.add("Add", x, mixed), f"{name}.attention_norm")
         hidden = b.linear(x, f"{name}.up")
-        if config.activation == "relu":
-            active = b.add("Relu", hidden)
-        else:
-            active = b.add("Mul", hidden, b.add("Sigmoid", hidden))
-        hidden = b.linear(active, f"{name}.down")
+        hidden = b.linear(b.activate(hidden), f"{name}.down")
         for adapter in config.adapters:  # parallel ones: the others are merged
             part = f"adapters.{adapter.name}.{name}"
             change = b.linear(b.add("Relu", b.linear(x, f"{part}.down")), f"{part}.up")
@@ -186,7 +198,11 @@ def graph(bundle: Bundle):
         x = b.norm(b.add("Add", x, hidden), f"{name}.output_norm", last if is_last else None)
 
     output = "sentence_embedding"
-    pooled = _pool(b, x, real, None if "projection" in bundle.params else output)
+    is_last = not (config.dense or "projection" in bundle.params)
+    pooled = _pool(b, x, real, output if is_last else None)
+    if config.dense:
+        is_last = "projection" not in bundle.params
+        pooled = b.add("Tanh", b.linear(pooled, "dense"), output=output if is_last else None)
     if "projection" in bundle.params:
         b.add("MatMul", pooled, b.matrix("projection"), output=output)
 
@@ -202,11 +218,25 @@ def graph(bundle: Bundle):
     model = helper.make_model(
         helper.make_graph(b.nodes, "encoder", ids, vectors, b.weights),
         producer_name="lightxling",
+        producer_version=__version__,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,
     )
+    helper.set_model_props(model, _properties(bundle))
     onnx.checker.check_model(model)
     return model
+
+
+def _properties(bundle: Bundle) -> dict[str, str]:
+    """What the file says of itself to programs that have nothing else."""
+    return {
+        "dimension": str(bundle.dimension),
+        "dtype": bundle.dtype,
+        "languages": " ".join(bundle.languages),
+        "max_length": str(bundle.config.max_length),
+        "normalized": "false",
+        "pad_token_id": "0",
+    }
 
 
 def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
@@ -219,6 +249,10 @@ def _pool(b: _Builder, x: str, real: str, output: str | None) -> str:
         best = b.add("ReduceMax", b.add("Add", b.add("Mul", x, weight), low), axes=[1], keepdims=0)
         some = b.add("Min", count, b.weight(np.float32(1)))
         return b.add("Mul", best, some, output=output)
+    if b.bundle.config.pooling == "cls":
+        found = b.add("Gather", x, b.weight(np.array(0)), axis=1)
+        some = b.add("Min", count, b.weight(np.float32(1)))
+        return b.add("Mul", found, some, output=output)
     if b.bundle.config.pooling in ("weighted", "attention"):
         weight = b.add("Mul", _learnt_weights(b, x, weight), weight)  # [B, L, 1]
         total = b.add("ReduceSum", b.add("Mul", x, weight), axis, keepdims=0)

@@ -20,12 +20,16 @@ from lightxling.base.files import write_json
 from lightxling.base.places import DESCRIPTION, PARAMETERS
 from lightxling.base.shapes import Float
 from lightxling.config.schema import ModelConfig
+from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.normaliser import own_rules
 from lightxling.corpus.pieces import Tokenizer
+from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.export.fast_tokenizer import write_tokenizer
 from lightxling.model.forward import Forward, weights_of_pieces
-from lightxling.model.params import NORM_EPS, Params, dequantize
-from lightxling.saved.bundle import Bundle, write_params
+from lightxling.model.params import Params, dequantize
+from lightxling.saved.bundle import Bundle
+from lightxling.saved.parameters import write_params
+from lightxling.saved.sentence_transformers import ABOUT
 
 _MADE_FOR = {"format": "pt"}
 """What transformers asks of a file of parameters."""
@@ -59,7 +63,8 @@ def check_sentence_transformers(bundle: Bundle) -> None:
 def is_static(config: ModelConfig) -> bool:
     """Whether the vector of a sentence is a direction of the sum of its pieces' vectors, so that
     the encoder is a table: StaticEmbedding, which averages rows."""
-    return not (config.layers or config.positions or config.ngrams or config.pooling == "max")
+    is_sum = config.pooling not in ("max", "cls") and not config.dense
+    return is_sum and not (config.layers or config.positions or config.ngrams)
 
 
 def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
@@ -81,7 +86,11 @@ def write_sentence_transformers(bundle: Bundle, folder: Path) -> None:
     write_json(folder / "modules.json", listed)
     write_json(
         folder / "config_sentence_transformers.json",
-        {"similarity_fn_name": "cosine", "prompts": {}, "default_prompt_name": None},
+        {
+            "similarity_fn_name": "cosine",
+            "prompts": {name or "default": text for name, text in bundle.prompts.items()},
+            "default_prompt_name": "default" if "" in bundle.prompts else None,
+        },
     )
     (folder / "README.md").write_text(model_card(bundle), "utf-8", newline="\n")
 
@@ -94,7 +103,12 @@ def _write_static(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any
     table = static_table(bundle).astype(bundle.params["words"].dtype)
     write_params(folder / PARAMETERS, {"embeddings": table}, _MADE_FOR)
     write_tokenizer(bundle, folder)
-    about = {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True}
+    about: dict[str, Any] = {
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "normalize": True,
+    }
+    about[ABOUT] = _told(bundle)
     return [("StaticEmbedding", about)]
 
 
@@ -121,7 +135,7 @@ def _write_bert(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any]]
     """Writes parameters and tokenizer of a BertModel; returns the modules with their settings."""
     config = bundle.config
     params = bert_params(bundle)
-    projection = params.pop("projection", None)
+    projection, kernel, bias = (params.pop(n, None) for n in ("projection", "dense", "dense_bias"))
     modules: list[tuple[str, dict[str, Any]]] = [("Transformer", bert_config(bundle))]
     if config.pooling == "weighted":
         pieces = Tokenizer(bundle.tokenizer).pieces()
@@ -133,22 +147,28 @@ def _write_bert(bundle: Bundle, folder: Path) -> list[tuple[str, dict[str, Any]]
             "Pooling",
             {
                 "word_embedding_dimension": config.width,
-                "pooling_mode_mean_tokens": config.pooling != "max",
+                "pooling_mode_mean_tokens": config.pooling not in ("max", "cls"),
                 "pooling_mode_max_tokens": config.pooling == "max",
-                "pooling_mode_cls_token": False,
+                "pooling_mode_cls_token": config.pooling == "cls",
                 "pooling_mode_mean_sqrt_len_tokens": False,
             },
         )
     )
-    if projection is not None:
+    for activation, values in (
+        ("activation.Tanh", {"linear.weight": kernel, "linear.bias": bias}),
+        ("linear.Identity", {"linear.weight": projection}),
+    ):
+        if values["linear.weight"] is None:
+            continue
+        values["linear.weight"] = values["linear.weight"].T
         dense = folder / f"{len(modules)}_Dense"
         dense.mkdir()
-        write_params(dense / PARAMETERS, {"linear.weight": projection.T}, _MADE_FOR)
+        write_params(dense / PARAMETERS, values, _MADE_FOR)
         settings = {
             "in_features": config.width,
-            "out_features": bundle.dimension,
-            "bias": False,
-            "activation_function": "torch.nn.modules.linear.Identity",
+            "out_features": len(values["linear.weight"]),
+            "bias": "linear.bias" in values,
+            "activation_function": f"torch.nn.modules.{activation}",
         }
         modules.append(("Dense", settings))
     write_params(folder / PARAMETERS, params, _MADE_FOR)
@@ -171,16 +191,25 @@ def bert_config(bundle: Bundle) -> dict[str, Any]:
         "num_hidden_layers": config.layers,
         "num_attention_heads": config.heads if config.layers else 1,
         "intermediate_size": config.feedforward,
-        "hidden_act": {"swish": "silu", "relu": "relu"}[config.activation],
+        "hidden_act": {"swish": "silu"}.get(config.activation, config.activation),
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "max_position_embeddings": config.max_length,
-        "type_vocab_size": 1,
-        "layer_norm_eps": float(NORM_EPS),
+        "type_vocab_size": 2,  # tools for BertModels make numbers of type 1 too
+        "layer_norm_eps": config.norm_eps,
         "pad_token_id": 0,
         "dtype": "float32",
         "torch_dtype": "float32",  # its name until transformers 5
+        ABOUT: _told(bundle),
     }
+
+
+def _told(bundle: Bundle) -> dict[str, Any]:
+    """What config.json keeps through fine-tuning that is not of a BertModel."""
+    told: dict[str, Any] = {"dimension": bundle.dimension, "languages": list(bundle.languages)}
+    if not bundle.unescape:
+        told["unescape"] = False
+    return told | ({"cleans": bundle.cleans} if is_foreign(bundle.tokenizer) else {})
 
 
 def bert_params(bundle: Bundle) -> Params:
@@ -193,7 +222,7 @@ def bert_params(bundle: Bundle) -> Params:
     out: Params = {
         "embeddings.word_embeddings.weight": words,
         "embeddings.position_embeddings.weight": positions,
-        "embeddings.token_type_embeddings.weight": np.zeros((1, config.width)),
+        "embeddings.token_type_embeddings.weight": np.zeros((2, config.width)),
         "pooler.dense.weight": np.zeros((config.width, config.width)),  # unused, but asked for
         "pooler.dense.bias": np.zeros(config.width),
     }
@@ -221,6 +250,8 @@ def bert_params(bundle: Bundle) -> Params:
         norm(f"{target}.output.LayerNorm", f"{source}.output_norm")
     if "projection" in p:
         out["projection"] = p["projection"]
+    if config.dense:
+        out["dense"], out["dense_bias"] = p["dense.kernel"], p["dense.bias"]
     dtype = bundle.params["words"].dtype
     return {
         name: np.ascontiguousarray(value, np.float32 if value.ndim < 2 else dtype)
@@ -231,18 +262,20 @@ def bert_params(bundle: Bundle) -> Params:
 def write_tokenizer_files(bundle: Bundle, folder: Path) -> None:
     """Writes tokenizer.json and what transformers and transformers.js want beside it."""
     write_tokenizer(bundle, folder)
+    pad, unknown, mask, *_ = read_tokenizer(bundle.tokenizer).pieces()
     write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": bundle.config.max_length,
-            "pad_token": "<pad>",
-            "unk_token": "<unk>",
-            "mask_token": "<MASK>",
+            "pad_token": pad,
+            "unk_token": unknown,
+            "mask_token": mask,
             "padding_side": "right",
             "truncation_side": "right",
             "clean_up_tokenization_spaces": False,
-            "split_special_tokens": True,  # a text that spells <MASK> holds no mask
+            # a text that spells <MASK> holds no mask; those of other programs decide themselves
+            "split_special_tokens": not is_foreign(bundle.tokenizer),
             "model_input_names": ["input_ids", "attention_mask"],
         },
     )

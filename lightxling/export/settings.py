@@ -35,6 +35,7 @@ class ExportSettings:
       min_count: times a piece must occur in the text to be kept.
       dimensions: shorten vectors to this many principal components of the text.
       layers: keep only the first layers; for encoders trained with objectives.ese.
+      spread: keep this many layers, evenly from the first to the last; a start for a small student.
       leading: shorten vectors to their first numbers as they are; for encoders trained with
         objectives.ese.
       text: files with a sentence per line; without any, the text is the corpus of the run.
@@ -57,6 +58,7 @@ class ExportSettings:
     min_count: int = 1
     dimensions: int | None = None
     layers: int | None = None
+    spread: int | None = None
     leading: int | None = None
     text: Sequence[Path] = ()
     dev: Sequence[str] = ()
@@ -106,6 +108,8 @@ class ExportSettings:
                     raise UserError(
                         f"--{option} belongs to --format {other.name}, not to {self.format}"
                     )
+        if self.layers is not None and self.spread is not None:
+            raise UserError("--layers and --spread both say which layers stay; give one of them")
         if self.entry.whole:
             self._check_whole()
 
@@ -116,7 +120,8 @@ class ExportSettings:
                 f"--format {self.format} writes adapters as they are; leave out --dtype, --dev and "
                 "what makes an encoder smaller"
             )
-        if self.layers is not None or self.leading is not None:
+        if not self.layers == self.spread == self.leading is None:
             raise UserError(
-                f"--format {self.format} keeps all layers; leave out --layers and --leading"
+                f"--format {self.format} keeps all layers; leave out --layers, --spread and "
+                "--leading"
             )

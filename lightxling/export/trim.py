@@ -2,17 +2,20 @@
 
 import dataclasses
 import itertools
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, slabs
+from lightxling.corpus import foreign_pieces
 from lightxling.corpus.cleaning import clean
-from lightxling.corpus.pieces import Tokenizer, read_model
+from lightxling.corpus.pieces import read_model
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
+from lightxling.corpus.tokenizer import read_tokenizer
 from lightxling.encode.encoder import Encoder
 from lightxling.model.params import array
 from lightxling.saved.bundle import Bundle
@@ -37,17 +40,16 @@ def trim_vocabulary(
       pieces: largest vocabulary. Those pieces are kept that are the largest share of all pieces in
         some language, so that a small language keeps its own beside a large one.
     """
-    model = read_model(bundle.tokenizer)
-    text = ((code, clean(sentence, unescape=bundle.unescape)) for code, sentence in text)
-    by_language = _count_pieces(bundle.tokenizer, text, len(model.pieces))
+    vocabulary = _Vocabulary.of(bundle.tokenizer)
+    names, scores = vocabulary.names, vocabulary.scores
+    if bundle.cleans:
+        text = ((code, clean(sentence, unescape=bundle.unescape)) for code, sentence in text)
+    by_language = _count_pieces(bundle.tokenizer, text, len(names))
     counts = by_language.sum(axis=0)
     shares = (by_language / by_language.sum(axis=1, keepdims=True)).max(axis=0)
-    names = [piece.piece for piece in model.pieces]
-    scores = {p.piece: p.score for p in model.pieces if p.type == _NORMAL}
-    is_bpe = model.trainer_spec.model_type == 2
     kept = {name for name in names if name not in scores}
     letters = {char for i in np.flatnonzero(counts) for char in names[i]}
-    kept |= {name for name in scores if name in letters} | {"▁"} & scores.keys()
+    kept |= {name for name in scores if name.removeprefix("##") in letters} | {"▁"} & scores.keys()
     room = (len(names) if pieces is None else pieces) - len(kept)
     if room < 0:
         raise UserError(
@@ -58,7 +60,7 @@ def trim_vocabulary(
         if counts[i] < max(min_count, 1):
             continue
         wanted = {names[i]}
-        if is_bpe and names[i] in scores:
+        if vocabulary.is_bpe and names[i] in scores:
             wanted |= merged_from(names[i], scores)
         wanted -= kept
         if len(wanted) <= room:
@@ -66,20 +68,64 @@ def trim_vocabulary(
             room -= len(wanted)
 
     rows = np.array([i for i, name in enumerate(names) if name in kept])
-    pieces_kept = [model.pieces[i] for i in rows]
-    del model.pieces[:]
-    model.pieces.extend(pieces_kept)
-    model.trainer_spec.vocab_size = len(rows)
     params = dict(bundle.params)
     for name in ("words", "words.scales", "piece_weights"):
         if name in params:
             params[name] = params[name][rows]
-    return dataclasses.replace(bundle, params=params, tokenizer=model.SerializeToString())
+    return dataclasses.replace(bundle, params=params, tokenizer=vocabulary.keep(rows.tolist()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Vocabulary:
+    """The pieces of a tokenizer of either kind.
+
+    Attributes:
+      scores: of those that may go; BPE merges the highest first.
+      keep: the tokenizer with the pieces of some ids only, in their order.
+    """
+
+    names: list[str]
+    scores: dict[str, float]
+    is_bpe: bool
+    keep: Callable[[list[int]], bytes]
+
+    @classmethod
+    def of(cls, tokenizer: bytes) -> "_Vocabulary":
+        if foreign_pieces.is_foreign(tokenizer):
+            return cls._of_json(json.loads(tokenizer))
+        model = read_model(tokenizer)
+
+        def keep(rows: list[int]) -> bytes:
+            kept = [model.pieces[i] for i in rows]
+            del model.pieces[:]
+            model.pieces.extend(kept)
+            model.trainer_spec.vocab_size = len(rows)
+            return model.SerializeToString()
+
+        scores = {p.piece: p.score for p in model.pieces if p.type == _NORMAL}
+        is_bpe = model.trainer_spec.model_type == 2
+        return cls([piece.piece for piece in model.pieces], scores, is_bpe, keep)
+
+    @classmethod
+    def _of_json(cls, content: dict) -> "_Vocabulary":
+        by_id = foreign_pieces.names_of(content)
+        names = [by_id[i] for i in range(len(by_id))]
+        always, is_bpe = foreign_pieces.always_kept(content), content["model"]["type"] == "BPE"
+        ranks: dict[str, float] = {}
+        for rank, pair in enumerate(content["model"].get("merges", [])):
+            ranks.setdefault(foreign_pieces.merged(content, *pair), -float(rank))
+        # BPE is made of its characters, which may be bytes
+        free = [n for i, n in enumerate(names) if i not in always and (not is_bpe or n in ranks)]
+
+        def keep(rows: list[int]) -> bytes:
+            return foreign_pieces.dumped(foreign_pieces.renumbered(content, rows))
+
+        return cls(names, {name: ranks.get(name, 0.0) for name in free}, is_bpe, keep)
 
 
 def _count_pieces(tokenizer: bytes, text: Iterable[Sentence], size: int) -> np.ndarray:
     """How often each piece occurs in each language of a text that has a piece at all, [L, V]."""
-    encode = Tokenizer(tokenizer).encode
+    encode = read_tokenizer(tokenizer).encode
     rows: dict[str, int] = {}
     counts = np.zeros((0, size), np.int64)
     for slab in slabs(text):
@@ -135,6 +181,26 @@ def reduce_dimensions(bundle: Bundle, sentences: Iterable[str], dimension: int) 
         projection = array(bundle.params, "projection") @ projection
     params = {name: bundle.params[name] for name in bundle.params if name != "projection.scales"}
     return dataclasses.replace(bundle, params={**params, "projection": projection}, leading=True)
+
+
+def thin_out(bundle: Bundle, layers: int) -> Bundle:
+    """Keeps layers evenly spaced from the first to the last, as students of DistilBERT's kind
+    start; it has to be trained on before it is of use."""
+    config = bundle.config
+    if not 1 <= layers <= config.layers:
+        raise UserError(f"--spread {layers} should be from 1 to the encoder's {config.layers}")
+    kept = np.rint(np.linspace(0, config.layers - 1, layers)).astype(int) if layers > 1 else [0]
+    place = {f"blocks.{old}.": f"blocks.{new}." for new, old in enumerate(kept)}
+    params = {}
+    for name, values in bundle.params.items():
+        block = re.search(r"blocks\.\d+\.", name)
+        if block is None:
+            params[name] = values
+        elif block[0] in place:
+            params[name.replace(block[0], place[block[0]])] = values
+    return dataclasses.replace(
+        bundle, config=dataclasses.replace(config, layers=layers), params=params
+    )
 
 
 def shorten(bundle: Bundle, *, layers: int | None = None, leading: int | None = None) -> Bundle:

@@ -9,6 +9,7 @@ released code: post-norm blocks, SiLU feed-forward, learned absolute positions c
 pooling.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from lightxling.config.schema import ModelConfig
 from lightxling.model.adapters import Adapter, beside, project
-from lightxling.model.params import NORM_EPS, PIECE_RATE, TINY, sinusoids
+from lightxling.model.params import PIECE_RATE, TINY, sinusoids
 
 PAD = 0
 
@@ -101,8 +102,18 @@ def attention_weights(
     return jnp.where(real, jax.nn.softmax(scores, axis=1), 0)
 
 
-ACTIVATION = {"swish": jax.nn.silu, "relu": jax.nn.relu}
-POOLING = {"mean": mean_pool, "max": max_pool, "sum": sum_pool}
+def first_pool(hidden: Float[Array, "B L D"], real: Bool[Array, "B L"]) -> Float[Array, "B D"]:
+    """The first token's; a sentence without tokens gives zeros."""
+    return jnp.where(real[:, :1], hidden[:, 0], 0)
+
+
+ACTIVATION = {
+    "swish": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+}
+POOLING = {"mean": mean_pool, "max": max_pool, "sum": sum_pool, "cls": first_pool}
 
 
 def linear(fan_in: int, fan_out: int, *, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -118,9 +129,9 @@ def linear(fan_in: int, fan_out: int, *, dtype, rngs: nnx.Rngs) -> nnx.Linear:
     )
 
 
-def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Normalisation in float32 whatever the compute type."""
-    return nnx.LayerNorm(width, epsilon=NORM_EPS, dtype=jnp.float32, rngs=rngs)
+def layer_norm(width: int, rngs: nnx.Rngs, epsilon: float = 1e-12) -> nnx.LayerNorm:
+    """Normalisation in float32 whatever the compute type: epsilon vanishes in 16 bits."""
+    return nnx.LayerNorm(width, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)
 
 
 class Block(nnx.Module):
@@ -133,10 +144,10 @@ class Block(nnx.Module):
         width = config.width
         self.qkv = linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.out = linear(width, width, dtype=dtype, rngs=rngs)
-        self.attention_norm = layer_norm(width, rngs)
+        self.attention_norm = layer_norm(width, rngs, config.norm_eps)
         self.up = linear(width, config.feedforward, dtype=dtype, rngs=rngs)
         self.down = linear(config.feedforward, width, dtype=dtype, rngs=rngs)
-        self.output_norm = layer_norm(width, rngs)
+        self.output_norm = layer_norm(width, rngs, config.norm_eps)
 
     def attend(
         self, x: Float[Array, "BL D"], real: Bool[Array, "B L"], key, parts: Sequence[nnx.Module]
@@ -199,12 +210,15 @@ class TransformerEncoder(nnx.Module):
         is_learned = config.positions and not config.sinusoidal
         self.positions = table(config.max_length + 1, config.width) if is_learned else None
         self.is_sinusoidal = config.positions and config.sinusoidal
-        self.embedding_norm = layer_norm(config.width, rngs) if config.embedding_norm else None
+        norm = layer_norm(config.width, rngs, config.norm_eps) if config.embedding_norm else None
+        self.embedding_norm = norm
         blocks = [Block(config, rngs) for _ in range(config.layers)]
         if config.identical_layers:
             for block in blocks[1:]:
                 nnx.update(block, nnx.state(blocks[0]))
         self.blocks = nnx.List(blocks)
+        width = config.width
+        self.dense = linear(width, width, dtype=jnp.float32, rngs=rngs) if config.dense else None
         adapters = {adapter.name: Adapter(adapter, config, rngs) for adapter in config.adapters}
         self.adapters = nnx.Dict(adapters) if adapters else None
 
@@ -244,6 +258,12 @@ class TransformerEncoder(nnx.Module):
 
     def pool(self, hidden: Float[Array, "B L D"], tokens: Int[Array, "B L"]) -> Float[Array, "B D"]:
         """The sentence vectors of states, one per token; padding counts for nothing."""
+        pooled = self._pool(hidden, tokens)
+        return pooled if self.dense is None else jnp.tanh(self.dense(pooled))
+
+    def _pool(
+        self, hidden: Float[Array, "B L D"], tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B D"]:
         real = tokens != PAD
         if self.piece_weights is not None:
             weight = jax.nn.softplus(PIECE_RATE * self.piece_weights[...][tokens])

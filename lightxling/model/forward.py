@@ -14,7 +14,8 @@ from lightxling.base.shapes import Float, Integer
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.words import WordTable
 from lightxling.model.params import (
-    NORM_EPS,
+    GELU_CUBE,
+    GELU_SCALE,
     PIECE_RATE,
     TABLES,
     TINY,
@@ -22,6 +23,23 @@ from lightxling.model.params import (
     array,
     merge_lora,
     scale_axis,
+)
+
+_ERF_ABOVE = (
+    -2.72614225801306e-10,
+    2.77068142495902e-08,
+    -2.10102402082508e-06,
+    -5.69250639462346e-05,
+    -7.34990630326855e-04,
+    -2.95459980854025e-03,
+    -1.60960333262415e-02,
+)
+_ERF_BELOW = (
+    -1.45660718464996e-05,
+    -2.13374055278905e-04,
+    -1.68282697438203e-03,
+    -7.37332916720468e-03,
+    -1.42647390514189e-02,
 )
 
 SAFE = 80
@@ -71,7 +89,8 @@ class Forward:
                 start += group.size
         if config.embedding_norm:
             self.norm(x, "embedding_norm")
-        activate = {"swish": swish, "relu": relu}[config.activation]
+        known = {"swish": swish, "relu": relu, "gelu": gelu, "gelu_new": gelu_new}
+        activate = known[config.activation]
         for i in range(config.layers):
             name = f"blocks.{i}"
             x += self.linear(self.attend(self.linear(x, f"{name}.qkv"), groups), f"{name}.out")
@@ -84,6 +103,8 @@ class Forward:
             x += hidden
             self.norm(x, f"{name}.output_norm")
         vectors = self.pool(x, ids if words is None else words.rows[ids], groups)
+        if config.dense:
+            vectors = np.tanh(self.linear(vectors, "dense"))
         return vectors @ p["projection"] if "projection" in p else vectors
 
     def embed(
@@ -116,7 +137,7 @@ class Forward:
         """LayerNorm in place."""
         x -= x.mean(axis=1, keepdims=True)
         variance = np.einsum("td,td->t", x, x) / np.float32(x.shape[1])
-        x *= (1 / np.sqrt(variance + NORM_EPS))[:, None]
+        x *= (1 / np.sqrt(variance + np.float32(self.config.norm_eps)))[:, None]
         x *= self.params[f"{name}.scale"]
         x += self.params[f"{name}.bias"]
 
@@ -144,7 +165,7 @@ class Forward:
     ) -> Float[np.ndarray, "B D"]:
         """The vectors of sentences from their tokens' states and rows in the table."""
         kind, p = self.config.pooling, self.params
-        plain = {"mean": np.mean, "max": np.max, "sum": np.sum}
+        plain = {"mean": np.mean, "max": np.max, "sum": np.sum, "cls": first}
         start, pooled = 0, []
         for group in groups:
             here = slice(start, start + group.size)
@@ -187,6 +208,45 @@ def swish(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
     y += 1
     x *= y
     return x
+
+
+def gelu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """x Phi(x) = x/2 * (1 + erf(x / sqrt 2)), in place."""
+    y = erf(x * np.float32(0.5**0.5))
+    y += 1
+    x *= np.float32(0.5)
+    x *= y
+    return x
+
+
+def erf(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The error function in float32, to 4e-7; x is changed.
+
+        erf(x) = x P(x^2) / Q(x^2)   for |x| <= 4, beyond which it is 1 in float32
+
+    Source: the rational function of Eigen (`generic_fast_erf_float`), which XLA has too.
+    """
+    np.clip(x, -4, 4, out=x)
+    square = x * x
+    above, below = (np.full_like(x, part[0]) for part in (_ERF_ABOVE, _ERF_BELOW))
+    for result, part in ((above, _ERF_ABOVE), (below, _ERF_BELOW)):
+        for coefficient in part[1:]:
+            result *= square
+            result += np.float32(coefficient)
+    x *= above
+    x /= below
+    return x
+
+
+def first(hidden: Float[np.ndarray, "n L D"], axis: int) -> Float[np.ndarray, "n D"]:
+    """The state of the first token."""
+    return hidden.take(0, axis=axis)
+
+
+def gelu_new(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:
+    """GELU through tanh, see `params.GELU_SCALE`."""
+    z = np.tanh(np.float32(GELU_SCALE) * (x + np.float32(GELU_CUBE) * x * x * x))
+    return np.float32(0.5) * x * (1 + z)
 
 
 def relu(x: Float[np.ndarray, "T F"]) -> Float[np.ndarray, "T F"]:

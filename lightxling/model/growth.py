@@ -21,8 +21,8 @@ def grow(encoder: ParamTree, layers: int) -> ParamTree:
 
         N2(N1(z)) g + b = z g + b   for z of mean 0 and variance 1,
 
-    up to NORM_EPS (1e-12) of the variance. The input projections (qkv, up) stay as they are in
-    `encoder`, freshly drawn, so that the output projections have a gradient at the first step.
+    up to `model.norm_eps` (1e-12) of the variance. The input projections (qkv, up) stay as they are
+    in `encoder`, freshly drawn, so that the output projections have a gradient at the first step.
 
     Args:
       encoder: parameters of all blocks; those of the start first.

@@ -31,6 +31,7 @@ class TokenHead(nnx.Module):
     """Sentence vector -> the hidden vector, table and bias of the vocabulary logits `z = T h + b`.
 
         h = LN(silu(W [g; s] + b)),   g = dropout(LN(language embedding)),  if there is one
+        h = s   without `transform`
 
     Tied, T is the encoder's embedding table E and h as wide as s; untied, T is a table of the
     head's own and h as wide as [g; s]. Source: ACL 2021 code (tied, no language, b_v starts at
@@ -42,8 +43,11 @@ class TokenHead(nnx.Module):
         seen = sizes.model.width + language_width
         width = sizes.model.width if is_tied else seen
         self.rate = sizes.model.dropout
-        self.dense = linear(seen, width, dtype=jnp.float32, rngs=rngs)
-        self.norm = layer_norm(width, rngs)
+        if settings.transform:
+            self.dense = linear(seen, width, dtype=jnp.float32, rngs=rngs)
+            self.norm = layer_norm(width, rngs)
+        else:
+            self.dense = self.norm = None
         self.bias = nnx.Param(jnp.zeros(sizes.vocab_size)) if settings.decoder_bias else None
         if is_tied:
             self.decoder = None
@@ -73,7 +77,7 @@ class TokenHead(nnx.Module):
         if self.languages is not None:
             language = dropout(self.language_norm(self.languages[...][languages]), self.rate, key)
             vectors = jnp.concatenate([language, vectors], axis=1)
-        return self.norm(jax.nn.silu(self.dense(vectors)))
+        return vectors if self.dense is None else self.norm(jax.nn.silu(self.dense(vectors)))
 
 
 class TwoLayers(nnx.Module):

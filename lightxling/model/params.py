@@ -19,11 +19,11 @@ FREE = ("dropout", "init", "identical_layers", "compute_dtype")
 
 Params = dict[str, np.ndarray]
 
-NORM_EPS = np.float32(1e-12)
-"""Added to the variance by the norms: it vanishes in 16 bits, hence norms in float32."""
-
 TINY = np.float32(1e-30)
 """Least sum of weights that a weighted mean is divided by, so that nothing is divided by zero."""
+
+GELU_SCALE, GELU_CUBE = float(np.sqrt(2 / np.pi)), 0.044715
+"""gelu_new(x) = x/2 (1 + tanh z), z = GELU_SCALE (x + GELU_CUBE x^3)."""
 
 PIECE_RATE = 10.0
 """A piece's weight is softplus(10 c), c what is learnt: rules such as Adam's move c by the learning
@@ -65,6 +65,8 @@ def shapes(config: ModelConfig, vocab_size: int, dimension: int) -> dict[str, tu
         linear(f"blocks.{i}.up", width, feedforward)
         linear(f"blocks.{i}.down", feedforward, width)
         norm(f"blocks.{i}.output_norm")
+    if config.dense:
+        linear("dense", width, width)
     for adapter in config.adapters:
         for i in range(config.layers):
             part = f"adapters.{adapter.name}.blocks.{i}"

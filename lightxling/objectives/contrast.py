@@ -15,8 +15,8 @@ from lightxling.config.objectives import AlignConfig, ObjectivesConfig, PivotCon
 from lightxling.corpus.batch import Batch
 from lightxling.model.build import Model
 from lightxling.model.heads import Sizes, TwoLayers
-from lightxling.objectives.equal import leave_out, no_negatives, text_hashes
-from lightxling.objectives.term import ORDER, Head, Term, TermInputs
+from lightxling.objectives.equal import leave_out, no_negatives, no_wrong_answers, text_hashes
+from lightxling.objectives.term import ORDER, Head, Term, TermInputs, given_sides
 
 
 def unit_rows(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
@@ -32,12 +32,13 @@ def products(a: Float[Array, "B D"], b: Float[Array, "C D"]) -> Float[Array, "B 
 Directions = Literal["both", "forward"]
 
 
-def cross_entropy(logits: Float[Array, "B B"], directions: Directions = "both") -> Float[Array, ""]:
-    """Mean cross entropy of the diagonal over rows, in nats, plus (`both`) that over columns."""
+def cross_entropy(logits: Float[Array, "B C"], directions: Directions = "both") -> Float[Array, ""]:
+    """Mean cross entropy of the diagonal over rows, in nats, plus (`both`) that over the first B
+    columns."""
     pair = jnp.arange(len(logits))
     nll = optax.softmax_cross_entropy_with_integer_labels
     rows = nll(logits, pair).mean()
-    return rows if directions == "forward" else rows + nll(logits.T, pair).mean()
+    return rows if directions == "forward" else rows + nll(logits[:, : len(pair)].T, pair).mean()
 
 
 def alignment(
@@ -48,32 +49,40 @@ def alignment(
     temperature: float = 1.0,
     margin: float = 0.0,
     directions: Directions = "both",
-    left_out: Bool[Array, "B B"] | None = None,
+    negatives: Float[Array, "K B D"] | None = None,
+    left_out: Bool[Array, "B C"] | None = None,
 ) -> Float[Array, ""]:
     """In-batch contrastive loss (InfoNCE), with an optional additive margin.
 
         Z_ij = (sim(src_i, tgt_j) - margin [i = j]) / temperature
-        loss = CE(Z) + CE(Z'),  or CE(Z) (forward)
+        loss = CE([Z W]) + CE(Z'),  or CE([Z W]) (forward)
 
-    Row i of `src` translates row i of `tgt`; the other B - 1 rows are the negatives.
+    Row i of `src` translates row i of `tgt`; the other B - 1 rows are the negatives, and so are,
+    for all rows of `src`, the hard negatives: W_ij = sim(src_i, n_j) / temperature.
 
     Args:
       src, tgt: embeddings of any norm.
       similarity: dot products as they are, or cosines.
       margin: 0 is EMS's loss; LaBSE uses 0.3.
-      left_out: cells of Z that are in no denominator, off its diagonal, see `equal.no_negatives`.
+      negatives: K hard negatives of each row.
+      left_out: cells of [Z W] that are in no denominator, see `equal.no_wrong_answers`.
 
     Returns:
       The sum of both directions, in nats. All rows equal and no margin gives 2 log(B); where m_i
       cells are left out of row i and of column i, the mean of 2 log(B - m_i).
 
     Source: dot, without temperature: ACL 2021, section 3.3, as released; cosine: EMS
-    (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1; forward alone: modular
-    sentence encoders (arXiv 2407.14878), released code.
+    (arXiv 2205.15744), section 3.2; margin: LaBSE (arXiv 2007.01852), eq. 1; forward alone, and
+    hard negatives: modular sentence encoders (arXiv 2407.14878), released code, which takes the
+    MultipleNegativesRankingLoss of sentence-transformers.
     """
+    wrong = None if negatives is None else negatives.reshape(-1, src.shape[-1])
     if similarity == "cosine":
         src, tgt = unit_rows(src), unit_rows(tgt)
+        wrong = None if wrong is None else unit_rows(wrong)
     logits = (products(src, tgt) - margin * jnp.eye(len(src))) / temperature
+    if wrong is not None:
+        logits = jnp.concatenate([logits, products(src, wrong) / temperature], axis=1)
     return cross_entropy(leave_out(logits, left_out), directions)
 
 
@@ -101,23 +110,27 @@ def cosine_distance(
     return jnp.mean(distance**2 if is_squared else distance)
 
 
-def equal_pairs(batch: Batch) -> Bool[Array, "B B"]:
-    """What `no_negatives` says of the first two sentences of every row."""
-    src, tgt = text_hashes(batch.tokens[:, :2]).swapaxes(0, 1)
-    return no_negatives(src, tgt)
+def equal_pairs(batch: Batch, sides: int = 2) -> Bool[Array, "B C"]:
+    """What is no wrong answer among the second sentences of all rows, and their hard negatives."""
+    src, tgt, *wrong = text_hashes(batch.tokens[:, :sides]).swapaxes(0, 1)
+    return no_wrong_answers(src, tgt, wrong, is_shared=True)
 
 
 def align_term(settings: AlignConfig, model: Model, inputs: TermInputs) -> Float[Array, ""]:
-    vectors = inputs.vectors
+    sides = given_sides(inputs)
+    vectors = inputs.vectors[:sides]
     if settings.projection:
         vectors = model.projection(vectors)
+    if settings.after_head:
+        vectors = jax.vmap(model.token_head)(vectors)
     return alignment(
-        *vectors,
+        *vectors[:2],
+        negatives=vectors[2:] if sides > 2 else None,
         similarity=settings.similarity,
         temperature=settings.temperature,
         margin=settings.margin,
         directions=settings.directions,
-        left_out=equal_pairs(inputs.batch) if settings.exclude_equal else None,
+        left_out=equal_pairs(inputs.batch, sides) if settings.exclude_equal else None,
     )
 
 

@@ -6,6 +6,8 @@ pair a sentence goes over devices instead of its pieces, and nothing depends on 
 Letters in shapes: B rows of the global batch, S sentences a row, L tokens, C candidates.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
@@ -51,6 +53,22 @@ def no_negatives(queries: UInt[Array, "B 2"], candidates: UInt[Array, "B 2"]) ->
     equal = same_text(queries, queries) | same_text(candidates, candidates)
     equal |= same_text(queries, candidates)
     return equal & ~jnp.eye(len(queries), dtype=bool)
+
+
+def no_wrong_answers(
+    queries: UInt[Array, "B 2"],
+    candidates: UInt[Array, "B 2"],
+    negatives: Sequence[UInt[Array, "B 2"]] | UInt[Array, "K B 2"],
+    *,
+    is_shared: bool,
+) -> Bool[Array, "B C"]:
+    """`no_negatives` of the batch and, beside it, of the K hard negatives of every row: B columns
+    for each k where they are shared by all rows, otherwise one."""
+    columns = [no_negatives(queries, candidates)]
+    for texts in negatives:
+        equal = same_text(queries, texts) | same_text(candidates, texts)
+        columns.append(equal if is_shared else jnp.diagonal(equal)[:, None])
+    return jnp.concatenate(columns, axis=1)
 
 
 def leave_out(logits: Float[Array, "B C"], where: Bool[Array, "B C"] | None) -> Float[Array, "B C"]:

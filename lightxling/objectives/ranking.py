@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, UInt
+from jaxtyping import Array, Bool, Float
 
 from lightxling.config.objectives import ObjectivesConfig, QuickThoughtConfig, RankingConfig
 from lightxling.model.build import Model
 from lightxling.model.heads import FC, QuickThought, Sizes
 from lightxling.objectives.contrast import products, unit_rows
-from lightxling.objectives.equal import leave_out, no_negatives, same_text, text_hashes
-from lightxling.objectives.term import Head, Term, TermInputs
+from lightxling.objectives.equal import leave_out, no_negatives, no_wrong_answers, text_hashes
+from lightxling.objectives.term import Head, Term, TermInputs, given_sides
 
 
 def ranking(
@@ -93,8 +93,10 @@ def ranking_term(settings: RankingConfig, model: Model, inputs: TermInputs) -> F
     for number, (query, candidate) in enumerate(sides[settings.direction]):
         first = 2 + number * settings.negatives
         hard = slice(first, first + settings.negatives)
+        if not settings.negatives:
+            hard = slice(2, given_sides(inputs))  # none where rows are pairs
         candidates, negatives, left_out = vectors[candidate], None, None
-        if settings.negatives:
+        if hard.stop > hard.start:
             negatives = vectors[hard]
         if model.response is not None:
             candidates = model.response(candidates)
@@ -114,21 +116,6 @@ def ranking_term(settings: RankingConfig, model: Model, inputs: TermInputs) -> F
             left_out=left_out,
         )
     return loss
-
-
-def no_wrong_answers(
-    queries: UInt[Array, "B 2"],
-    candidates: UInt[Array, "B 2"],
-    negatives: UInt[Array, "K B 2"],
-    *,
-    is_shared: bool,
-) -> Bool[Array, "B C"]:
-    """`no_negatives` of the batch and, beside it, of the hard negatives, as `ranking` has them."""
-    columns = [no_negatives(queries, candidates)]
-    for texts in negatives:
-        equal = same_text(queries, texts) | same_text(candidates, texts)
-        columns.append(equal if is_shared else jnp.diagonal(equal)[:, None])
-    return jnp.concatenate(columns, axis=1)
 
 
 def response(objectives: ObjectivesConfig, sizes: Sizes, rngs: nnx.Rngs) -> FC | None:

@@ -67,7 +67,10 @@ def similarity_matching(
 def similarity_term(
     settings: SimilarityConfig, model: Model, inputs: TermInputs
 ) -> Float[Array, ""]:
-    return similarity_matching(*inputs.vectors, reduction=settings.reduction, eps=settings.eps)
+    vectors = inputs.vectors
+    if settings.after_head:
+        vectors = jax.vmap(model.token_head)(vectors)
+    return similarity_matching(*vectors, reduction=settings.reduction, eps=settings.eps)
 
 
 TERMS = {"similarity": Term(similarity_term)}

@@ -39,6 +39,12 @@ class TermInputs(NamedTuple):
     """None: evaluation."""
 
 
+def given_sides(inputs: TermInputs) -> int:
+    """How many sentences a row has of its own: what comes after them was mined. ESE gives two."""
+    languages = inputs.batch.languages
+    return min(len(inputs.vectors), 2 if languages is None else languages.shape[1])
+
+
 class Head(NamedTuple):
     """A module on top of the encoder that an objective trains along, and nothing else needs."""
 

@@ -22,14 +22,8 @@ from lightxling.config.identity import first_defaults
 from lightxling.config.rules import validate
 from lightxling.config.schema import AdapterConfig, Config, ModelConfig
 from lightxling.model.params import FREE, Params, merge_lora, shapes
-from lightxling.saved.bundle import (
-    Bundle,
-    language_codes,
-    read_header,
-    read_params,
-    update_digest,
-    write_params,
-)
+from lightxling.saved.bundle import Bundle, language_codes, update_digest
+from lightxling.saved.parameters import read_header, read_params, write_params
 
 ADAPTER_FORMAT = "lightxling-adapter"
 SUFFIX = ".safetensors"
@@ -71,7 +65,9 @@ def base_checksum(bundle: Bundle) -> str:
     bare = select_adapters(bundle, ())
     first = first_defaults(ModelConfig)
     config = dataclasses.replace(bare.config, **{name: first[name] for name in FREE})
-    return dataclasses.replace(bare, config=config, unescape=True).fingerprint()
+    return dataclasses.replace(
+        bare, config=config, unescape=True, cleans=True, prompts={}
+    ).fingerprint()
 
 
 def write_adapter(bundle: Bundle, name: str, path: Path) -> None:

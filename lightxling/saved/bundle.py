@@ -1,14 +1,13 @@
 """What encoding needs, read from a run or from an export: configuration, parameters, tokenizer,
 languages; and lightxling's own format of an export, which is written here too."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
-from lightxling.base.files import file_sha256, read_json, write_json
+from lightxling.base.files import read_json, write_json
 from lightxling.base.places import DESCRIPTION, PARAMETERS, TOKENIZER, find_model
 from lightxling.base.tree import flatten
 from lightxling.base.version import __version__
@@ -27,7 +26,14 @@ from lightxling.config.objective import is_stand_in
 from lightxling.config.plan import tasks_of, training_in_words
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config, ModelConfig
-from lightxling.model.params import Params, scale_axis, shapes, sinusoids
+from lightxling.model.params import Params, shapes, sinusoids
+from lightxling.saved.parameters import (
+    check_finite_params,
+    read_params,
+    write_params,
+)
+from lightxling.saved.sentence_transformers import is_sentence_transformers, read_folder
+from lightxling.saved.sums import check_sums, sums_of
 
 BUNDLE_FORMAT = "lightxling"
 
@@ -40,12 +46,16 @@ class Bundle:
       config: of the model.
       params: flat dict of arrays, the encoder's only; `projection` [D, d], where there is one, is
         applied to the pooled vector.
-      tokenizer: the bytes of a sentencepiece model.
+      tokenizer: the bytes of a sentencepiece model, of a vocabulary of words, or of another
+        program's tokenizer.json.
       languages: codes that the encoder was trained on.
       scores: what was measured, under any names; ends up in model cards.
       leading: whether the first numbers of a vector may stand alone, because it was trained so
         (objectives.ese) or they are principal components.
       training: how it was trained, a line for every stage; ends up in model cards.
+      prompts: what is put before a text, by a name; that of the empty name always.
+      cleans: whether texts are cleaned first, as those were that it was trained on. An encoder of
+        another program was trained on texts as they are.
       unescape: whether HTML entities were resolved in the text that it was trained on
         (corpus.unescape), and so they are in use.
     """
@@ -58,6 +68,8 @@ class Bundle:
     leading: bool = False
     training: tuple[str, ...] = ()
     unescape: bool = True
+    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cleans: bool = True
 
     @property
     def vocab_size(self) -> int:
@@ -88,6 +100,9 @@ class Bundle:
         digest.update(hashlib.sha256(self.tokenizer).digest())
         if not self.unescape:  # others are as they were before there was a choice
             digest.update(b"entities stay")
+        if self.prompts or not self.cleans:
+            said = [sorted(self.prompts.items()), self.cleans]
+            digest.update(json.dumps(said).encode())
         update_digest(digest, self.params)
         return digest.hexdigest()
 
@@ -101,7 +116,9 @@ def update_digest(digest: Any, params: Params) -> None:
 
 
 def load_bundle(path: str | os.PathLike[str] | None, checkpoint: str | int | None = None) -> Bundle:
-    """Reads a run directory, one of its checkpoints, or a `safetensors` export.
+    """Reads a run directory, one of its checkpoints, a `safetensors` export, or a folder of
+    sentence-transformers, transformers or model2vec: of an encoder of ours, fine-tuned or not, or
+    of another one.
 
     Args:
       path: or the name of an encoder in the package; None stands for the default.
@@ -111,6 +128,8 @@ def load_bundle(path: str | os.PathLike[str] | None, checkpoint: str | int | Non
       UserError: nothing is there, it is damaged or has NaN, or it is an export for other programs.
     """
     path, checkpoint = find_model(path, checkpoint)
+    if is_sentence_transformers(path):
+        return _load_sentence_transformers(path, checkpoint)
     description = read_json(path / DESCRIPTION)
     if "config" in description:
         return _load_run(path, "best" if checkpoint is None else str(checkpoint))
@@ -119,9 +138,28 @@ def load_bundle(path: str | os.PathLike[str] | None, checkpoint: str | int | Non
             f"{path} is not a run, nor an export that lightxling reads; exports for other programs "
             "open there, and `lightxling export RUN --format safetensors` writes one for here"
         )
+    _refuse_checkpoint(path, checkpoint)
+    return _load_export(path, description)
+
+
+def _refuse_checkpoint(path: Path, checkpoint: str | int | None) -> None:
     if checkpoint is not None:
         raise UserError(f"{path} is an export and has no checkpoints; leave --checkpoint out")
-    return _load_export(path, description)
+
+
+def _load_sentence_transformers(path: Path, checkpoint: str | int | None) -> Bundle:
+    _refuse_checkpoint(path, checkpoint)
+    found = read_folder(path)
+    _check_sizes(found.config)
+    return Bundle(
+        found.config,
+        found.params,
+        found.tokenizer,
+        found.languages,
+        prompts=found.prompts,
+        cleans=found.cleans,
+        unescape=found.unescape,
+    )
 
 
 def _read_tokenizer(path: Path) -> bytes:
@@ -207,6 +245,7 @@ class Run:
     vocab_size: int
     languages: tuple[str, ...]
     teacher_width: int = 0
+    tokenizer_sha256: str = ""
 
 
 def read_run(path: Path) -> Run:
@@ -219,19 +258,25 @@ def read_run(path: Path) -> Run:
     if "config" not in description:
         raise UserError(f"{path} is not the folder of a run: its {DESCRIPTION} has no settings")
     settings = description["config"]
-    _check_adapter_count(settings.get("model") if isinstance(settings, dict) else None)
+    model = settings.get("model") if isinstance(settings, dict) else None
+    _check_adapter_count(model)
     config = from_dict(Config, settings)
     _check_sizes(config.model)
     validate(config)
-    taught = description.get("teacher")
+    taught, store = description.get("teacher"), description.get("store")
     widths = {"teacher.width": taught.get("width") if isinstance(taught, dict) else 0}
-    return Run(
+    run = Run(
         path,
         config,
         _count(description, "vocab_size", path),
         language_codes(description.get("languages", []), path / DESCRIPTION),
         _count(widths, "teacher.width", path, least=0),
+        str(store.get("tokenizer", "")) if isinstance(store, dict) else "",
     )
+    read = {**description, "model": model, "unescape": config.corpus.unescape}
+    sums = sums_of(path, read, DESCRIPTION)
+    check_sums(path, description.get("sha256", {}), sums, DESCRIPTION)
+    return run
 
 
 def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
@@ -257,10 +302,15 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
-    run = read_run(path)
+    run, tokenizer = read_run(path), _read_tokenizer(path / TOKENIZER)
+    if run.tokenizer_sha256 not in ("", hashlib.sha256(tokenizer).hexdigest()):
+        raise UserError(
+            f"{path / TOKENIZER} is damaged: it is not that of the run, which lies in its token "
+            f"store too; see store in {path / DESCRIPTION}"
+        )
     encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
     params = {name: np.asarray(values) for name, values in flatten(encoder).items()}
-    _check_finite(params, f"checkpoint {checkpoint} of {path}")
+    check_finite_params(params, f"checkpoint {checkpoint} of {path}")
     if model.sinusoidal:  # where an encoder is used, they are a table like any
         if model.positions:
             params["positions"] = sinusoids(model.max_length, model.width)
@@ -268,7 +318,7 @@ def _load_run(path: Path, checkpoint: str) -> Bundle:
     return Bundle(
         model,
         params,
-        _read_tokenizer(path / TOKENIZER),
+        tokenizer,
         run.languages,
         leading=run.config.objectives.ese.weight > 0,
         training=training_in_words(run.config),
@@ -291,8 +341,7 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
     vocab_size, dimension = (_count(description, n, path) for n in ("vocab_size", "dimension"))
     params = read_params(path / PARAMETERS, shapes(config, vocab_size, dimension))
     tokenizer = _read_tokenizer(path / TOKENIZER)
-    _check_sums(path, description)
-    return Bundle(
+    bundle = Bundle(
         config,
         params,
         tokenizer,
@@ -300,21 +349,19 @@ def _load_export(path: Path, description: Mapping[str, Any]) -> Bundle:
         _scores(description),
         description.get("leading") is True,
         _training(description),
-        description.get("unescape") is not False,
+        prompts=_texts(description.get("prompts")),
+        cleans=description.get("cleans") is not False,
+        unescape=description.get("unescape") is not False,
     )
+    sums = sums_of(path, description, DESCRIPTION, PARAMETERS, TOKENIZER)
+    check_sums(path, description.get("sha256", {}), sums, DESCRIPTION)
+    return bundle
 
 
-def _check_sums(path: Path, description: Mapping[str, Any]) -> None:
-    """Compares the files of an export with their sha256, which those made before do not have."""
-    sums = description.get("sha256", {})
-    if not isinstance(sums, dict):
-        raise UserError(f"sha256 in {path / DESCRIPTION} should be by name; export it again")
-    for name in (PARAMETERS, TOKENIZER):
-        if name in sums and sums[name] != file_sha256(path / name):
-            raise UserError(
-                f"{path / name} is damaged: its sha256 is not the one in {DESCRIPTION}; export or "
-                "copy it again"
-            )
+def _texts(said: Any) -> dict[str, str]:
+    """Texts by their names; what is something else is left out."""
+    listed = said.items() if isinstance(said, Mapping) else ()
+    return {str(name): text for name, text in listed if isinstance(text, str)}
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
@@ -334,89 +381,8 @@ def write_bundle(bundle: Bundle, folder: Path) -> None:
         "scores": dict(bundle.scores),
         "training": list(bundle.training),
         "unescape": bundle.unescape,
-        "sha256": {name: file_sha256(folder / name) for name in (PARAMETERS, TOKENIZER)},
+        **({"prompts": dict(bundle.prompts)} if bundle.prompts else {}),
+        **({} if bundle.cleans else {"cleans": False}),
     }
+    description["sha256"] = sums_of(folder, description, DESCRIPTION, PARAMETERS, TOKENIZER)
     write_json(folder / DESCRIPTION, description)
-
-
-def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
-    """Writes arrays as a safetensors file."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.ascontiguousarray(values) for name, values in params.items()}
-    path.write_bytes(save(arrays, dict(metadata)))  # `save_file` lets nobody else read it
-
-
-def read_params(path: Path, expected: Mapping[str, tuple[int, ...]]) -> Params:
-    """Arrays of a safetensors file, if they are those that its configuration describes.
-
-    The header is checked before an array is made: the file may come from a stranger.
-
-    Raises:
-      UserError: the file is missing, damaged, or holds other arrays or NaN.
-    """
-    import ml_dtypes  # noqa: F401, a part of jax: tells numpy what bfloat16 is
-
-    with _open(path) as file:
-        _check({name: file.get_slice(name) for name in file.keys()}, expected, path)  # noqa: SIM118
-        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _check_finite(params, str(path))
-    return params
-
-
-def _check_finite(params: Params, place: str) -> None:
-    for name, values in params.items():
-        if not np.isfinite(values).all():
-            raise UserError(
-                f"{place} has NaN or infinity in {name}, so that no sentence has a vector; take "
-                "another checkpoint, or train again with a lower optimizer.learning_rate"
-            )
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """What a safetensors file says about itself.
-
-    Raises:
-      UserError: the file is missing or damaged.
-    """
-    with _open(path) as file:
-        return file.metadata() or {}
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        limits.check_parameters(path)
-        with safe_open(path, framework="np") as file:
-            yield file
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot read {path}: {reason}") from None
-    except SafetensorError as error:
-        raise UserError(
-            f"{path} is damaged or not a safetensors file ({error}); export it again"
-        ) from None
-
-
-def _check(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Compares the arrays that a file announces with those that it should hold."""
-    names = {name for name in given if not name.endswith(".scales")}
-    if names != expected.keys():
-        odd = sorted(names ^ expected.keys())
-        raise UserError(f"{path} does not fit its {DESCRIPTION}: see {', '.join(odd[:5])}")
-    for name, shape in expected.items():
-        found = tuple(given[name].get_shape())
-        if found != shape:
-            raise UserError(
-                f"{path} does not fit its {DESCRIPTION}: {name} is {found}, not {shape}"
-            )
-        kind, scales = given[name].get_dtype(), given.get(f"{name}.scales")
-        if kind not in ("F32", "F16", "BF16", "I8"):
-            raise UserError(f"{path}: {name} is {kind}; parameters are floats or int8")
-        rows = [shape[scale_axis(name)]] if len(shape) > 1 else []
-        if (kind == "I8") != (scales is not None) or (
-            scales is not None and (scales.get_shape() != rows or scales.get_dtype() != "F32")
-        ):
-            raise UserError(f"{path}: the scales of {name} do not fit it")

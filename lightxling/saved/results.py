@@ -1,15 +1,11 @@
 """Results of evaluations on disk: `evaluation/TASK.DATASET.json`, one file per benchmark."""
 
-import base64
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import parse_json, write_json
-from lightxling.base.shapes import Bool
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
@@ -32,23 +28,6 @@ def _are_scores(scores: Any) -> bool:
     return all(
         type(value) in (int, float) and not abs(value) > limits.NUMBER for value in scores.values()
     )
-
-
-def pack_hits(found: Bool[np.ndarray, " N"]) -> str:
-    """Which sentences were found, as results keep it: eight in a byte, the bytes in base64."""
-    return base64.b64encode(np.packbits(found)).decode()
-
-
-def unpack_hits(text: str, sentences: int) -> Bool[np.ndarray, " N"]:
-    """The way back.
-
-    Raises:
-      ValueError: it is not of so many sentences.
-    """
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
-    if not 0 <= len(bits) - sentences < 8:
-        raise ValueError(f"{len(bits)} bits are not those of {sentences} sentences")
-    return bits[:sentences].astype(bool)
 
 
 def load_folder(folder: Path) -> dict[str, Results]:

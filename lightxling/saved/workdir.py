@@ -23,6 +23,7 @@ from lightxling.config.schema import Config
 from lightxling.config.settings import change
 from lightxling.corpus.store import Store
 from lightxling.model import build as models
+from lightxling.saved.sums import settings_sum
 
 LOCK = ".lock"
 
@@ -48,10 +49,18 @@ def description(
 ) -> dict:
     """Everything needed to repeat the run, as written to config.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "numpy")
-    return {
-        "config": to_dict(config),
+    settings = to_dict(config)
+    read = {
+        "model": settings["model"],
         "languages": list(languages),
         "vocab_size": vocab_size,
+        "unescape": config.corpus.unescape,
+    }
+    return {
+        "config": settings,
+        "languages": list(languages),
+        "vocab_size": vocab_size,
+        "sha256": {DESCRIPTION: settings_sum(read)},
         "parameters": {
             "encoder": models.count_parameters(params["encoder"]),
             "training": models.count_parameters(params),
@@ -121,6 +130,19 @@ def as_begun(config: Config, workdir: Path, say: Callable[[str], None]) -> Confi
     for name, value in kept.items():
         say(f"{workdir} was begun before there was {name}: it goes on with {value}")
     return change(config, **{name.replace(".", "__"): value for name, value in kept.items()})
+
+
+def as_fitted(config: Config, workdir: Path) -> Config:
+    """The settings with the micro-batch that `train.memory` chose when the run was begun, perhaps
+    on another machine: with another one, other dropout is drawn."""
+    path, train = workdir / DESCRIPTION, config.train
+    if not (train.memory and not train.micro_batch and path.is_file()):
+        return config
+    try:
+        begun = from_dict(Config, parse_json(path.read_bytes())["config"]).train
+    except (ValueError, KeyError, TypeError, UserError):
+        return config  # which `refuse_another_run` says
+    return change(config, train__micro_batch=begun.micro_batch if begun.memory else 0)
 
 
 def _is_moved(key: str, before: Any, after: Any) -> bool:

@@ -13,7 +13,7 @@ from lightxling.base.errors import UserError
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.batches import bucket_lengths, by_length, gather, look_up_words
 from lightxling.corpus.store import Split
-from lightxling.evaluate.retrieval import precision_at_1
+from lightxling.evaluate.retrieval import precision_by_text, text_labels
 from lightxling.model import build as models
 from lightxling.model import parts
 from lightxling.objectives import combine
@@ -44,6 +44,7 @@ class Dev:
         )
         names = np.array(["-".join(group["languages"]) for group in store.groups])
         self.pair, self.pivots = names[store.dev.group], plan.pivots
+        self.texts = dev_texts(store.dev)
         self.loss = make_loss(plan) if plan.dev else None
         self.scores: dict[str, float] = {}
 
@@ -65,7 +66,7 @@ class Dev:
             )
         if self.pivots:
             vectors[np.arange(len(vectors)), self.pivots.side] = self.pivots.vectors
-        self.scores = dev_scores(vectors, self.pair)
+        self.scores = dev_scores(vectors, self.pair, self.texts)
         score = self.scores["dev_p@1"]
         if self.loss:
             self.scores["dev_loss"] = self.loss(state.params)
@@ -150,15 +151,24 @@ def encode_split(
     return vectors.reshape(split.rows, split.sides, -1)
 
 
-def dev_scores(vectors: np.ndarray, pair: np.ndarray) -> dict[str, float]:
+def dev_texts(split: Split) -> np.ndarray:
+    """Numbers [rows, sides] that are equal where sentences have the same tokens."""
+    segments = range(len(split.offsets) - 1)
+    tokens = [split.tokens[split.offsets[i] : split.offsets[i + 1]].tobytes() for i in segments]
+    return text_labels(tokens).reshape(split.rows, split.sides)
+
+
+def dev_scores(vectors: np.ndarray, pair: np.ndarray, texts: np.ndarray) -> dict[str, float]:
     """P@1 in per cent, mean of both directions: per language pair, and their mean `dev_p@1`.
 
     Args:
       vectors: [rows, 2, D].
       pair: name of each row's language pair, [rows]; the pair's rows are the candidates.
+      texts: [rows, 2] numbers that are equal where the sentences are, any of which is then right.
     """
     scores = {}
     for name in np.unique(pair):
-        rows = vectors[pair == name]
-        scores[f"dev_p@1/{name}"] = 100 * precision_at_1(rows[:, 0], rows[:, 1]).mean
+        rows, (src, tgt) = vectors[pair == name], texts[pair == name].T.tolist()
+        found = precision_by_text(rows[:, 0], rows[:, 1], (src, tgt))
+        scores[f"dev_p@1/{name}"] = 100 * found.mean
     return {"dev_p@1": float(np.mean(list(scores.values()))), **scores}

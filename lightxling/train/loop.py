@@ -22,7 +22,7 @@ from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import describe_dev
 from lightxling.model import build as models
 from lightxling.saved import checkpoint
-from lightxling.saved.workdir import alone_in, as_begun, description
+from lightxling.saved.workdir import alone_in, as_begun, as_fitted, description
 from lightxling.train import freeze
 from lightxling.train.closing import closing
 from lightxling.train.dev import Dev
@@ -32,14 +32,24 @@ from lightxling.train.progress import Progress
 from lightxling.train.record import Recorder
 from lightxling.train.sharding import put_batch
 from lightxling.train.stages import earlier, runs_of
-from lightxling.train.state import TrainState
+from lightxling.train.state import TrainState, seed_data
 from lightxling.train.step import compile_steps
 from lightxling.train.tasks import RunTask
 from lightxling.train.warm_start import describe_origin, warm_start
 
+OnRecord = Callable[[dict[str, float | int]], None]
 
-def train(config: Config, workdir: Path, console: Console | None = None) -> dict[str, float] | None:
+
+def train(
+    config: Config,
+    workdir: Path,
+    console: Console | None = None,
+    on_record: OnRecord = lambda record: None,
+) -> dict[str, float] | None:
     """Trains, resuming from `workdir` where it holds checkpoints.
+
+    Args:
+      on_record: called with every record that metrics.jsonl gets, in all processes.
 
     Returns:
       The last dev scores; None if SIGTERM, SIGHUP or Ctrl-C stopped the run before its end.
@@ -55,24 +65,28 @@ def train(config: Config, workdir: Path, console: Console | None = None) -> dict
         check_settings(config)
         runs = runs_of(config, workdir)
         for folder, stage in earlier(runs, workdir, say):
-            if _train_in(stage, folder, console) is None:
+            if _train_in(stage, folder, console, on_record) is None:
                 return None
-        return _train_in(runs[workdir], workdir, console)
+        return _train_in(runs[workdir], workdir, console, on_record)
 
 
-def _train_in(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
+def _train_in(
+    config: Config, workdir: Path, console: Console, on_record: OnRecord
+) -> dict[str, float] | None:
     if not processes.is_first():  # what the first process says holds for all
-        return _train(config, workdir, console)
+        return _train(config, workdir, console, on_record)
     with alone_in(workdir):
-        return _train(config, workdir, console)
+        return _train(config, workdir, console, on_record)
 
 
-def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] | None:
+def _train(
+    config: Config, workdir: Path, console: Console, on_record: OnRecord
+) -> dict[str, float] | None:
     say = functools.partial(console.print, markup=False, soft_wrap=True)
-    plan = Plan.open(config, workdir, say)
+    plan = Plan.open(as_fitted(config, workdir), workdir, say)
     # compiled before anything is on the devices: a step too large for them is refused at once
     with interrupts.watched(interrupts.end):  # nothing is lost yet
-        steps = compile_steps(plan, say)
+        plan, steps, _ = compile_steps(plan, say)
     state = recover_state(plan, workdir, say)
     describe_run(plan, state, workdir, say)
     first, last, count = int(state.step), plan.steps, config.train.profile_steps
@@ -108,6 +122,7 @@ def _train(config: Config, workdir: Path, console: Console) -> dict[str, float] 
             # before it too: a resumed run forgets the records after its checkpoint, and needs those
             # up to it
             progress.log(record, recorder.shown)
+            on_record(record)
             if due.save:
                 checkpoint.save(workdir / "checkpoints" / str(step), state._asdict())
                 checkpoint.prune(workdir / "checkpoints", config.train.keep)
@@ -141,7 +156,8 @@ def recover_state(plan: Plan, workdir: Path, say: Callable[[str], None]) -> Trai
         )
     else:
         layout = jax.tree.map(lambda leaf: leaf.sharding, plan.target)
-        state = jax.jit(plan.initialise, out_shardings=layout)()
+        initialise = jax.jit(plan.initialise, out_shardings=layout)
+        state = initialise(seed_data(plan.config.train.seed))  # no constant of the program
     if plan.origin and not int(state.step):
         params = warm_start(plan.origin, state.params, plan.main.languages, say)
         state = state._replace(params=params)

@@ -145,7 +145,7 @@ def check_memory(need: Need, free: int | None, config: Config) -> str:
         ]
         raise UserError(
             f"a training step needs {readable(need.total)} ({parts}), but {readable(free)} are "
-            f"free on each device. Try {', '.join(filter(None, ways))}"
+            f"free on each device, or allowed by train.memory. Try {', '.join(filter(None, ways))}"
         )
     of_free = f" of {readable(free)} free" if free is not None else ""
     return f"memory: {readable(need.total)}{of_free}: {parts}"

@@ -12,6 +12,7 @@ later. Stages are ordinary runs, each started from the one before it. Source: mo
 encoders (arXiv 2407.14878).
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -31,8 +32,9 @@ from lightxling.config.rules import validate
 from lightxling.config.schema import Config, NewPieces
 from lightxling.config.settings import change
 from lightxling.corpus import readers
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.paraphrases import file_name, find_paraphrases, read_rows, write_pairs
-from lightxling.corpus.sources import Source
+from lightxling.corpus.sources import Rows, Source
 from lightxling.encode.modular import ALIGN, MODULES_FORMAT, read_description
 from lightxling.saved import bundle as bundles
 
@@ -72,6 +74,14 @@ class ModularPlan:
     or, as published, a mixture of shared ones that are similar (FOCUS)."""
     epochs: tuple[float, ...] = ()
     """Of the three stages; by default as in their recipes."""
+    text: tuple[str, ...] = ()
+    """Text of one language, `de=PATH` each: for its tokenizer and the first stage, beside the
+    sentences that the sources have."""
+    paraphrases: tuple[str, ...] = ()
+    """Files of paraphrases, `de-de=PATH` within a language and `en-de=PATH` across, in place of
+    those that the sources hold."""
+    dev_pairs: int = 0
+    """Pairs that every stage holds out, at most a tenth of its pairs; 0: one in a hundred."""
 
 
 def build(
@@ -137,8 +147,9 @@ class _Modules:
         self.chosen = self.languages = chosen_languages(plan)
         self.encoder = bundles.load_bundle(base)
         self.recipes = {stage: load(f"{plan.recipe}-{stage}") for stage in STAGES}
-        self.sums = {written: _sums(written) for written in plan.sources}
-        self.done, self.of_pivot = {}, sorted(self.sums.values())
+        self.sums = {written: _sums(written) for written in (*plan.sources, *plan.paraphrases)}
+        self.sums |= {written: _sums(written, "sentences") for written in plan.text}
+        self.done, self.of_pivot = {}, sorted(self.sums[source] for source in plan.sources)
         if (workdir / MODULES).exists():
             before = read_description(workdir)
             self.done, self.of_pivot = before["done"], before["pivot_text"]
@@ -156,21 +167,25 @@ class _Modules:
         plan, sums, folder = self.plan, self.sums, self.workdir / code
         sources = [s for s in plan.sources if code in Source.parse(s).languages]
         text = [sums[s] for s in sources] if code != plan.pivot else self.of_pivot
-        if not {tuple(one) for one in text} <= {tuple(one) for one in sums.values()}:
+        if not {tuple(one) for one in text} <= {tuple(sums[source]) for source in plan.sources}:
             raise UserError(
                 f"{folder} was made from text that --sources no longer names; name it again, or "
                 "choose another --workdir"
             )
         if code == plan.pivot:
             sources = [s for s in sources if sums[s] in self.of_pivot]
-        key = fingerprint([self.encoder.fingerprint(), sorted(text), sorted(self.of_pivot)])
+        both = {code, plan.pivot}
+        given = [s for s in plan.text if Source.parse(s, "sentences").languages == (code,)]
+        pairs = [s for s in plan.paraphrases if {code} <= set(Source.parse(s).languages) <= both]
+        known = [self.encoder.fingerprint(), sorted(text), sorted(self.of_pivot)]
+        if given or pairs:
+            known.append(sorted(sums[source] for source in (*given, *pairs)))
+        key = fingerprint(known)
         self.keys[code], within, across = key, None, None
         if plan.specialise or plan.align != "parallel":
             shown = self.workdir / plan.pivot / "data"
-            unescape = self.encoder.unescape
-            make = functools.partial(
-                _write_data, sources, code, plan.pivot, shown, unescape=unescape
-            )
+            write = functools.partial(_write_data, unescape=self.encoder.unescape)
+            make = functools.partial(write, sources, code, plan.pivot, shown, given, pairs)
             self._part(f"{code}/data", key, make)
         if plan.specialise:
             within = _paraphrases(folder / "data", (code, code))
@@ -201,6 +216,7 @@ class _Modules:
     ) -> None:
         """Trains a stage from the newest of the language."""
         config = self._config(stage, text, further)
+        config = holding_out(config, text, self.plan.dev_pairs)
         known = [self.keys[code], _mathematics(config), self.keys.get(teacher)]
         self.keys[code] = fingerprint(known)
         config = change(config, train__init_from=str(self.newest[code]))
@@ -259,6 +275,15 @@ class _Modules:
         return path
 
 
+def holding_out(config: Config, text: Text, pairs: int) -> Config:
+    """A stage that holds out so many development pairs of its text, at most a tenth; 0: as its
+    recipe does, and so where that has none."""
+    if not (pairs and config.corpus.dev_share):
+        return config
+    share = min(0.1, pairs / text.rows) if text.rows else 0.1
+    return change(config, corpus__dev_share=share, corpus__dev_limit=pairs)
+
+
 def chosen_languages(plan: ModularPlan) -> list[str]:
     """The languages of a plan, the pivot first.
 
@@ -279,6 +304,23 @@ def chosen_languages(plan: ModularPlan) -> list[str]:
     for code in plan.languages:
         if code not in have:
             raise UserError(f"--languages {code}: the sources have {', '.join(have)}")
+    for option, given in (("text", plan.text), ("paraphrases", plan.paraphrases)):
+        for written in given:
+            languages = Source.parse(written, "sentences").languages
+            fits = len(languages) == 1 if option == "text" else len(languages) == 2
+            if not fits or not set(languages) <= set(have):
+                example = "de=PATH" if option == "text" else "de-de=PATH or en-de=PATH"
+                raise UserError(
+                    f"--{option} {written}: write it like {example}, with languages of the "
+                    f"sources, which have {', '.join(have)}"
+                )
+            if len(set(languages)) == 2 and plan.pivot not in languages:
+                raise UserError(
+                    f"--{option} {written}: paraphrases across languages are of the pivot "
+                    f"{plan.pivot} and another one"
+                )
+    if plan.dev_pairs < 0:
+        raise UserError(f"--dev-pairs {plan.dev_pairs} should be 0 or more")
     if plan.epochs and (len(plan.epochs) != len(STAGES) or min(plan.epochs) <= 0):
         raise UserError(
             f"--epochs {' '.join(map(str, plan.epochs))} should be three numbers above 0, for the "
@@ -321,9 +363,9 @@ def _mathematics(config: Config) -> dict[str, Any]:
     }
 
 
-def _sums(written: str) -> list[str]:
+def _sums(written: str, rows: Rows = "pairs") -> list[str]:
     """What a source is: its languages and the checksums of its files."""
-    source = Source.parse(written)
+    source = Source.parse(written, rows)
     return [*source.languages, *map(file_sha256, readers.files(source))]
 
 
@@ -332,6 +374,8 @@ def _write_data(
     code: str,
     pivot: str,
     of_pivot: Path,
+    given: Sequence[str],
+    pairs: Sequence[str],
     folder: Path,
     *,
     unescape: bool,
@@ -340,11 +384,18 @@ def _write_data(
 
     Those across languages also go through the ones of the pivot, which any language may have shown
     and which are read from the folder `of_pivot`.
+
+    Args:
+      given: further text of the language.
+      pairs: paraphrases to take instead of those of the same languages that the sources hold.
     """
     problems = Problems()
     read = functools.partial(read_rows, problems=problems, unescape=unescape)
     rows = list(read(sources))
     texts = {row[languages.index(code)] for languages, row in rows} - {""}
+    for written in given:
+        lines = readers.read_source(Source.parse(written, "sentences"), problems, "sentences")
+        texts |= {clean(text, unescape=unescape) for (text,) in lines} - {""}
     ordered = sorted(texts, key=lambda text: hashlib.blake2b(text.encode()).digest())
     shown = of_pivot / file_name((pivot, pivot))
     known = read([f"{pivot}-{pivot}={shown}"] if code != pivot and shown.exists() else [])
@@ -352,9 +403,17 @@ def _write_data(
         (temporary / TEXT).write_text(
             "".join(f"{text}\n" for text in ordered), encoding="utf-8", newline="\n"
         )
-        for languages, pairs in find_paraphrases(rows, known, problems=problems).items():
+        orders = {languages for languages, _ in rows}
+        taken = collections.defaultdict(list)
+        for languages, row in read(pairs):
+            if languages[::-1] in orders:  # the files have the order of the sources
+                languages, row = languages[::-1], row[::-1]
+            if all(row):
+                taken[languages].append(row)
+        found = find_paraphrases(rows, known, problems=problems)
+        for languages, own in (found | taken).items():
             if set(languages) in ({code}, {code, pivot}):
-                write_pairs(pairs, temporary / file_name(languages))
+                write_pairs(own, temporary / file_name(languages))
     problems.warn("left out")
 
 

@@ -1,13 +1,19 @@
 """Update rules and learning-rate schedules, as optax transformations."""
 
-from collections.abc import Collection
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lightxling.config.schema import OptimizerConfig
+
+Scalar = Any
+"""A number, or its place in a tree."""
 
 EMBEDDING_TABLES = ("words", "ngrams", "piece_weights")
 """Names of the encoder's embedding tables, and of the column beside that of the pieces."""
@@ -54,7 +60,41 @@ def scale_by_amsgrad(beta1: float, beta2: float, eps: float) -> optax.GradientTr
     return optax.GradientTransformation(init, update)
 
 
-def learning_rate(config: OptimizerConfig, *, steps: int, steps_per_epoch: int) -> optax.Schedule:
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("peak", "warmup", "start", "span", "drop_at", "factor"),
+    meta_fields=("kind",),
+)
+@dataclasses.dataclass(frozen=True)
+class LearningRate:
+    """An optax schedule whose numbers are leaves of a tree: given to a compiled step, they are no
+    part of its program, and other numbers compile nothing. See `learning_rate`."""
+
+    kind: str
+    """As `optimizer.schedule`."""
+    peak: Scalar
+    warmup: Scalar
+    start: Scalar
+    """Step at which a cosine or a line begins, and after how many more it ends."""
+    span: Scalar
+    drop_at: Scalar
+    """Step from which the rate is `factor` times that before it."""
+    factor: Scalar
+
+    def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+        t = jnp.asarray(step, jnp.float32)
+        warmup = jnp.minimum(1, (t + 1) / self.warmup)
+        done = jnp.clip((t - self.start) / self.span, 0, 1)
+        decay = {
+            "step": lambda: jnp.where(step >= self.drop_at, self.factor, 1),
+            "cosine": lambda: (1 + jnp.cos(jnp.pi * done)) / 2,
+            "linear": lambda: 1 - done,
+            "constant": lambda: 1,
+        }
+        return self.peak * warmup * decay[self.kind]()
+
+
+def learning_rate(config: OptimizerConfig, *, steps: int, steps_per_epoch: int) -> LearningRate:
     """Learning rate at step t (from 0): warm-up times the chosen decay.
 
     The warm-up is (t + 1) / warmup_steps: the reference's "untuned linear" rule gives 1999 steps
@@ -65,22 +105,15 @@ def learning_rate(config: OptimizerConfig, *, steps: int, steps_per_epoch: int) 
     PyTorch's CosineAnnealingLR under a dampening by warm-up; the rate then never reaches its peak.
     """
     start = config.warmup_steps if config.decay_over == "rest" else 0
-
-    def schedule(step):
-        t = jnp.asarray(step, jnp.float32)
-        warmup = jnp.minimum(1, (t + 1) / max(config.warmup_steps, 1))
-        done = jnp.clip((t - start) / max(steps - start, 1), 0, 1)
-        decay = {
-            "step": lambda: jnp.where(
-                step >= config.decay_epoch * steps_per_epoch, config.decay_factor, 1
-            ),
-            "cosine": lambda: (1 + jnp.cos(jnp.pi * done)) / 2,
-            "linear": lambda: 1 - done,
-            "constant": lambda: 1,
-        }
-        return config.learning_rate * warmup * decay[config.schedule]()
-
-    return schedule
+    return LearningRate(
+        kind=config.schedule,
+        peak=np.float32(config.learning_rate),
+        warmup=np.float32(max(config.warmup_steps, 1)),
+        start=np.float32(start),
+        span=np.float32(max(steps - start, 1)),
+        drop_at=np.int32(min(config.decay_epoch * steps_per_epoch, np.iinfo(np.int32).max)),
+        factor=np.float32(config.decay_factor),
+    )
 
 
 def decayed(params) -> optax.Params:
@@ -157,9 +190,30 @@ def scale_taken(factor: float, taken: Collection[str]) -> optax.GradientTransfor
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
 
 
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optax transformation that can be had with another learning rate.
+
+    Attributes:
+      schedule: its learning rate.
+      with_rate: makes the same one with another, such as the traced one of a compiled step.
+    """
+
+    schedule: optax.Schedule
+    with_rate: Callable[[optax.Schedule], optax.GradientTransformation]
+
+    def init(self, params: optax.Params) -> optax.OptState:
+        return self.with_rate(self.schedule).init(params)
+
+    def update(
+        self, grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        return self.with_rate(self.schedule).update(grads, state, params)
+
+
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule, taken: Collection[str] = ()
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """Clipping, L2 in the gradient, the rule, decoupled decay, learning rate: in this order; before
     them the factor of the embeddings, after them that of what is taken from another encoder, where
     there is one.
@@ -167,16 +221,20 @@ def make_optimizer(
     Args:
       taken: names of the parameters that have `init_from_multiplier`.
     """
-    factor = config.embedding_gradient
-    chain = optax.chain(
-        optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
-        optax.add_decayed_weights(config.l2) if config.l2 else optax.identity(),
-        make_rule(config),
-        optax.add_decayed_weights(config.weight_decay, decayed)
-        if config.weight_decay
-        else optax.identity(),
-        optax.scale_by_learning_rate(schedule),
-    )
-    if config.init_from_multiplier != 1:
-        chain = optax.chain(chain, scale_taken(config.init_from_multiplier, taken))
-    return chain if factor == 1 else optax.chain(scale_embeddings(factor), chain)
+
+    def with_rate(schedule: optax.Schedule) -> optax.GradientTransformation:
+        factor = config.embedding_gradient
+        chain = optax.chain(
+            optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
+            optax.add_decayed_weights(config.l2) if config.l2 else optax.identity(),
+            make_rule(config),
+            optax.add_decayed_weights(config.weight_decay, decayed)
+            if config.weight_decay
+            else optax.identity(),
+            optax.scale_by_learning_rate(schedule),
+        )
+        if config.init_from_multiplier != 1:
+            chain = optax.chain(chain, scale_taken(config.init_from_multiplier, taken))
+        return chain if factor == 1 else optax.chain(scale_embeddings(factor), chain)
+
+    return Optimizer(schedule, with_rate)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import optax
 from jax.sharding import Mesh
 
 from lightxling.base import processes
@@ -19,6 +18,7 @@ from lightxling.config.objective import is_stand_in
 from lightxling.config.plan import MAIN, naming, tasks_of
 from lightxling.config.rules import validate
 from lightxling.config.schema import Config
+from lightxling.config.settings import change
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.batches import Batches
 from lightxling.corpus.tokenizer import load_tokenizer
@@ -26,7 +26,7 @@ from lightxling.saved.bundle import Run
 from lightxling.saved.workdir import refuse_another_run
 from lightxling.train import freeze
 from lightxling.train.frozen import ask, digests, find_frozen
-from lightxling.train.optimizer import learning_rate, make_optimizer
+from lightxling.train.optimizer import LearningRate, Optimizer, learning_rate, make_optimizer
 from lightxling.train.state import TrainState, initial_state, on_mesh
 from lightxling.train.tasks import (
     RunTask,
@@ -72,8 +72,8 @@ class Plan:
     tasks: tuple[RunTask, ...]
     turns: Turns
     steps: int
-    schedule: optax.Schedule
-    optimizer: optax.GradientTransformation
+    schedule: LearningRate
+    optimizer: Optimizer
     vocab_size: int
     pivots: Pivots | None
     dev: Batches | None
@@ -138,6 +138,15 @@ class Plan:
     def main(self) -> RunTask:
         return self.tasks[0]
 
+    def with_micro_batch(self, size: int) -> "Plan":
+        """The same run, with so many pairs encoded at once."""
+        tasks = [
+            task._replace(config=change(task.config, train__micro_batch=size))
+            for task in self.tasks
+        ]
+        config = change(self.config, train__micro_batch=size)
+        return dataclasses.replace(self, config=config, tasks=tuple(tasks))
+
     @property
     def teacher_width(self) -> int:
         return max(task.teacher_width for task in self.tasks)
@@ -148,7 +157,7 @@ class Plan:
         dev = self.main.store.dev
         return dev.rows > 0 and dev.sides > 1
 
-    def initialise(self) -> TrainState:
+    def initialise(self, seed: jax.Array | None = None) -> TrainState:
         """The state at step 0, see `initial_state`."""
         return initial_state(
             self.config,
@@ -156,6 +165,7 @@ class Plan:
             self.optimizer,
             len(self.main.languages),
             self.teacher_width,
+            seed,
         )
 
     @functools.cached_property

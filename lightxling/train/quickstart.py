@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lightxling.base.streams import Lasting
 from lightxling.config.files import load
 from lightxling.config.schema import Config
 from lightxling.config.settings import change
@@ -66,9 +68,9 @@ def at_work(encoder: Encoder) -> Iterator[str]:
     yield "\nNow a tiny one is trained from nothing, to see how that goes:"
 
 
-def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
+def accuracy_table(vectors: dict[str, np.ndarray], texts: dict[str, list[str]]) -> Table:
     """P@1 in per cent from each language (row) to each other (column)."""
-    from lightxling.evaluate.retrieval import precision_at_1
+    from lightxling.evaluate.retrieval import precision_by_text
 
     candidates = len(next(iter(vectors.values())))
     table = Table(title=f"P@1 in per cent, {candidates} held-out candidates")
@@ -76,11 +78,12 @@ def accuracy_table(vectors: dict[str, np.ndarray]) -> Table:
     for language in vectors:
         table.add_column(language, justify="right")
     for a in vectors:
-        cells = [
-            f"{100 * precision_at_1(vectors[a], vectors[b]).forward:.1f}" if a != b else "-"
+        found = {
+            b: 100 * precision_by_text(vectors[a], vectors[b], (texts[a], texts[b])).forward
             for b in vectors
-        ]
-        table.add_row(a, *cells)
+            if a != b
+        }
+        table.add_row(a, *(f"{found[b]:.1f}" if b in found else "-" for b in vectors))
     return table
 
 
@@ -107,7 +110,7 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
     """Trains, evaluates on held-out sentences, shows neighbours and says what to do next."""
     from lightxling.train.loop import train
 
-    console = console or Console(highlight=False)
+    console = console or Console(file=Lasting(sys.stdout), highlight=False)
     say = functools.partial(console.print, markup=False, soft_wrap=True)
     for line in at_work(Encoder.load()):
         say(line)
@@ -126,7 +129,7 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
         for i, language in enumerate(everyday.LANGUAGES)
     }
     vectors = {language: encoder.encode(lines) for language, lines in texts.items()}
-    console.print(accuracy_table(vectors))
+    console.print(accuracy_table(vectors, texts))
     say("\nNearest held-out sentence in the other languages (= is the translation):")
     step = max(len(held_out) // SHOWN_SENTENCES, 1)
     for question, answers in neighbours(

@@ -1,5 +1,7 @@
 """Where arrays live: the mesh ("data", "model"), the split of parameters, batches on devices."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -10,19 +12,25 @@ from lightxling.base.errors import UserError
 from lightxling.config.schema import MeshConfig
 
 
-def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> Mesh:
-    """The device mesh.
+def make_mesh(
+    config: MeshConfig,
+    *,
+    batch_size: int,
+    micro_batch: int = 0,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """The mesh of these devices, by default of all that there are.
 
     Raises:
       UserError: the mesh does not fit the devices, or the batch or its parts do not divide over
         them.
     """
-    devices = jax.device_count()
-    data = config.data or devices // config.model
-    if data * config.model != devices or config.model < 1:
+    devices = jax.devices() if devices is None else devices
+    data = config.data or len(devices) // config.model
+    if data * config.model != len(devices) or config.model < 1:
         raise UserError(
-            f"mesh.data={config.data} x mesh.model={config.model} does not fit {devices} "
-            f"{jax.devices()[0].platform} device(s); their product must be {devices}"
+            f"mesh.data={config.data} x mesh.model={config.model} does not fit {len(devices)} "
+            f"{devices[0].platform} device(s); their product must be {len(devices)}"
         )
     if batch_size % data:
         raise UserError(
@@ -38,7 +46,10 @@ def make_mesh(config: MeshConfig, *, batch_size: int, micro_batch: int = 0) -> M
         )
     # Auto axes: the default, Explicit ones, refuse x @ y.T with both sides split over "data"
     return jax.make_mesh(
-        (data, config.model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto)
+        (data, config.model),
+        ("data", "model"),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=devices,
     )
 
 
@@ -66,10 +77,16 @@ def shardings(mesh: Mesh, tree):
     )
 
 
+def by_row(mesh: Mesh, rows: int) -> NamedSharding:
+    """The split of a batch: over all devices where its rows divide by their number, otherwise over
+    "data". In the latter case devices along "model" encode the same sentences, each for itself."""
+    is_even = mesh.shape["model"] > 1 and rows % mesh.size == 0
+    return NamedSharding(mesh, P(("data", "model") if is_even else "data"))
+
+
 def local_rows(mesh: Mesh, rows: int) -> np.ndarray:
-    """Which of `rows` rows over "data" this process holds, ascending."""
-    by_row = NamedSharding(mesh, P("data"))
-    held = by_row.addressable_devices_indices_map((rows,)).values()
+    """Which of the rows of a batch this process holds, ascending."""
+    held = by_row(mesh, rows).addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[index] for index in held]))
 
 
@@ -79,11 +96,11 @@ def put_batch(batch, mesh: Mesh, rows: int):
     Returns:
       The global batch of `rows` rows.
     """
-    by_row = NamedSharding(mesh, P("data"))
+    split = by_row(mesh, rows)
 
     def put(x):
         return jax.make_array_from_process_local_data(
-            by_row, np.asarray(x), (rows, *np.shape(x)[1:])
+            split, np.asarray(x), (rows, *np.shape(x)[1:])
         )
 
     return jax.tree.map(put, batch)

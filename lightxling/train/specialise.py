@@ -80,8 +80,9 @@ def specialise(
     """
     if bundle.tokenizer.startswith(b"{"):
         raise UserError(
-            "the encoder has a vocabulary of words, and languages get a tokenizer of pieces; start "
-            "from an encoder with pieces (tokenizer.model=bpe or unigram)"
+            "the encoder has a vocabulary of words or the tokenizer of another program, and "
+            "languages get a tokenizer of pieces; start from an encoder with pieces "
+            "(tokenizer.model=bpe or unigram)"
         )
     old = Tokenizer(bundle.tokenizer)
     settings = tokenizer_settings(bundle.tokenizer)

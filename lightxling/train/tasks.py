@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from lightxling.base.errors import UserError
+from lightxling.config.objective import Objective
 from lightxling.config.objectives import ObjectivesConfig
 from lightxling.config.plan import MAIN, naming, rows_of, tasks_of
 from lightxling.config.schema import Config
@@ -70,21 +71,42 @@ class RunTask(NamedTuple):
 
 
 def check_sides(config: Config) -> None:
-    """Refuses sources of three languages where an objective reads pairs.
+    """Refuses sources of three languages where an objective reads pairs, and wrong answers beside
+    the pairs (`en-fr-fr=FILE`) where none reads them.
 
     Raises:
       UserError: names the source.
     """
     for name, task in tasks_of(config).items():
-        rows = rows_of(task.objectives)
+        rows, terms = rows_of(task.objectives), task.objectives.active()
         for text in (*task.corpus.sources, *task.corpus.dev):
             with naming(name):
                 source = Source.parse(text, rows)
                 if rows == "pairs" and len(source.languages) > 2:
-                    raise UserError(
-                        f"source {text!r}: training reads pairs; write every pair of these "
-                        "languages as a source of its own"
-                    )
+                    _check_triples(text, source, terms)
+
+
+def _check_triples(text: str, source: Source, terms: Mapping[str, Objective]) -> None:
+    _, right, *wrong = source.languages
+    if set(wrong) != {right}:
+        raise UserError(
+            f"source {text!r}: training reads pairs; write every pair of these "
+            "languages as a source of its own. Wrong answers beside a pair are in the "
+            f"language of its second side, as in {'-'.join([*source.languages[:2], right])}"
+        )
+    readers = [name for name, term in terms.items() if term.takes_negatives]
+    ranking = terms.get("ranking")
+    if not readers or "pivot" in terms:
+        raise UserError(
+            f"source {text!r}: the third sentence of a row is a wrong answer, which objectives."
+            "align and objectives.ranking read; give one of them a weight, or name two columns: "
+            f"{'-'.join(source.languages[:2])}={source.path}#1,2"
+        )
+    if ranking and (ranking.direction != "forward" or ranking.negatives):
+        raise UserError(
+            f"source {text!r}: the wrong answers are to the first sentence; set "
+            "objectives.ranking.direction=forward and objectives.ranking.negatives=0"
+        )
 
 
 def mesh_for(config: Config) -> Mesh:

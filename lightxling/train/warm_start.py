@@ -25,6 +25,7 @@ from lightxling.model.build import ParamTree
 from lightxling.model.growth import grow
 from lightxling.model.params import FREE, dequantize, shapes
 from lightxling.saved.bundle import Run, load_bundle, read_run, read_run_params
+from lightxling.saved.sentence_transformers import is_sentence_transformers
 from lightxling.train.freeze import join_params
 
 LANGUAGE_TABLE = "languages"
@@ -52,12 +53,13 @@ def read_origin(config: Config) -> Run | Export:
     """
     folder = config.train.init_from
     place = locate(folder)
-    if not (place / DESCRIPTION).is_file():
+    is_other = is_sentence_transformers(place)
+    if not (is_other or (place / DESCRIPTION).is_file()):
         raise UserError(
             f"train.init_from={folder} is not the folder of a run: no {DESCRIPTION} there; "
             f"{other_names(place)}"
         )
-    if "config" in read_json(place / DESCRIPTION):
+    if not is_other and "config" in read_json(place / DESCRIPTION):
         origin = read_run(place)
         model = origin.config.model
     else:
@@ -83,6 +85,8 @@ def refuse_other_encoder(theirs: ModelConfig, ours: ModelConfig, folder: str) ->
     may_differ = {*FREE, "adapters"}  # which are compared one by one
     if theirs.pooling == "mean" and ours.pooling in LEARNT:
         may_differ.add("pooling")
+    if not (theirs.layers or ours.layers):
+        may_differ |= set(OF_LAYERS)
     if ours.positions and not (theirs.positions or ours.sinusoidal):
         may_differ.add("positions")
     if theirs.layers < ours.layers:

@@ -70,7 +70,7 @@ def line_chart(
     xs, ys = map(np.concatenate, zip(*(one.finite() for one in series), strict=True))
     across = Scale(0, max(float(xs.max()), 1), LEFT, right)
     up = scale_for(ys, BOTTOM, TOP, zero=zero)
-    marks = [_axes(across, up)]
+    marks = [axes(across, up)]
     for one in sorted(series, key=lambda one: not one.faint):  # what is faint lies below
         marks.append(_curve(one, across, up, form, dots))
     if len(series) > 1:
@@ -89,7 +89,7 @@ def line_chart(
     table = html_table(caption, ["", "first", "lowest", "highest", "last"], rows)
     numbers = h("details", h("summary", "Numbers"), table, class_="numbers")
     told = f"Curves over pairs seen. {told}."
-    return _figure(name, f"{title}{scale}", told, HEIGHT, marks, below=numbers)
+    return figure(name, f"{title}{scale}", told, HEIGHT, marks, below=numbers)
 
 
 def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
@@ -110,7 +110,7 @@ def bar_chart(scores: Mapping[str, float], *, title: str, name: str) -> Markup:
     marks.append(h("path", d=f"M{to_a_tenth(x)} {top}V{bottom}", class_="line s1 d1"))
     marks.append(h("text", f"mean {mean:.1f}", x=x, y=bottom + 13, class_="mid"))
     told = "; ".join(f"{one} {scores[one]:.1f}" for one in order)
-    return _figure(name, title, f"{told}; mean {mean:.1f}.", bottom + 18, marks)
+    return figure(name, title, f"{told}; mean {mean:.1f}.", bottom + 18, marks)
 
 
 def matrix_chart(
@@ -165,7 +165,7 @@ def matrix_chart(
         f"brighter in the dark one. The nearest is the translation in {right} of {count} rows."
     )
     caption = f"{title}: nearest is right in {right} of {count} rows"
-    return _figure(name, title, told, math.ceil(bottom + 28), marks, caption=caption)
+    return figure(name, title, told, math.ceil(bottom + 28), marks, caption=caption)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +200,7 @@ def map_chart(
         tip = " | ".join(f"{a}: {b}" for a, b in zip(pair.languages, pair.texts, strict=True))
         squares = []
         for language, (x, y) in zip(pair.languages[1:], others, strict=True):
-            ties.append(h("path", d=_line([one, (x, y)]), class_="tie"))
+            ties.append(h("path", d=line_path([one, (x, y)]), class_="tie"))
             squares.append(_box("square", x - 4, y - 4, 8, 8))
             if len(others) > 1:
                 squares.append(h("text", language, x=x + 6, y=y + 4, class_="small"))
@@ -221,7 +221,7 @@ def map_chart(
         f"The lines are {lengths.mean():.2f} long on average, the map is {span:.2f} wide. {note}."
     )
     below = h("p", f"{note}.", class_="note")
-    return _figure(name, title, told, WIDTH, [*ties, *marks], below=below)
+    return figure(name, title, told, WIDTH, [*ties, *marks], below=below)
 
 
 def spark(y: Real[np.ndarray, " N"], low: float, high: float) -> Markup:
@@ -231,7 +231,7 @@ def spark(y: Real[np.ndarray, " N"], low: float, high: float) -> Markup:
         return join_markup()
     scale = Scale(low, high if high > low else low + 1, 20, 2)
     step = 86 / (len(y) - 1)
-    line = _line((2 + i * step, scale(float(y[i]))) for i in keep[thin(y[keep], 80)])
+    line = line_path((2 + i * step, scale(float(y[i]))) for i in keep[thin(y[keep], 80)])
     return hidden_svg(90, 22, h("path", d=line, class_="line s0 d0"), class_="spark")
 
 
@@ -260,7 +260,8 @@ def _free_place(
 _AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (0.8, -0.8), (-0.8, 0.8), (-0.8, -0.8))
 
 
-def _axes(across: Scale, up: Scale) -> list[Markup]:
+def axes(across: Scale, up: Scale, below: str = "pairs seen") -> list[Markup]:
+    """Grid, ticks and the name of what goes from left to right."""
     marks, end = [], to_a_tenth(across.end)
     for value in up.ticks():
         y = up(value)
@@ -271,7 +272,7 @@ def _axes(across: Scale, up: Scale) -> list[Markup]:
         marks.append(h("path", d=f"M{to_a_tenth(x)} {BOTTOM}v4", class_="axis"))
         marks.append(h("text", short(value), x=x, y=BOTTOM + 16, class_="mid x"))
     marks.append(h("path", d=f"M{LEFT} {BOTTOM}H{end}", class_="axis"))
-    marks.append(h("text", "pairs seen", x=(LEFT + across.end) / 2, y=HEIGHT - 4, class_="mid"))
+    marks.append(h("text", below, x=(LEFT + across.end) / 2, y=HEIGHT - 4, class_="mid"))
     return marks
 
 
@@ -288,7 +289,7 @@ def _curve(
         if len(part) == 1:
             alone.append(part[0])
         elif len(part):
-            d += _line((across(x[i]), up(y[i])) for i in part)
+            d += line_path((across(x[i]), up(y[i])) for i in part)
     marks = [h("path", d=d, class_=f"line {classes}")] if d else []
     marked = np.flatnonzero(finite) if dots and not one.faint and len(y) <= 60 else alone
     for i in marked:
@@ -307,7 +308,7 @@ def _summary(one: Series, form: Callable[[float], str]) -> list[str]:
     ]
 
 
-def _line(points: Iterable[Sequence[int | float]]) -> str:
+def line_path(points: Iterable[Sequence[int | float]]) -> str:
     """A path of straight lines."""
     return "M" + "L".join(f"{to_a_tenth(x)} {to_a_tenth(y)}" for x, y in points)
 
@@ -320,7 +321,7 @@ def _box(
     return h("rect", inside, **where, class_=class_, fill_opacity=opacity)
 
 
-def _figure(
+def figure(
     name: str,
     title: str,
     told: str,

@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from lightxling.base.errors import UserError
-from lightxling.evaluate.tasks import labelled, parallel, sts
-from lightxling.evaluate.tasks.units import TaskKind, Unit, two_letters
+from lightxling.evaluate.tasks import labelled, parallel, senteval, sts
+from lightxling.evaluate.tasks.units import TaskKind, TaskSettings, Unit, two_letters
 
 _DRAWN, _LABELLED = ("candidates", "queries"), ("documents",)
 _REPEATED = ("candidates", "repeated_texts")
@@ -31,6 +31,7 @@ TASKS: dict[str, TaskKind] = {
     "classification": TaskKind(labelled.find_classification, *_DOCUMENTS),
     "mldoc": TaskKind(labelled.find_mldoc, *_DOCUMENTS),
     "nli": TaskKind(labelled.find_nli, labelled.HeadSettings, "accuracy", _LABELLED),
+    "senteval": TaskKind(senteval.find_senteval, TaskSettings, "accuracy", _LABELLED),
     "sts": TaskKind(sts.find_sts, sts.StsSettings, "spearman", ("pairs",)),
 }
 """A new benchmark is an entry here, and its settings a base of `ScoringSettings`."""

@@ -18,6 +18,7 @@ from lightxling.corpus import readers
 from lightxling.corpus.sources import Source
 from lightxling.encode import mining
 from lightxling.evaluate import retrieval, similarity
+from lightxling.evaluate.paired import pack_found
 from lightxling.evaluate.tasks.units import (
     TaskSettings,
     Unit,
@@ -28,10 +29,7 @@ from lightxling.evaluate.tasks.units import (
     of_sides,
     tab_rows,
 )
-from lightxling.saved.results import pack_hits
 
-HITS = 100_000
-"""Sentences up to which results keep which of them were found: a bit each."""
 RSIM_LIMIT = 2000  # sentences; memory grows with the square
 
 PARALLEL_NAME = re.compile(rf"(?:(?P<name>.+)\.)?(?P<a>{CODE})-(?P<b>{CODE})(?P<ending>\.\w+)")
@@ -158,9 +156,9 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
         "forward": retrieval.ranks(src, tgt, same=same["same_tgt"], scoring=scoring),
         "backward": retrieval.ranks(tgt, src, same=same["same_src"], scoring=scoring),
     }
-    found = {name: 100 * retrieval.precision(ranks) for name, ranks in places.items()}
-    mean = (found["forward"] + found["backward"]) / 2
-    scores = {"accuracy": mean, "error": 100 - mean, **found}
+    right = {name: 100 * retrieval.precision(ranks) for name, ranks in places.items()}
+    mean = (right["forward"] + right["backward"]) / 2
+    scores = {"accuracy": mean, "error": 100 - mean, **right}
     by_row = 100 * retrieval.precision_at_1(src, tgt, scoring).mean if any(repeated) else mean
     if scoring == "cosine":
         rows = np.arange(len(src))
@@ -170,13 +168,9 @@ def _run_retrieval(source: Source, settings: RetrievalSettings, encode: Encode) 
     scores["by_row"] = by_row
     if 3 <= len(src) <= RSIM_LIMIT:
         scores["rsim"] = 100 * similarity.rsim(src, tgt)
-    hits = {name: pack_hits(ranks == 1) for name, ranks in places.items()}
-    return {
-        "scores": scores,
-        "candidates": len(tgt),
-        "repeated_texts": repeated,
-        **({"hits": hits} if len(tgt) <= HITS else {}),
-    }
+    found = {way: pack_found(ranks) for way, ranks in places.items()}
+    about = {"candidates": len(tgt), "repeated_texts": repeated, "found": found}
+    return {"scores": scores, **about}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import PACKAGE
 from lightxling.base.places import DESCRIPTION, TOKENIZER
 from lightxling.corpus import everyday
+from lightxling.corpus.foreign_pieces import is_foreign
 from lightxling.corpus.pieces import read_model
 from lightxling.export import entities, onnx
 from lightxling.export.web import runtime as onnxruntime_web
@@ -34,6 +35,8 @@ def check_web(bundle: Bundle, runtime: Path | None = None) -> None:
     Raises:
       UserError: the tokenizer has something special, or the archive is not the pinned one.
     """
+    if is_foreign(bundle.tokenizer):
+        raise UserError("--format web runs tokenizers that were trained here; use --format onnx")
     model = read_model(bundle.tokenizer)
     if model.trainer_spec.treat_whitespace_as_suffix or any(
         piece.type not in _READ for piece in model.pieces
