@@ -118,7 +118,7 @@ def test_the_end_says_what_came_of_it_and_what_is_next(tmp_path):
     assert f"lightxling evaluate {run} --task retrieval --data en-de=TEST.tsv" in commands
     assert f"lightxling compare boxed {run}" in commands
     assert f"lightxling export {run}" in commands
-    assert re.search(rf"--train.init-from[\s\\]+{run}\s", commands)
+    assert re.search(rf"--train.init-from[\s\\]+{run}(\s|$)", commands)
     assert "'en-de=my text.tsv'" in commands
 
 
