@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,9 @@ def corpus(tmp_path, monkeypatch):
     (tmp_path / "made.aa-bb.tsv").write_text("a\tb\n")
     (tmp_path / "x.model").write_bytes(b"pieces")
     os.utime("made.aa-bb.tsv", ns=(10**18, 10**18))
+    # whatever a tokenizer's file holds is used as it is: here that is no model
+    as_it_is = lambda config: (Path(config.file).read_bytes(), "")  # noqa: E731
+    monkeypatch.setattr(prepare, "existing_tokenizer", as_it_is)
 
 
 def store(config: Config) -> str:
