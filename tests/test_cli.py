@@ -36,7 +36,7 @@ def test_every_command_has_help_with_an_example(capsys, name):
     assert f"Example: lightxling {name}" in text
 
 
-RECIPES = ("prepare", "train")
+RECIPES = ("prepare", "train", "plan")
 """Commands that have the settings of a recipe as options."""
 
 

@@ -227,6 +227,7 @@ FILES = {
 
 
 @pytest.mark.filterwarnings("ignore:.* left out")  # of a damaged text, what is left is scored
+@pytest.mark.filterwarnings("ignore:.* holds text too, and is not read")
 @pytest.mark.parametrize("task", FILES)
 @settings(FUZZ, max_examples=40)
 @given(data=st.data())

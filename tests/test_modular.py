@@ -233,7 +233,7 @@ def test_the_alignment_adapter_is_off_within_a_language_and_for_the_pivot(built)
     np.testing.assert_array_equal(alone, Encoder.load(workdir / "bb" / "sentence").encode(TEXT))
     across = encoder.encode(TEXT, "bb")
     np.testing.assert_array_equal(across, Encoder.load(workdir / "bb" / "align").encode(TEXT))
-    assert np.abs(across - alone).max() > 1e-4
+    assert np.abs(across - alone).max() > 1e-5  # a few steps of training
     for is_cross in (True, False):
         np.testing.assert_array_equal(
             encoder.encode(TEXT, "aa", is_cross=is_cross),

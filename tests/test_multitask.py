@@ -189,11 +189,7 @@ VOCAB = 40
 
 def stepped(config, name, devices):
     """State before and after a step of a task, on so many devices."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "device_count", lambda: devices)
-        chosen = jax.devices()[:devices]
-        patch.setattr(jax, "make_mesh", lambda *a, **k: make(*a, devices=chosen, **k))
-        mesh = make_mesh(MeshConfig(), batch_size=8)
+    mesh = make_mesh(MeshConfig(), batch_size=8, devices=jax.devices()[:devices])
     task = tasks_of(config)[name]
     optimizer = make_optimizer(
         config.optimizer, learning_rate(config.optimizer, steps=9, steps_per_epoch=9)
@@ -216,9 +212,6 @@ def stepped(config, name, devices):
     step = make_train_step(gradient, optimizer, 0, name, config.train.trainable)
     state, metrics = step(state, put_batch(batch, mesh, 8))
     return before, jax.device_get(state), jax.device_get(metrics)
-
-
-make = jax.make_mesh
 
 
 def models_heads(task):

@@ -249,8 +249,7 @@ def test_a_run_is_not_gone_on_with_on_other_text(tiny, corpus, tmp_path):
     moved = tmp_path / "moved.tsv"
     dev.rename(moved)
     same = change(config, corpus__dev=(f"aa-bb={moved}",))
-    with pytest.raises(UserError, match=r"corpus\.dev"):  # another name is another setting
-        train(same, run)
+    train(same, run)  # the same text at another place
     dev.write_text("".join(rows[500:590]))
     with pytest.raises(UserError, match=r"other sentences .* its dev pairs have changed"):
         train(config, run)
@@ -298,9 +297,9 @@ def test_skipped_steps_are_counted_and_bounded():
         check_finite([good, bad], ["tokens"], 1, 1)
 
 
-def step_on(mesh_config, config, vocab=64):
+def step_on(mesh_config, config, vocab=64, devices=None):
     """Loss terms and parameters after two steps on a mesh."""
-    mesh = make_mesh(mesh_config, batch_size=config.train.batch_size)
+    mesh = make_mesh(mesh_config, batch_size=config.train.batch_size, devices=devices)
     schedule = learning_rate(config.optimizer, steps=10, steps_per_epoch=10)
     optimizer = make_optimizer(config.optimizer, schedule)
     initialise = functools.partial(initial_state, config, vocab, optimizer)
@@ -356,11 +355,7 @@ def test_many_devices_give_the_losses_and_gradients_of_one(tiny, shape):
         config = dataclasses.replace(
             config, objectives=dataclasses.replace(config.objectives, tokens=tokens)
         )
-    one = jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "device_count", lambda: 1)
-        patch.setattr(jax, "make_mesh", functools.partial(jax.make_mesh, devices=one))
-        single, params, _ = step_on(MeshConfig(1, 1), config)
+    single, params, _ = step_on(MeshConfig(1, 1), config, devices=jax.devices()[:1])
     many, split_params, state = step_on(MeshConfig(*shape), config)
     for a, b in zip(single, many, strict=True):
         assert a.keys() == b.keys()

@@ -228,6 +228,7 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     Raises:
       OSError: the file cannot be made.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))  # or filelock might try for ever
     held = filelock.FileLock(path)
     try:

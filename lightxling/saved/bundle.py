@@ -302,13 +302,14 @@ def read_run_params(run: Run, checkpoint: str) -> dict[str, Any]:
 
 
 def _load_run(path: Path, checkpoint: str) -> Bundle:
-    run, tokenizer = read_run(path), _read_tokenizer(path / TOKENIZER)
+    run = read_run(path)
+    encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
+    tokenizer = _read_tokenizer(path / TOKENIZER)
     if run.tokenizer_sha256 not in ("", hashlib.sha256(tokenizer).hexdigest()):
         raise UserError(
             f"{path / TOKENIZER} is damaged: it is not that of the run, which lies in its token "
             f"store too; see store in {path / DESCRIPTION}"
         )
-    encoder, model = read_run_params(run, checkpoint)["encoder"], run.config.model
     params = {name: np.asarray(values) for name, values in flatten(encoder).items()}
     check_finite_params(params, f"checkpoint {checkpoint} of {path}")
     if model.sinusoidal:  # where an encoder is used, they are a table like any

@@ -1,7 +1,8 @@
 """What a run begins with where no recipe is named: the encoder in the package that knows the
 languages of the text, or nothing; and for how long, by the size of the text.
 
-The lengths were measured (docs/training.md, "How much text does what").
+The lengths are a choice: one size of text was measured (docs/training.md, "How much text does
+what").
 """
 
 from collections.abc import Sequence
