@@ -229,7 +229,8 @@ def lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
       OSError: the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))  # or filelock might try for ever
+    if filelock.FileLock is not filelock.SoftFileLock:  # to which any file is a lock that is held
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))  # or filelock might try for ever
     held = filelock.FileLock(path)
     try:
         held.acquire(blocking=False)

@@ -3,7 +3,7 @@ them."""
 
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 
 def open_closed_streams() -> None:
@@ -15,9 +15,13 @@ def open_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, mode)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or _writer(1)
+    sys.stderr = sys.stderr or _writer(2)
+
+
+def _writer(number: int) -> TextIO:
+    return open(number, "w", encoding="utf-8", newline="\n", closefd=False)
 
 
 def silence(stream: Any) -> None:

@@ -127,7 +127,7 @@ def _told(right: np.ndarray, classes: Iterable[str], selected_on: str) -> dict[s
 
 def _lines(path: Path, encoding: str) -> list[str]:
     try:
-        text = path.read_text(encoding)
+        text = path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not in {encoding}: {error.reason}") from None
     return [line.strip() for line in text.split("\n") if line.strip()]
