@@ -83,7 +83,7 @@ def read_card(folder: Path) -> Card:
             about["model"]["layers"],
             scores,
             _LICENCE.search(text)[1],
-            tuple(dict.fromkeys(_CORPUS.findall(text))),
+            tuple(dict.fromkeys(", ".join(_CORPUS.findall(text)).split(", "))),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
