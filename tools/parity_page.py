@@ -24,7 +24,6 @@ from lightxling.config import change, load
 from lightxling.config.schema import Config
 from lightxling.model import build as models
 from lightxling.model.encoder import dropout
-from lightxling.model.params import NORM_EPS
 from lightxling.objectives.combine import heads_of
 from lightxling.train.optimizer import learning_rate
 
@@ -161,7 +160,7 @@ ACL = (
     Row("activation", "swish", "model.activation"),
     Row("rows of the table of positions", (201, 512), shape("encoder.positions")),
     Row("pieces of a sentence", 200, "model.max_length"),
-    Row("epsilon of LayerNorm", 1e-12, lambda c: float(NORM_EPS)),
+    Row("epsilon of LayerNorm", 1e-12, lambda c: c.model.norm_eps),
     Row("pooling", "mean", "model.pooling"),
     Row("parameters of the encoder (50,000 pieces)", 29_909_504, size(50_000, "encoder")),
     Row("... and with the head", 30_223_184, size(50_000)),

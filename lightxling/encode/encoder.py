@@ -18,7 +18,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
@@ -60,6 +60,12 @@ class _Tokens(NamedTuple):
     ids: np.ndarray
     offsets: np.ndarray
     words: WordTable | None
+
+
+if TYPE_CHECKING:
+    Vectors = np.ndarray
+else:  # what the names of sentence-transformers ask for may be of another kind
+    Vectors = Float[np.ndarray, "*N D"] | Any
 
 
 class Encoder(OtherNames):
@@ -138,7 +144,7 @@ class Encoder(OtherNames):
         normalize: bool = True,
         show_progress: bool = False,
         **named: Unpack[Named],
-    ) -> Float[np.ndarray, "*N D"] | Any:
+    ) -> Vectors:
         """Vectors of sentences, in their order.
 
         Args:
