@@ -1,7 +1,7 @@
 """The names by which sentence-transformers calls what an `Encoder` does, so that programs written
 for it take one as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -133,9 +133,7 @@ class OtherNames:
     bundle: Bundle
     dimension: int
     max_length: int
-
-    def encode(self, sentences: str | Sequence[str], *args: Any, **named: Any) -> Any:
-        raise NotImplementedError
+    encode: Callable[..., Any]
 
     def encode_query(self, sentences: str | Sequence[str], **named: Any) -> Any:
         """`encode` with the prompt called query, if the encoder has one."""
