@@ -193,6 +193,7 @@ def test_any_text_has_the_same_ids(ids_there, name, text):
         ("float16", {"pooling": "max", "positions": False}),
         ("bfloat16", {"layers": 0}),
         ("int8", {"layers": 0, "positions": False, "pooling": "weighted"}),
+        ("int4", {"layers": 0, "positions": False, "pooling": "weighted"}),
         ("int8", {"layers": 1, "pooling": "attention", "embedding_norm": False}),
         ("float32", {"pooling": "sum", "activation": "relu"}),
     ],
