@@ -103,6 +103,11 @@ def main() -> None:
         f"{'plain' if 'plain' in brought[name] else ', '.join(brought[name])} |"
         for name in sorted(known, key=str.lower)
     ]
+    strict = [
+        f"{name} (extra {', '.join(brought[name])})"
+        for name in sorted(known)
+        if "GPL" in known[name][0]
+    ]
     lines = [
         "# Licences",
         "",
@@ -116,6 +121,9 @@ def main() -> None:
         "these extras only this is said:",
         "",
         *(f"- `{name}` brings {what}." for name, what in NAMED.items()),
+        "",
+        "Under the GPL, which holds for whoever passes it on together with a program that uses it:",
+        f"{', '.join(strict) or 'none'}. What a package calls UNKNOWN, its own pages say.",
         "",
         f"Advisories for the extra `train`: {audit}.",
         "",
