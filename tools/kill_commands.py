@@ -157,7 +157,6 @@ def fork(folder: Path, work: Callable[[], int]) -> int:
         return child
     status = 1
     try:
-        os.setsid()
         os.chdir(folder)
         with open("log", "w") as log:
             os.dup2(log.fileno(), 1)
