@@ -176,7 +176,9 @@ class Http:
         from lightxling.encode.serve.connections import Server
 
         self.loop = asyncio.new_event_loop()
-        self.server = Server(Service(Encoder(bundle()), SETTINGS, "m"), 10)
+        self.server = Server(
+            Service(Encoder(bundle()), SETTINGS, "m", Door({"localhost"}, None)), 10
+        )
         self.server.config.load()
 
     def __call__(self, data: bytes) -> None:
