@@ -128,3 +128,11 @@ def test_random_changes_of_a_tokenizer_json_crash_nothing():
             data[draw.randrange(12, len(data))] = draw.choice(b'"{}[],:0159-eaxn\\')
         with contextlib.suppress(UserError):
             read_tokenizer(bytes(data)).encode(["a b aa"], 10)
+
+
+@pytest.mark.parametrize("buckets", [0, -1, 1 << 70])
+def test_a_vocabulary_of_words_without_buckets_is_refused(buckets):
+    about = {"format": "lightxling-words", "words": ["a"], "lowercase": True}
+    assert read_tokenizer(json.dumps({**about, "hash_buckets": 5}).encode()).vocab_size == 9
+    with pytest.raises(UserError, match=f"hash_buckets {buckets}"):
+        read_tokenizer(json.dumps({**about, "hash_buckets": buckets}).encode())

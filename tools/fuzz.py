@@ -7,7 +7,7 @@ The targets are the readers of parallel text, of an index, of a description, of 
 results, and what the server reads of a connection: the head of a request, its body, how that is
 packed. Coverage of the package leads the fuzzer (atheris, which is libFuzzer). A target may refuse
 what it is given in one of our own messages; any other exception ends the fuzzing, and the bytes are
-kept in a file. So do ten seconds for one input and two gigabytes of memory.
+kept in a file. So do a minute for one input and two gigabytes of memory.
 """
 
 import argparse
@@ -229,7 +229,7 @@ def main() -> None:
     seeds = PLACE / "seeds"
     seeds.mkdir()
     (seeds / "one").write_bytes(SEEDS[args.target])
-    limits = ["-timeout=10", "-rss_limit_mb=2048", "-max_len=2000", "-print_final_stats=1"]
+    limits = ["-timeout=60", "-rss_limit_mb=2048", "-max_len=2000", "-print_final_stats=1"]
     kept = f"-artifact_prefix=fuzz-{args.target}-"
     words = [sys.argv[0], str(seeds), f"-max_total_time={args.seconds}", *limits, kept]
     atheris.Setup(words, one)

@@ -6,7 +6,7 @@
 The options are those of the tables that the commands themselves read. Each gets, one at a time, an
 empty value, negative, huge and infinite numbers, words where a number is asked for, and a path that
 does not exist, that is a folder, that is a file of random bytes. Training ends where its first step
-would be compiled. A command line may be refused (exit code 2 and one message) or be taken, where
+would be compiled, the server where it would answer. A command line may be refused (exit code 2 and one message) or be taken, where
 the value does mean something. Prints how many were; with `--all`, each that was taken. Wrong are a
 traceback, another exit code, a message without a word of the option or its value, more than a
 minute, and files that a refused command left behind. With any, the exit code is 1.
@@ -39,7 +39,7 @@ WORDS = ("", " ", "some words", "missing/place", "folder", "random.bin", "ü" * 
 VALUES = (*NUMBERS, *WORDS)
 SMALL = (
     *("--corpus.sources", "en-fr=pairs.tsv", "--model.layers", "1", "--model.width", "16"),
-    *("--model.heads", "2", "--model.feedforward", "16", "--tokenizer.vocab-size", "80"),
+    *("--model.heads", "2", "--model.feedforward", "16", "--tokenizer.vocab-size", "40"),
     *("--train.batch-size", "8", "--train.epochs", "1", "--train.pairs", "0"),
 )
 BASES = {
@@ -75,17 +75,17 @@ POSITIONAL = {
     "serve": 1,
     "compare": 1,
     "report": 1,
-    "train": 1,
-    "prepare": 1,
-    "plan": 1,
-    "sweep": 1,
+    "models": 1,
+    **dict.fromkeys(("train", "prepare", "plan", "sweep"), 1),
 }
+"""How many words without a flag a command has."""
 
 
-def options(command: str) -> Iterator[str]:
-    """Flags of a command."""
+def options(command: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Flags of a command, and what each is given: everything, but for the settings of a run, where
+    the parser knows numbers from words."""
     from lightxling import cli, cli_options
-    from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
+    from lightxling.config.schema import Config
     from lightxling.config.settings import settings_of
     from lightxling.config.sweep import Sweep
     from lightxling.encode.mine_files import MineSettings
@@ -95,11 +95,10 @@ def options(command: str) -> Iterator[str]:
     from lightxling.train.forecast import Planning
     from lightxling.train.modular import ModularPlan
 
-    del AdapterConfig, StageConfig, TaskConfig
     tables = {
-        "prepare": (Config(),),
-        "train": (cli_options.Launch, Config()),
-        "plan": (Planning, Config()),
+        "prepare": (),  # has the settings of a run, as `train`
+        "train": (cli_options.Launch,),
+        "plan": (Planning,),
         "sweep": (Sweep,),
         "evaluate": (cli_options.Evaluation, ScoringSettings),
         "encode": (cli_options.Encoding, cli_options.Engine),
@@ -112,10 +111,17 @@ def options(command: str) -> Iterator[str]:
         names = [one.name for table in tables[command] for one in settings_of(table)]
     else:
         names = list(inspect.signature(cli.COMMANDS[command]).parameters)
-    skipped = ("_", "model", "inputs", "runs", "recipes", "text" if command == "specialise" else "")
+    without_flag = {
+        *("_", "model", "inputs", "runs", "recipes"),
+        *{"specialise": ("text",), "paraphrases": ("sources",), "models": ("languages",)}.get(
+            command, ()
+        ),
+    }
     for name in names:
-        if name not in skipped and not (command in ("paraphrases",) and name == "sources"):
-            yield "--" + name.replace("_", "-")
+        if name not in without_flag:
+            yield "--" + name.replace("_", "-"), VALUES
+    for one in settings_of(Config()) if command == "train" else ():
+        yield "--" + one.name.replace("_", "-"), NUMBERS if one.kind in (int, float) else WORDS
 
 
 def lines(command: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -124,13 +130,13 @@ def lines(command: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for place in range(POSITIONAL.get(command, 0)):
         for value in VALUES:
             yield f"[{place}]", value, (command, *base[:place], value, *base[place + 1 :])
-    for option in options(command):
+    for option, values in options(command):
         words = list(base)
         if option in words:
             at = words.index(option)
             after = (i for i in range(at + 1, len(words)) if words[i].startswith("--"))
             del words[at : next(after, len(words))]
-        for value in VALUES:
+        for value in values:
             yield option, value, (command, *words, option, value)
 
 
@@ -175,27 +181,14 @@ def child(folder: Path, words: Sequence[str]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     from lightxling import cli
-    from lightxling.encode.serve import server
+    from lightxling.encode.serve import connections
     from lightxling.train import loop, sweep
-
-    class Begun(Exception):
-        pass
 
     def begin(*args, **kwargs):
         print("BEGUN", flush=True)
         os._exit(0)
 
-    loop.compile_steps = sweep.sweep = begin
-    if hasattr(server, "serve_encoder"):
-        real = server.serve_encoder
-
-        def serve(model, settings, **kwargs):
-            settings.validate()
-            signal.alarm(3)
-            signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-            return real(model, settings, **kwargs)
-
-        server.serve_encoder = serve
+    loop.compile_steps = sweep.sweep = connections.Server.run = begin
     try:
         code = cli.main(list(words))
     except SystemExit as exit:
@@ -273,6 +266,7 @@ def main(argv: list[str] | None = None) -> int:
                     faults.append("says nothing")
                 if "Traceback" in said or code not in (0, 2):
                     faults.append(f"code {code}")
+                left = [name for name in left if name != "stores" and not name.endswith(".lock")]
                 if code == 2 and left:
                     faults.append(f"left {left[:4]}")
                 asked = ("out", "stores", "quickstart", value.partition("/")[0].strip() or "out")
