@@ -237,7 +237,13 @@ def faiss_search(index: str = "", probes: int = 32, chunk: int = 65_536) -> Sear
     def search(queries, candidates, k):
         k, rows, width = min(k, len(candidates)), *candidates.shape
         spec = index or ("Flat" if rows <= 100_000 else f"IVF{int(4 * rows**0.5)},SQ8")
-        table = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
+        try:
+            table = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError:
+            raise UserError(
+                f"--index {spec!r} is no index that faiss makes for {width} dimensions; give one "
+                "such as IVF4096,SQ8, or leave it out"
+            ) from None
         if not table.is_trained:
             lists = getattr(faiss.try_extract_index_ivf(table), "nlist", 256)
             sample = np.random.default_rng(0).choice(rows, min(rows, 64 * lists), replace=False)
