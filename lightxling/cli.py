@@ -194,7 +194,7 @@ def search(
     Example: lightxling search runs/mine sentences.txt --query "Where is the station?"
 
     Args:
-      inputs: a run, an export or the name of an encoder in the package, by default boxed; and a
+      inputs: a run, an export or the name of an encoder in the package, by default static; and a
         text file with one sentence a line, in any languages; `fr<TAB>sentence` names one.
       query: what to look for; without it, questions are read from the keyboard.
       k: sentences shown.
@@ -255,7 +255,7 @@ def dedup(
     Example: lightxling dedup en-de=memory.tmx -o kept.tsv --removed removed.tsv
 
     Args:
-      inputs: a run, an export or the name of an encoder in the package, by default boxed; and a
+      inputs: a run, an export or the name of an encoder in the package, by default static; and a
         text with a sentence a line, or parallel text, written en-de=FILE.
       output: what stays, in its order, sides separated by tabs.
       threshold: cosine from which two sentences are the same; with two sides, both must reach it.

@@ -59,7 +59,7 @@ class Evaluation:
 
     Attributes:
       model: a run, an export, the name of an encoder in the package, or the folder of `lightxling
-        modular`; by default boxed.
+        modular`; by default static.
       task: one or several tasks.
       data: files, folders, or `en-fr=PATH`.
       languages: languages to score; by default those the encoder was trained on.
@@ -105,7 +105,7 @@ class Encoding:
     """What is encoded, and how.
 
     Attributes:
-      inputs: a run, an export or the name of an encoder in the package, by default boxed; a text
+      inputs: a run, an export or the name of an encoder in the package, by default static; a text
         (.gz too), by default standard input, which is also called -. With --engine ray, many files.
       output: .npy for an array [lines, dimension], .f32 for its numbers alone, .jsonl for one
         object a line; with --engine ray a new folder of Parquet files.
@@ -130,7 +130,7 @@ class Mining:
     """What is mined, and where to.
 
     Attributes:
-      inputs: a run, an export or the name of an encoder in the package, by default boxed; and two
+      inputs: a run, an export or the name of an encoder in the package, by default static; and two
         texts with one sentence a line, or with --engine ray two folders that encode wrote with it.
       output: score, source and target, separated by tabs, best first.
     """
@@ -157,7 +157,7 @@ class Serving:
     """The encoder that answers.
 
     Attributes:
-      model: a run, an export or the name of an encoder in the package; by default boxed.
+      model: a run, an export or the name of an encoder in the package; by default static.
       checkpoint: of a run: best (the default), last or a step.
     """
 
@@ -249,7 +249,7 @@ def model_first(inputs: Sequence[str], rest: int | None) -> tuple[str | None, li
     else:
         raise UserError(
             f"{len(inputs)} paths given; give {rest} text{'s' * (rest > 1)}, after the folder of "
-            "an encoder if it is not to be boxed (lightxling models lists those in the package)"
+            "an encoder if it is not to be static (lightxling models lists those in the package)"
         )
     return (inputs[0], list(inputs[1:])) if has_model else (None, list(inputs))
 

@@ -31,16 +31,17 @@ def text(tmp_path):
 
 def test_it_goes_on_from_the_encoder_that_has_the_languages(package, text):  # noqa: F811
     config, said = beginning.begin([f"en-fr={text}", f"de-fr={text}"])
-    assert config.train.init_from == "boxed"
+    assert config.train.init_from == "static"
     assert config.model == bundle().config
-    assert said.startswith("6 pairs of en-fr, de-fr: going on from boxed")
+    assert said.startswith("6 pairs of en-fr, de-fr: going on from static")
 
 
 def test_of_several_the_one_with_the_best_scores_in_them_is_taken(package, text):  # noqa: F811
     card = package / "mini" / "README.md"
     card.write_text(card.read_text("utf-8").replace("70.0 | 72.0", "90.0 | 92.0"), "utf-8")
     assert beginning.begin([f"en-fr={text}"]).config.train.init_from == "mini"
-    assert beginning.begin([f"en-de={text}"]).config.train.init_from == "boxed"  # neither is scored
+    neither_is_scored = beginning.begin([f"en-de={text}"])
+    assert neither_is_scored.config.train.init_from == "static"
 
 
 def test_it_begins_with_nothing_where_no_encoder_has_them(package, text):  # noqa: F811
@@ -71,8 +72,8 @@ def test_the_command_needs_no_recipe(package, text, capsys, monkeypatch, tmp_pat
     words = ["train", "--workdir", "mine", "--corpus.sources", f"en-fr={text}"]
     assert main([*words, "--train.seed", "7"]) == 0
     ((config, workdir),) = asked
-    assert (config.train.init_from, config.train.seed, str(workdir)) == ("boxed", 7, "mine")
-    assert "3 pairs of en-fr: going on from boxed" in capsys.readouterr().err
+    assert (config.train.init_from, config.train.seed, str(workdir)) == ("static", 7, "mine")
+    assert "3 pairs of en-fr: going on from static" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_the_end_says_what_came_of_it_and_what_is_next(tmp_path):
     lines = [json.dumps({"step": step, "dev_p@1": score}) for step, score in scores.items()]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     config = change(
-        Config(), corpus__sources=("en-de=my text.tsv",), train__init_from="boxed", train__pairs=99
+        Config(), corpus__sources=("en-de=my text.tsv",), train__init_from="static", train__pairs=99
     )
     told = list(closing(config, run))
     assert told[0] == (
@@ -116,7 +117,7 @@ def test_the_end_says_what_came_of_it_and_what_is_next(tmp_path):
     )
     commands = "\n".join(told[1:])
     assert f"lightxling evaluate {run} --task retrieval --data en-de=TEST.tsv" in commands
-    assert f"lightxling compare boxed {run}" in commands
+    assert f"lightxling compare static {run}" in commands
     assert f"lightxling export {run}" in commands
     assert re.search(rf"--train.init-from[\s\\]+{run}(\s|$)", commands)
     assert "'en-de=my text.tsv'" in commands

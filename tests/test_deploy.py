@@ -102,7 +102,7 @@ def test_docs_tests_licence_and_card_are_in_it(built):
     for part in ("LICENSE", "docs/install.md", "tests/conftest.py", "deploy/Dockerfile"):
         assert part in names
     inside = zipfile.ZipFile(wheel).namelist()
-    assert "lightxling/boxed/README.md" in inside
+    assert "lightxling/static/README.md" in inside
     assert f"lightxling-{__version__}.dist-info/licenses/LICENSE" in inside
     assert not [name for name in inside if name.startswith(("tests/", "docs/"))]
 

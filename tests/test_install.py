@@ -101,7 +101,7 @@ def test_encoding_on_every_python(python, resolution, wheel, tmp_path):
     where.run("-m", "pytest", *QUIETLY, *TESTS, cwd=tmp_path / "tests")
 
 
-TESTS = ("test_boxed.py", "test_search.py", "test_lines.py")
+TESTS = ("test_encoders.py", "test_search.py", "test_lines.py")
 QUIETLY = ("-q", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist")
 """Without conftest.py, which asks for training."""
 

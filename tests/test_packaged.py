@@ -40,7 +40,7 @@ def package(tmp_path, monkeypatch):
     here.mkdir()
     (package / "train").mkdir(parents=True)
     (package / "train" / "config.json").write_text("{}")
-    for seed, name in enumerate(("boxed", "mini")):
+    for seed, name in enumerate(("static", "mini")):
         (package / name).mkdir()
         write_format(bundle(seed=seed), package / name, "safetensors")
         (package / name / "README.md").write_text(CARD, "utf-8")
@@ -56,18 +56,18 @@ def files(folder):
 
 
 def test_names_are_those_of_the_folders(package):
-    assert list(places.packaged()) == ["boxed", "mini"]
+    assert list(places.packaged()) == ["static", "mini"]
     assert Encoder.load("mini").fingerprint == Encoder.load(package / "mini").fingerprint
-    assert Encoder.load("mini").fingerprint != Encoder.load("boxed").fingerprint
-    assert Encoder.load().fingerprint == Encoder.load("boxed").fingerprint
+    assert Encoder.load("mini").fingerprint != Encoder.load("static").fingerprint
+    assert Encoder.load().fingerprint == Encoder.load("static").fingerprint
 
 
 def test_a_model_in_a_folder_of_the_name_wins_with_a_word(package, tmp_path):
-    shutil.copytree(package / "boxed", tmp_path / "here" / "mini")
+    shutil.copytree(package / "static", tmp_path / "here" / "mini")
     with pytest.warns(
         UserWarning, match=f"not the encoder in the package, which is {package}/mini"
     ):
-        assert Encoder.load("mini").fingerprint == Encoder.load("boxed").fingerprint
+        assert Encoder.load("mini").fingerprint == Encoder.load("static").fingerprint
 
 
 def test_a_folder_of_the_name_without_a_model_is_refused(package, tmp_path):
@@ -81,10 +81,10 @@ def test_a_folder_of_the_name_without_a_model_is_refused(package, tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("minni", "perhaps you meant mini: .* in the package: boxed, mini"),
-        ("runs", "in the package: boxed, mini"),
+        ("minni", "perhaps you meant mini: .* in the package: static, mini"),
+        ("runs", "in the package: static, mini"),
         ("runs/mini", "no model at runs/mini; give the folder of a run or of an export$"),
-        ("train", "in the package: boxed, mini"),
+        ("train", "in the package: static, mini"),
         ("", "the path of the model is empty"),
     ],
 )
@@ -110,13 +110,13 @@ def test_every_command_takes_the_name_and_leaves_the_package_as_it_is(package, c
         assert code == 0, said
     assert files(package) == before
     there = {"vectors.npy", "fr.txt.index", "mined.tsv", "mini-safetensors-float32/config.json"}
-    scores = {f"evaluation/{name}/retrieval.dev.json" for name in ("boxed", "mini")}
+    scores = {f"evaluation/{name}/retrieval.dev.json" for name in ("static", "mini")}
     assert {*there, *scores} <= set(files(here))
-    code, said = run(capsys, "compare", "mini", "boxed", "--format", "csv")
+    code, said = run(capsys, "compare", "mini", "static", "--format", "csv")
     assert code == 0, said
     head, *rows = [line.split(",") for line in said.strip().splitlines()]
     column = head.index("retrieval.dev forward")
-    assert [row[0] for row in rows if row[0]] == ["mini", "boxed"]
+    assert [row[0] for row in rows if row[0]] == ["mini", "static"]
     assert all(row[column] for row in rows)
 
 
@@ -134,7 +134,7 @@ def test_a_run_starts_from_the_name(package, tiny):
 def test_models_lists_what_the_cards_say(package, capsys):
     code, said = run(capsys, "models")
     assert code == 0
-    for name in ("boxed", "mini"):
+    for name in ("static", "mini"):
         assert re.search(rf"^ {name} +.* 60\.0 +Apache-2\.0 *$", said, re.MULTILINE)
         assert str(package / name / "README.md") in said
     code, said = run(capsys, "models", "fr", "xx")

@@ -17,8 +17,10 @@ from lightxling.config.settings import change, settings_of
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUIDES = [ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY")]
-CARD = ROOT / "lightxling" / "boxed" / "README.md"
-every_page = pytest.mark.parametrize("page", [*PAGES, *GUIDES, CARD], ids=lambda page: page.name)
+CARDS = sorted((ROOT / "lightxling").glob("*/README.md"))
+every_page = pytest.mark.parametrize(
+    "page", [*PAGES, *GUIDES, *CARDS], ids=lambda page: f"{page.parent.name}/{page.name}"
+)
 
 
 def parts(page: Path) -> tuple[list[str], list[str]]:

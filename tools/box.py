@@ -20,7 +20,7 @@ import tyro
 
 from lightxling.base.files import PACKAGE, atomic
 from lightxling.base.lines import Problems
-from lightxling.base.places import packaged
+from lightxling.base.places import DEFAULT, packaged
 from lightxling.config.files import load
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
@@ -133,7 +133,7 @@ the training data: do not report MassiveIntent and MassiveScenario as zero-shot 
 """What is said where a corpus was read."""
 
 USE = {
-    "boxed": "`Encoder.load()` without a path, and `lightxling` commands without a MODEL\n"
+    DEFAULT: "`Encoder.load()` without a path, and `lightxling` commands without a MODEL\n"
     "(`encode`, `search`, `mine`, `evaluate`, `export`, `serve`), use this encoder"
 }
 

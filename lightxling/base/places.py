@@ -17,7 +17,7 @@ from lightxling.base.files import PACKAGE, recover
 PARAMETERS, DESCRIPTION, TOKENIZER = "model.safetensors", "config.json", "tokenizer.model"
 MODULES = "modular.json"
 """Describes the folder of `lightxling modular`, which holds an encoder for each language."""
-DEFAULT = "boxed"
+DEFAULT = "static"
 """The encoder that is used where none is named."""
 EVALUATION = "evaluation"
 """Folder for results: in that of a run or an export; here for an encoder of the package."""

@@ -112,7 +112,7 @@ class Encoder(OtherNames):
 
         Args:
           path: or the name of an encoder in the package (`lightxling models` lists them), by
-            default boxed. A folder of that name wins, and a warning says so.
+            default static. A folder of that name wins, and a warning says so.
           checkpoint: of a run: "best" (the default), "last" or a step.
           adapters: names of its adapters, and adapter files, that are used; by default all that it
             has.

@@ -21,7 +21,7 @@ class ExportSettings:
 
     Attributes:
       model: a run, a `safetensors` export, or the name of an encoder in the package; by default
-        boxed.
+        static.
       output: folder to write; by default MODEL-FORMAT-DTYPE beside the model, or here for one in
         the package.
       dtype: number format of the weights; by default int8 for web, float32 for the others.
