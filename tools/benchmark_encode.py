@@ -12,7 +12,6 @@ to the first vector. Needs the extras export and sentence-transformers, and onnx
 
 import contextlib
 import dataclasses
-import json
 import os
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from benchmark_export import onnx_loader, random_loader, sorted_batches
+from benchmark_export import onnx_loader, random_loader
 
 RANDOM = {"118 M": (250_037, 384, 12, 1536), "471 M": (501_153, 768, 12, 3072)}
 """Vocabulary, width, heads, feed-forward of BertModels of twelve layers."""
