@@ -142,6 +142,8 @@ def install(
     python: str = sys.executable,
     resolution: str = "highest",
     beside: Sequence[str] = (),
+    *,
+    compiles: bool = True,
 ) -> Installed:
     """An empty environment that receives the wheel, or what a requirement names.
 
@@ -150,6 +152,7 @@ def install(
       python: the interpreter.
       resolution: of uv: highest, lowest-direct or lowest.
       beside: further packages.
+      compiles: to bytecode, all modules and not only those that are imported one day.
     """
     venv = ["uv", "venv", "--quiet", "--no-python-downloads", "--python", python, folder]
     subprocess.run(venv, check=True, env=clean())
@@ -161,7 +164,8 @@ def install(
     before = os.times()
     subprocess.run(
         [
-            *("uv", "pip", "install", "--quiet", "--compile-bytecode", "--resolution", resolution),
+            *("uv", "pip", "install", "--quiet", "--resolution", resolution),
+            *(["--compile-bytecode"] if compiles else []),
             *("--python", new.python, *what, *beside),
         ],
         check=True,
