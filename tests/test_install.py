@@ -3,6 +3,7 @@
 Needs uv, and the registry that pip knows. Interpreters that are not at hand are skipped.
 """
 
+import functools
 import itertools
 import shutil
 import subprocess
@@ -28,7 +29,6 @@ ASKED = {
     "export --format stablehlo": "export,train",
     "serve": "serve",
     "encode --engine ray": "ray",
-    "prepare": "train",
     "train": "train",
     "encode of a run": "train",
     "quickstart": "train",
@@ -82,6 +82,7 @@ def test_python_names_the_extra_too(plain):
     assert said == 'UserError training needs jax: pip install "lightxling[train]"'
 
 
+install = functools.partial(installing.install, compiles=False)
 HERE = ".".join(map(str, sys.version_info[:2]))
 """The Python that runs the tests."""
 
@@ -106,9 +107,7 @@ def combinations(resolutions, essential):
 )
 @pytest.mark.parametrize("extras", ["export", "serve"])
 def test_an_extra_does_what_asked_for_it(extras, resolution, wheel, tmp_path):
-    where = installing.install(
-        tmp_path / "env", wheel, extras, resolution=resolution, compiles=False
-    )
+    where = install(tmp_path / "env", wheel, extras, resolution=resolution)
     names = [name for name, asked in ASKED.items() if asked == extras]
     (tmp_path / "here").mkdir()
     assert installing.walk(where, tmp_path / "here", names) == dict.fromkeys(names, "")
@@ -121,9 +120,7 @@ def test_an_extra_does_what_asked_for_it(extras, resolution, wheel, tmp_path):
 def test_encoding_on_every_python(python, resolution, wheel, tmp_path):
     program = installing.interpreter(python) or pytest.skip(f"no Python {python} at hand")
     beside = ["pytest>=8.2", "hypothesis>=6.100", "filelock>=3.12"]
-    where = installing.install(
-        tmp_path / "env", wheel, "", program, resolution, beside, compiles=False
-    )
+    where = install(tmp_path / "env", wheel, "", program, resolution, beside)
     expected = lightxling.Encoder.load().encode("Where is the station?")
     np.testing.assert_allclose(installing.cold(where, 1)["vector"], expected[:8], atol=1e-5)
     copy_tests(tmp_path / "tests")
@@ -149,9 +146,7 @@ def copy_tests(folder: Path) -> None:
 )
 def test_training_and_what_becomes_of_it(python, resolution, wheel, tmp_path):
     program = installing.interpreter(python) or pytest.skip(f"no Python {python} at hand")
-    where = installing.install(
-        tmp_path / "env", wheel, "train", program, resolution, compiles=False
-    )
+    where = install(tmp_path / "env", wheel, "train", program, resolution)
     (tmp_path / "here").mkdir()
     names = ["prepare", "train", "encode of a run", "report", "evaluate --task classification"]
     found = installing.walk(where, tmp_path / "here", names)
@@ -162,16 +157,7 @@ def test_training_and_what_becomes_of_it(python, resolution, wheel, tmp_path):
 @pytest.mark.install
 def test_it_runs_from_the_wheel_without_an_installation(wheel, tmp_path):
     installing.write_texts(tmp_path)
-    command = [
-        "uvx",
-        "--quiet",
-        "--python",
-        sys.executable,
-        "--from",
-        wheel,
-        "lightxling",
-        "search",
-    ]
+    command = ["uvx", "--quiet", "--python", sys.executable, "--from", wheel, "lightxling"]
     said = subprocess.run(
         [*command, "search", "texts.txt", "--query", "The train is late."],
         cwd=tmp_path, env=installing.clean(), capture_output=True, text=True, check=True,

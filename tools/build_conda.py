@@ -85,11 +85,8 @@ def wheel_packages(names: list[str], folder: Path, channel: Path) -> list[dict]:
         asked = [Requirement(text) for text in one.requires or ()]
         needed = [r for r in asked if not r.marker or r.marker.evaluate({"extra": ""})]
         depends = [f"{conda_name(r.name)} {r.specifier}".strip() for r in needed]
-        found.append(
-            packed(
-                conda_name(one.name), one.version, staged, channel, [f"python {SHORT}.*", *depends]
-            )
-        )
+        depends.insert(0, f"python {SHORT}.*")
+        found.append(packed(conda_name(one.name), one.version, staged, channel, depends))
     return found
 
 
