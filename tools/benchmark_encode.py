@@ -5,9 +5,11 @@ and of random models of the sizes in use today, in one run.
 
 Every contestant is a process of its own that waits until it is asked. They take turns: in each of
 five rounds every one encodes all sentences once, so that what else the machine does meets all
-alike, and the median of the rounds counts. Each has its best batch size of those tried, sentences
-sorted by length, and torch flushes denormal numbers. A cold start is a new process, from nothing
-to the first vector. Needs the extras export and sentence-transformers, and onnxruntime.
+alike, and the median of the rounds counts; seconds of the processor, in which programs that wait
+for their own threads count too, are disturbed the least. Each has its best batch size of those
+tried, sentences sorted by length, and torch flushes denormal numbers. A cold start is a new
+process, from nothing to the first vector. Needs the extras export and sentence-transformers, and
+onnxruntime.
 """
 
 import contextlib
@@ -51,16 +53,16 @@ def loader(kind: str, path: str) -> Callable[[list[str], int], np.ndarray]:
 
 def work(kind: str, path: str, texts: str) -> None:
     """A contestant: encodes the first N sentences in batches of B for each line `N B` of standard
-    input, and prints the seconds."""
+    input, and prints the seconds that passed and those of the processor."""
     sentences = Path(texts).read_text("utf-8").splitlines()
     encode = loader(kind, path)
     encode([FIRST], 1)
     print("ready", flush=True)
     for line in sys.stdin:
         count, batch = map(int, line.split())
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         encode(sentences[:count], batch)
-        print(time.perf_counter() - start, flush=True)
+        print(time.perf_counter() - start, time.process_time() - busy, flush=True)
 
 
 @dataclasses.dataclass
@@ -73,15 +75,22 @@ class Contestant:
     process: subprocess.Popen
     count: int = 0
     batch: int = 0
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    cold: list[float] = dataclasses.field(default_factory=list)
+    seconds: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    cold: list[tuple[float, float]] = dataclasses.field(default_factory=list)
 
-    def ask(self, count: int, batch: int) -> float:
+    def ask(self, count: int, batch: int) -> tuple[float, float]:
+        """Seconds that passed, and those of the processor."""
         print(count, batch, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
+        passed, busy = map(float, self.process.stdout.readline().split())
+        return passed, busy
 
-    def rate(self) -> float:
-        return self.count / statistics.median(self.seconds)
+    def rates(self) -> list[float]:
+        """Sentences per second, and per second of the processor."""
+        return [self.count / seconds for seconds in medians(self.seconds)]
+
+
+def medians(found: list[tuple[float, float]]) -> list[float]:
+    return [statistics.median(column) for column in zip(*found, strict=True)]
 
 
 @contextlib.contextmanager
@@ -106,12 +115,15 @@ def started(jobs: list[tuple[str, str, str]], texts: Path) -> Iterator[list[Cont
             one.process.communicate()
 
 
-def cold_start(kind: str, path: str) -> float:
-    """Seconds from a new process to its first vector."""
-    start = time.perf_counter()
+def cold_start(kind: str, path: str) -> tuple[float, float]:
+    """Seconds from a new process to the end of one that has made a vector; the processor's too."""
+    start, before = time.perf_counter(), os.times()
     command = [sys.executable, __file__, "--work", kind, path, os.devnull]
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
+    after = os.times()
+    busy = sum(getattr(after, f"children_{k}") - getattr(before, f"children_{k}")
+               for k in ("user", "system"))  # fmt: skip
+    return time.perf_counter() - start, busy
 
 
 def exported(encoder: str, folder: Path) -> list[tuple[str, str, str]]:
@@ -172,7 +184,7 @@ def main(
             for one in found:
                 one.count = few if one.kind == "random" else len(chosen)
                 one.ask(min(one.count, few), batches[0])
-                tried = {batch: one.ask(one.count, batch) for batch in batches}
+                tried = {batch: one.ask(one.count, batch)[1] for batch in batches}
                 one.batch = min(tried, key=tried.get)
             for _ in range(rounds):
                 for one in found:
@@ -182,14 +194,12 @@ def main(
                     if one.kind != "random":
                         one.cold.append(cold_start(one.kind, one.path))
     print(f"{len(chosen):,} sentences, {os.cpu_count()} processors, medians of {rounds}")
-    print("| what | sentences/s | of Encoder | batch | cold start, s |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    first = None
+    print("| what | sentences/s | a processor second | batch | cold start, s | processor, s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for one in found:
-        first = one if one.kind == "Encoder" else first
-        cold = f"{statistics.median(one.cold):.2f}" if one.cold else ""
-        share = f"{one.rate() / first.rate():.2f}"
-        print(f"| {one.name} | {one.rate():,.0f} | {share} | {one.batch} | {cold} |")
+        cold = [f"{seconds:.2f}" for seconds in medians(one.cold)] if one.cold else ["", ""]
+        rates = [f"{rate:,.0f}" for rate in one.rates()]
+        print(f"| {' | '.join([one.name, *rates, str(one.batch), *cold])} |", flush=True)
 
 
 if __name__ == "__main__":
