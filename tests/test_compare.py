@@ -178,12 +178,12 @@ def test_exports_show_their_bytes_and_scores(make, tmp_path):
     assert row["retrieval.dev accuracy"] == (55, None, 1)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "int4"])
 def test_exports_show_their_parameters(tmp_path, dtype):
     exported = bundle(layers=1, width=32)
     count = sum(values.size for values in exported.params.values())
-    if dtype == "int8":
-        exported = quantize(exported, "int8")  # has scales beside the parameters
+    if dtype != "float32":
+        exported = quantize(exported, dtype)  # has scales beside the parameters
     write_format(exported, tmp_path, "safetensors")
     _, (row,) = compare([tmp_path])
     assert row["parameters"] == (count, None, 1)

@@ -27,9 +27,10 @@ from lightxling.corpus.pieces import Tokenizer
 from lightxling.encode.encoder import Encoder
 from lightxling.export import export
 from lightxling.export.formats import write_format
-from lightxling.export.quantize import quantize, to_int8
+from lightxling.export.quantize import quantize, to_int4, to_int8
 from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import merged_from, reduce_dimensions, trim_vocabulary
+from lightxling.model.params import pack, unpack
 from lightxling.saved import bundle as bundles
 from lightxling.saved import parameters
 
@@ -73,7 +74,7 @@ def test_safetensors_round_trip(changes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "least"), [("float16", 0.9999), ("bfloat16", 0.999), ("int8", 0.99)]
+    ("dtype", "least"), [("float16", 0.9999), ("bfloat16", 0.999), ("int8", 0.99), ("int4", 0.9)]
 )
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_smaller_numbers_stay_close(changes, dtype, least, tmp_path):
@@ -82,7 +83,7 @@ def test_smaller_numbers_stay_close(changes, dtype, least, tmp_path):
     loaded = Encoder.load(tmp_path)
     assert cosines(loaded.encode(TEXT), Encoder(small).encode(TEXT)).min() > least
     assert loaded.bundle.dtype == dtype
-    assert loaded.bundle.nbytes < small.nbytes * (0.45 if dtype == "int8" else 0.6)
+    assert loaded.bundle.nbytes < small.nbytes * (0.45 if dtype.startswith("int") else 0.6)
 
 
 def test_int8_error_is_half_a_step_and_zeros_stay():
@@ -99,6 +100,45 @@ def test_int8_error_is_half_a_step_and_zeros_stay():
     np.testing.assert_array_equal(same, scales)
 
 
+def test_int4_takes_the_scale_of_the_least_error_and_cuts_at_seven():
+    values = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
+    values[3] = 0
+    values[5, 0] = 30  # one large number, which is cut for the others' sake
+    integers, scales = to_int4(values)
+    assert (integers.dtype, np.abs(integers).max()) == (np.int8, 7)
+    for row, chosen, scale in zip(values.astype(float), integers, scales, strict=True):
+        errors = []
+        for share in np.arange(20, 11, -1) / 20:  # 1, 0.95, ... 0.6
+            step = share * np.abs(row).max() / 7
+            cut = [max(-7, min(7, round(x / step))) if step else 0 for x in row]
+            errors.append((sum((x - step * q) ** 2 for x, q in zip(row, cut, strict=True)), step))
+        least, step = min(errors, key=lambda found: found[0])
+        assert np.square(row - float(scale) * chosen).sum() == pytest.approx(least, rel=1e-4)
+    assert not integers[3].any()
+    assert scales[3] == 0
+
+
+def test_octets_hold_two_columns_and_give_them_back():
+    every = np.arange(-8, 8, dtype=np.int8)
+    integers = np.stack([every, every[::-1]])
+    octets = pack(integers)
+    assert octets[0].tolist() == [(low + 8) + 16 * (low + 16) for low in range(-8, 0)]
+    np.testing.assert_array_equal(unpack(octets), integers)
+    assert unpack(octets).dtype == np.float32
+
+
+def test_int4_is_for_tables_of_even_width():
+    small = quantize(bundle(embedding_width=8), "int4")
+    kinds = {name: values.dtype.name for name, values in small.params.items()}
+    assert kinds["words"] == "uint8"
+    assert small.params["words"].shape == (small.vocab_size, 4)
+    assert {kinds[name] for name in ("positions", "word_projection", "blocks.0.qkv.kernel")} == {
+        "int8"
+    }
+    with pytest.raises(UserError, match="the table words has 7; give --dtype int8"):
+        quantize(bundle(embedding_width=7), "int4")
+
+
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_vocabulary_trimmed_to_a_text_leaves_its_vectors(kind):
     small = bundle(tokenizer(kind))
@@ -110,8 +150,9 @@ def test_vocabulary_trimmed_to_a_text_leaves_its_vectors(kind):
     assert Encoder(trimmed).encode("привет x мир").shape == (32,)  # other text still goes through
 
 
-def test_trimming_int8_keeps_scales_beside_their_rows():
-    small = quantize(bundle(), "int8")
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_trimming_integers_keeps_scales_beside_their_rows(dtype):
+    small = quantize(bundle(), dtype)
     trimmed = trim_vocabulary(small, english(TEXT[:20]))
     np.testing.assert_array_equal(
         Encoder(trimmed).encode(TEXT[:20]), Encoder(small).encode(TEXT[:20])
@@ -169,7 +210,7 @@ def test_principal_components_keep_cosines_best():
         reduce_dimensions(small, TEXT, 32)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "int4"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -310,11 +351,11 @@ def test_what_an_example_or_a_message_says_can_be_typed(model, tmp_path, monkeyp
     assert main(["export", "model", "-o", "out", *advice.split()[:-2]]) == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("number", [np.nan, -np.inf])
 def test_an_encoder_with_nan_is_refused(dtype, number, tmp_path):
     small = quantize(bundle(), dtype)
-    name = "words.scales" if dtype == "int8" else "blocks.0.up.kernel"
+    name = "words.scales" if dtype.startswith("int") else "blocks.0.up.kernel"
     small.params[name] = small.params[name].copy()
     small.params[name][3] = number
     write_format(small, tmp_path, "safetensors")
@@ -416,7 +457,7 @@ def test_what_cannot_be_written_is_told_before_the_text_is_read(
         write_format(quantize(bundle(), "int8"), tmp_path / "out", format)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
 def test_an_export_is_read_and_run_without_jax(dtype, tmp_path):
     small = quantize(bundle(), dtype)
     write_format(small, tmp_path, "safetensors")

@@ -106,7 +106,7 @@ def test_a_tokenizer_file_cleans_as_the_encoder_does(unescape, tmp_path):
         assert tokens.encode(text).ids == ids(small.tokenizer, [cleaned], 10_000)[0], ascii(text)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize(
     "changes", [*VARIANTS.values(), {"pooling": "sum"}], ids=[*VARIANTS, "sum pooling"]
 )
@@ -136,7 +136,7 @@ def test_onnx_gives_the_same_vectors(changes, dtype, tmp_path):
     assert hidden.shape == (1, inputs["input_ids"].shape[1], 32)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int4"])
 def test_the_card_of_an_onnx_export_says_how_to_use_it(dtype, tmp_path, monkeypatch):
     for library in ("onnx", "onnxruntime", "tokenizers"):
         pytest.importorskip(library)

@@ -15,6 +15,7 @@ if TYPE_CHECKING or "jaxtyping" in sys.modules:
     from jaxtyping import Int8 as Int8
     from jaxtyping import Integer as Integer
     from jaxtyping import Real as Real
+    from jaxtyping import UInt8 as UInt8
 else:
 
     class _Shaped:
@@ -23,4 +24,4 @@ else:
         def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
             return item[0]
 
-    Bool = Float = Int = Int8 = Integer = Real = _Shaped
+    Bool = Float = Int = Int8 = UInt8 = Integer = Real = _Shaped

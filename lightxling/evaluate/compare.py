@@ -204,7 +204,9 @@ def _exported_parameters(path: Path) -> Values:
         limits.check_parameters(path)
         with safe_open(path, framework="np") as file:
             names = [name for name in file.keys() if not name.endswith(".scales")]  # noqa: SIM118
-            return {"parameters": sum(math.prod(file.get_slice(n).get_shape()) for n in names)}
+            slices = [file.get_slice(name) for name in names]
+            count = sum(math.prod(s.get_shape()) * (1 + (s.get_dtype() == "U8")) for s in slices)
+            return {"parameters": count}  # two to an octet in int4
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except SafetensorError as error:

@@ -28,6 +28,7 @@ ONNX_FILES = {
     "float16": "model_fp16.onnx",
     "bfloat16": "model_bf16.onnx",
     "int8": "model_quantized.onnx",
+    "int4": "model_q4.onnx",
 }
 """Names under which transformers.js looks for the number formats."""
 
@@ -102,6 +103,11 @@ class _Builder:
         if dtype == "float32":
             return values
         values = self.add("Cast", values, to=self.onnx.TensorProto.FLOAT)
+        if dtype == "uint8":  # two columns to an octet, each plus 8
+            high = self.add("Floor", self.add("Mul", values, self.weight(np.float32(1 / 16))))
+            low = self.add("Sub", values, self.add("Mul", high, self.weight(np.float32(16))))
+            both = self.add("Concat", low, high, axis=-1)
+            values = self.add("Sub", both, self.weight(np.float32(8)))
         return values if scales is None else self.add("Mul", values, scales)
 
     def matrix(self, name: str) -> str:

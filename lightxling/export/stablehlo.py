@@ -10,6 +10,8 @@ and tpu.
 
 from pathlib import Path
 
+import numpy as np
+
 from lightxling.base.files import write_json
 from lightxling.base.places import DESCRIPTION, TOKENIZER
 from lightxling.base.tree import nest
@@ -51,7 +53,11 @@ def serialize(bundle: Bundle) -> bytes:
             if name.endswith(".scales"):
                 continue
             # a barrier keeps the compiler from unpacking the constants into the file
-            kept = jax.lax.optimization_barrier(jnp.asarray(values)).astype(jnp.float32)
+            kept = jax.lax.optimization_barrier(jnp.asarray(values))
+            if values.dtype == np.uint8:  # as `unpack` does
+                kept = jnp.concatenate([kept & 15, kept >> 4], axis=1)
+                kept = kept.astype(jnp.float32) - 8
+            kept = kept.astype(jnp.float32)
             scales = bundle.params.get(f"{name}.scales")
             if scales is not None:
                 kept = kept * jnp.expand_dims(jnp.asarray(scales), 1 - scale_axis(name))

@@ -23,6 +23,7 @@ from lightxling.model.params import (
     array,
     merge_lora,
     scale_axis,
+    unpack,
 )
 
 _ERF_ABOVE = (
@@ -140,7 +141,8 @@ class Forward:
 
     def rows(self, name: str, ids: Integer[np.ndarray, " T"]) -> Float[np.ndarray, "T E"]:
         values, scales = self.tables[name]
-        found = values[ids].astype(np.float32, copy=False)
+        found = values[ids]
+        found = unpack(found) if found.dtype == np.uint8 else found.astype(np.float32, copy=False)
         if scales is not None:
             found *= scales[ids, None]
         return found

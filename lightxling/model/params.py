@@ -1,18 +1,22 @@
 """Parameters of an encoder as plain numpy arrays: their names, shapes and formats.
 
 A flat dict under dotted names (`blocks.0.qkv.kernel`), kept in the number format of the file. An
-int8 array has its scales beside it, in `NAME.scales`.
+int8 array has its scales beside it, in `NAME.scales`; so has a table in four bits, two columns to
+an octet (`pack`).
 """
 
 import dataclasses
 
 import numpy as np
 
-from lightxling.base.shapes import Float
+from lightxling.base.shapes import Float, Int8, UInt8
 from lightxling.config.schema import ModelConfig
 
 TABLES = ("words", "ngrams", "positions")
 """Parameters of which single rows are looked up."""
+
+PACKABLE = ("words", "ngrams")
+"""Tables that may have four bits a number."""
 
 FREE = ("dropout", "init", "identical_layers", "compute_dtype")
 """Settings of the model that are not a part of the function that was learnt."""
@@ -90,9 +94,30 @@ def scale_axis(name: str) -> int:
     return 0 if name in TABLES else 1
 
 
+def pack(integers: Int8[np.ndarray, "R C"]) -> UInt8[np.ndarray, "R H"]:
+    """Integers from -8 to 7, two to an octet.
+
+    Octet j of a row, H = C / 2 of them, has column j in its low four bits and column H + j in its
+    high ones, both plus 8.
+    """
+    nibbles = (integers + 8).astype(np.uint8)
+    half = nibbles.shape[1] // 2
+    return nibbles[:, :half] | nibbles[:, half:] << 4
+
+
+def unpack(octets: UInt8[np.ndarray, "R H"]) -> Float[np.ndarray, "R C"]:
+    """The integers that were packed, as float32."""
+    half = octets.shape[1]
+    values = np.empty((len(octets), 2 * half), np.float32)
+    np.subtract(octets & 15, 8, out=values[:, :half], casting="unsafe", dtype=np.float32)
+    np.subtract(octets >> 4, 8, out=values[:, half:], casting="unsafe", dtype=np.float32)
+    return values
+
+
 def array(params: Params, name: str) -> np.ndarray:
     """A parameter in float32, whatever its format."""
-    values = np.asarray(params[name], np.float32)
+    stored = params[name]
+    values = unpack(stored) if stored.dtype == np.uint8 else np.asarray(stored, np.float32)
     scales = params.get(f"{name}.scales")
     if scales is None:
         return values

@@ -84,7 +84,8 @@ class Bundle:
     @property
     def dtype(self) -> str:
         """Number format of the matrices."""
-        return self.params["words"].dtype.name
+        stored = self.params["words"].dtype.name
+        return "int4" if stored == "uint8" else stored
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
-from lightxling.model.params import Params, scale_axis
+from lightxling.model.params import PACKABLE, Params, scale_axis
 
 
 def write_params(path: Path, params: Params, metadata: Mapping[str, str]) -> None:
@@ -106,13 +106,16 @@ def _check(given: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], pa
         raise UserError(f"{path} does not fit its config.json: see {', '.join(odd[:5])}")
     for name, shape in expected.items():
         found = tuple(given[name].get_shape())
+        kind, scales = given[name].get_dtype(), given.get(f"{name}.scales")
+        if kind == "U8" and name in PACKABLE:
+            found = (found[0], 2 * found[1]) if len(found) == 2 else found
         if found != shape:
             raise UserError(f"{path} does not fit its config.json: {name} is {found}, not {shape}")
-        kind, scales = given[name].get_dtype(), given.get(f"{name}.scales")
-        if kind not in ("F32", "F16", "BF16", "I8"):
-            raise UserError(f"{path}: {name} is {kind}; parameters are floats or int8")
+        kinds = ("F32", "F16", "BF16", "I8", *(["U8"] if name in PACKABLE else []))
+        if kind not in kinds:
+            raise UserError(f"{path}: {name} is {kind}; parameters are floats, int8 or int4")
         rows = [shape[scale_axis(name)]] if len(shape) > 1 else []
-        if (kind == "I8") != (scales is not None) or (
+        if (kind in ("I8", "U8")) != (scales is not None) or (
             scales is not None and (scales.get_shape() != rows or scales.get_dtype() != "F32")
         ):
             raise UserError(f"{path}: the scales of {name} do not fit it")
