@@ -1,10 +1,10 @@
 """Installs the wheel into empty environments, walks through the commands there, and measures.
 
-    python tools/measure_install.py [--write docs/install.md] [--extras "" serve] [--sizes]
+    python tools/measure_install.py [--write docs/install.md] [--extras "" serve] [--sizes serve]
 
 Needs uv. Every environment is made in a temporary folder and removed again. A command of the walk
 works, or says in one line which extra it needs; anything else is an error. `--extras` are those to
-measure, by default all; `--sizes` leaves out the walk. Beside them stands model2vec, the lightest
+measure, by default all; those of `--sizes` are not walked through. Beside them stands model2vec, the lightest
 other program that encodes sentences. Seconds are those of the processor, which are much the same
 on a busy machine. `--source` takes another checkout and prints its table only.
 """
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("", "export", "serve", "faiss", "ray", "tfds", "train", "sentence-transformers", "mteb")
 LARGE = ("sentence-transformers", "mteb")
-"""Bring PyTorch; nothing is walked through there."""
+"""Bring PyTorch; nothing is walked through there by default."""
 RIVAL = "model2vec"
 
 TINY = (
@@ -305,7 +305,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--source", type=Path, default=ROOT)
     parser.add_argument("--extras", nargs="+", default=EXTRAS, choices=EXTRAS)
-    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--sizes", nargs="+", default=LARGE, choices=EXTRAS)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         wheel = build(asked.source, Path(text))
@@ -315,7 +315,7 @@ def main() -> None:
             return
         lines = []
         for extras in asked.extras:
-            lines.append(row(wheel, extras, walked=not asked.sizes and extras not in LARGE))
+            lines.append(row(wheel, extras, walked=extras not in asked.sizes))
             print(lines[-1], flush=True)
         lines.append(rival_row())
         print(lines[-1])
