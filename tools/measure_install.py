@@ -4,9 +4,9 @@
 
 Needs uv. Every environment is made in a temporary folder and removed again. A command of the walk
 works, or says in one line which extra it needs; anything else is an error. `--extras` are those to
-measure, by default all; those of `--sizes` are not walked through. Beside them stands model2vec, the lightest
-other program that encodes sentences. Seconds are those of the processor, which are much the same
-on a busy machine. `--source` takes another checkout and prints its table only.
+measure, by default all; those of `--sizes` are not walked through. Beside them stands model2vec,
+the lightest other program that encodes sentences. Seconds are those of the processor, which are
+much the same on a busy machine. `--source` takes another checkout and prints its table only.
 """
 
 import argparse
