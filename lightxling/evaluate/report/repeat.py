@@ -1,10 +1,12 @@
 """The command that repeats a run, from its settings."""
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightxling import config as configs
+from lightxling.base.errors import UserError
 from lightxling.base.tree import flatten
 from lightxling.config.files import to_dict
 from lightxling.config.schema import Config
@@ -17,18 +19,30 @@ def changed(config: Config, before: Config) -> dict[str, Any]:
     return {key: value for key, value in now.items() if key not in old or old[key] != value}
 
 
+def nearest(config: Config) -> Iterator[tuple[str, Config]]:
+    """Names of recipes that a command may begin with, and what they are."""
+    settings = flatten(to_dict(config))
+    files = {value for key, value in settings.items() if key.endswith(".source.file")}
+    for name in files or configs.recipes():
+        try:
+            yield name, configs.load(name)
+        except UserError:  # the file is elsewhere; its objectives are named by nothing else
+            yield name, config
+
+
 def command(config: Config, workdir: Path | str) -> str:
     """Lines for a shell: the nearest shipped recipe, and every setting that differs from it.
 
-    A recipe of the run's own name is taken however much differs. Where no recipe has as many
-    tasks, flags cannot name them: a recipe file is written first.
+    A recipe of the run's own name is taken however much differs, and where an objective comes from
+    a file, that file. Where no recipe has as many tasks, flags cannot name them: a recipe file is
+    written first.
     """
     found, into = [], f"--workdir {shlex.quote(str(workdir))}"
-    for name in configs.recipes():
-        recipe = configs.load(name)
+    for name, recipe in nearest(config):
         same_parts = len(recipe.tasks) == len(config.tasks)
         if same_parts and len(recipe.stages) == len(config.stages):
             flags = {k: value for k, value in changed(config, recipe).items() if k != "name"}
+            flags = {k: value for k, value in flags.items() if ".source." not in k}
             if config.stages:  # the stage before, which the recipe itself starts from
                 flags.pop("train.init_from", None)
             found.append((name != config.name, len(flags), name, flags))
