@@ -88,7 +88,7 @@ def test_the_trainer_gains_on_her_sentences():
     assert "park" in asked.splitlines()[0]
     assert load_bundle("runs/office-safetensors-int8").dtype == "int8"
     assert Path("removed.tsv").stat().st_size
-    assert Path("runs/office/report.html").exists()
+    assert Path("report.html").exists()
 
 
 @pytest.mark.tutorial
@@ -99,7 +99,7 @@ def test_the_researcher_has_a_table_of_two_losses():
     assert {path.name for path in Path("runs/two").glob("*-[01]")} == {
         f"{recipe}-{seed}" for recipe in ("small", "hinge") for seed in (0, 1)
     }
-    assert Path("report.html").exists()
+    assert Path("small.html").exists()
 
 
 @pytest.mark.export
