@@ -26,6 +26,7 @@ from lightxling.export import export, web
 from lightxling.export.formats import write_format
 from lightxling.export.quantize import quantize
 from lightxling.export.settings import ExportSettings
+from lightxling.export.trim import reduce_dimensions
 from lightxling.export.web import runtime
 
 pytestmark = [pytest.mark.web, pytest.mark.filterwarnings("ignore:a sentence is longer")]
@@ -57,9 +58,9 @@ def archive():
         pytest.skip(str(error))
 
 
-def translator():
-    """A bag of words in which the words of two languages have the same vectors."""
-    made = bundle(layers=0, positions=False)
+def translator(layers):
+    """An encoder without positions in which the words of two languages have the same vectors."""
+    made = bundle(layers=layers, positions=False)
     words, places = made.params["words"].copy(), {}
     for word in (*PAIRS, *PAIRS.values()):
         (places[word],) = ids(made.tokenizer, [word])[0]
@@ -73,7 +74,7 @@ def translator():
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder(translator())
+    return Encoder(translator(1))
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +192,7 @@ def test_any_text_has_the_same_ids(ids_there, name, text):
         ("int8", {}),
         ("int8", {"embedding_width": 8, "layers": 3, "heads": 2}),
         ("float16", {"pooling": "max", "positions": False}),
-        ("bfloat16", {"layers": 0}),
-        ("int8", {"layers": 0, "positions": False, "pooling": "weighted"}),
-        ("int4", {"layers": 0, "positions": False, "pooling": "weighted"}),
+        ("int4", {"layers": 1, "positions": False, "pooling": "weighted"}),
         ("int8", {"layers": 1, "pooling": "attention", "embedding_norm": False}),
         ("float32", {"pooling": "sum", "activation": "relu"}),
     ],
@@ -202,8 +201,38 @@ def test_any_text_has_the_same_ids(ids_there, name, text):
 def test_vectors_are_those_of_python(browser, archive, tmp_path, dtype, changes):
     small = quantize(bundle(tokenizer("unigram"), **changes), dtype)
     write_format(small, tmp_path, "web", runtime=archive)
+    check_vectors(browser, small, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changes"),
+    [
+        ("float32", {}),
+        ("float16", {"pooling": "max", "positions": False}),
+        ("bfloat16", {"pooling": "sum"}),
+        ("int8", {"pooling": "weighted", "positions": False, "embedding_width": 8}),
+        ("int4", {"pooling": "weighted", "positions": False, "embedding_width": 8}),
+        ("int4", {"pooling": "attention", "embedding_norm": False}),
+        ("int8", {"pooling": "cls", "norm_eps": 0.1}),
+        ("int8", {"dense": True, "dimensions": 12}),
+    ],
+    ids=str,
+)
+def test_vectors_without_layers_are_those_of_python(browser, tmp_path, dtype, changes):
+    changes = dict(changes)
+    dimensions = changes.pop("dimensions", None)
+    made = bundle(tokenizer("unigram"), layers=0, **changes)
+    if dimensions:
+        made = reduce_dimensions(made, TEXT, dimensions)
+    small = quantize(made, dtype)
+    write_format(small, tmp_path, "web")
+    assert not list(tmp_path.rglob("*.wasm"))
+    check_vectors(browser, small, tmp_path)
+
+
+def check_vectors(browser, small, folder):
     texts = [*TEXT, *HOSTILE, *ESCAPED, "&nsupseteqq; &lbrkeksl; &bnequiv;", "&#1;a&#65534;"]
-    with served(tmp_path) as address:
+    with served(folder) as address:
         browser.open(address)
         vectors = encode_there(browser, texts)
     expected = Encoder(small).encode(texts)
@@ -455,6 +484,29 @@ def test_a_folder_that_is_not_whole_is_explained(browser, site, tmp_path, name, 
         assert browser.run("getComputedStyle(unstarted).display") == "none"
 
 
+def test_a_page_without_layers_searches_with_its_own_files_alone(browser, tmp_path):
+    (tmp_path / "site").mkdir()
+    write_format(translator(0), tmp_path / "site", "web")
+    files = {file.name for file in (tmp_path / "site").iterdir()}
+    with served(tmp_path / "site") as address:
+        browser.open(address)
+        browser.until(READY)
+        browser.paste("#list", "le chat\nla maison\noù est la gare")
+        browser.paste("#query", "the cat")
+        browser.press("Enter", 13)
+        browser.until("document.querySelectorAll('#found li').length === 3")
+        assert found(browser)[0][2] == "le chat"
+        asked = {url.removeprefix(address) for url in browser.requests}
+        assert "model.safetensors" in asked
+        assert asked <= {*files, ""}
+    model = tmp_path / "site" / "model.safetensors"
+    model.write_bytes(b"\xff" * model.stat().st_size)
+    with served(tmp_path / "site") as address:
+        browser.open(address)
+        browser.until("!problem.hidden")
+        assert "The model does not run. " in browser.run("problem.innerText")
+
+
 # The command
 
 
@@ -548,6 +600,8 @@ def test_what_does_not_go_is_said_before_anything_is_written(fake, tmp_path):
     special = bundle(proto.SerializeToString())
     with pytest.raises(UserError, match="user-defined"):
         web.check_web(special)
+    with pytest.raises(UserError, match="--runtime is not needed: this encoder has no layers"):
+        web.check_web(bundle(layers=0), fake)
     assert not (tmp_path / "out").exists()
 
 

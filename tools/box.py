@@ -1,4 +1,4 @@
-"""Puts a trained encoder into the package: its int8 export, and the card with its scores.
+"""Puts a trained encoder into the package: its int4 export, and the card with its scores.
 
     python tools/box.py runs/boxed --dev "en-de=dev.en-de.tsv.gz" "en-fr=dev.en-fr.tsv.gz"
     python tools/box.py runs/static --name static --dev ...
@@ -30,6 +30,7 @@ from lightxling.evaluate.report.repeat import command
 from lightxling.evaluate.report.runs import TrainedRun, read_trained
 from lightxling.evaluate.retrieval import precision_at_1
 from lightxling.export import export
+from lightxling.export.quantize import Dtype
 from lightxling.export.settings import ExportSettings
 
 LARGEST = 10_000_000
@@ -73,18 +74,18 @@ CARD = """\
 # The encoder `{name}`
 
 {use}: {languages} languages, {parameters:.1f} million parameters, {layers} of width
-{width}, {pieces:,} pieces, vectors of {dimension} dimensions, {megabytes:.1f} MB in int8.
+{width}, {pieces:,} pieces, vectors of {dimension} dimensions, {megabytes:.1f} MB in {dtype}.
 
 ## Scores
 
 P@1 in per cent of retrieving a translation among all of a development set, English to the language
-and back, with the float32 parameters of the run and with the int8 ones that are shipped. The
+and back, with the float32 parameters of the run and with the {dtype} ones that are shipped. The
 sentences were set aside by content; they are from the same sources as the training text, and of
 others that it had none of (interfaces, manuals, games). Mean: {mean_run:.1f} before, **{mean:.1f}**
 in the box. It encodes {rate:,.0f} sentences a second on two CPU cores (median of {passes} passes
 over {count:,} dev sentences).
 
-| language | training pairs | candidates | float32 en→xx | xx→en | int8 en→xx | xx→en |
+| language | training pairs | candidates | float32 en→xx | xx→en | {dtype} en→xx | xx→en |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 {scores}
 
@@ -226,6 +227,7 @@ def main(
     dev: tuple[str, ...],
     name: str = "boxed",
     passes: int = 5,
+    dtype: Dtype = "int4",
 ) -> None:
     """Parsed by tyro.
 
@@ -234,6 +236,7 @@ def main(
       dev: one development set a language, `en-de=PATH`.
       name: of the encoder and its folder in the package.
       passes: over a sample of the dev sentences, to measure the speed.
+      dtype: number format of what is shipped.
     """
     place = place_of(name)
     runs = stages(run)
@@ -241,7 +244,7 @@ def main(
     config = runs[-1].config
     by_corpus, by_language = count_pairs(config.corpus.sources)
     with tempfile.TemporaryDirectory() as folder:
-        made = export(ExportSettings(run, Path(folder) / name, dtype="int8"))
+        made = export(ExportSettings(run, Path(folder) / name, dtype=dtype))
         if made.after > LARGEST:
             raise SystemExit(
                 f"{made.after:,} bytes are more than {LARGEST:,}; nothing was replaced"
@@ -266,6 +269,7 @@ def main(
     read = [corpus for corpus, count in by_corpus.items() if count]
     card = CARD.format(
         name=name,
+        dtype=dtype,
         recipe=config.name,
         use=USE.get(
             name, f"`Encoder.load({name!r})`, and `lightxling` commands with {name} as MODEL"

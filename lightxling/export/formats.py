@@ -63,7 +63,6 @@ _ALL = (
         "web",
         web.write_web,
         "a page that searches in the browser",
-        packages=["onnx"],
         dtype="int8",
         options=("runtime",),
         check=web.check_web,

@@ -96,7 +96,7 @@ _ROW = re.compile(
     r"^\| ([a-z]{2,3}(?:_\w+)?) \| [\d,]+ \| [\d,]+ \| [\d.]+ \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|",
     re.MULTILINE,
 )
-"""Language, training pairs, candidates, P@1 in float32 both ways, in int8 both ways."""
+"""Language, training pairs, candidates, P@1 in float32 both ways, as shipped both ways."""
 _CORPUS = re.compile(r"^\| [\w-]+ \| [\d,]+ \| ([^|]+?) \| [^|]+ \|$", re.MULTILINE)
 """Corpus, pairs, licence, origin."""
 _LICENCE = re.compile(r"^## Licence\n+([\w.-]+)", re.MULTILINE)

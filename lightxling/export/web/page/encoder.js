@@ -1,9 +1,11 @@
-/* Sentences to vectors: the tokenizer, and the model in onnxruntime's WebAssembly.
+/* Sentences to vectors: the tokenizer, and the model (graph.js, or bag.js where it has no layers).
  *
  * All runs on the page's own thread, a batch at a time, so that the policy of index.html holds for
  * every line of it (a worker would have a policy of its own) and the page answers in between.
  */
 
+import { Bag } from "./bag.js";
+import { Graph } from "./graph.js";
 import { Tokenizer } from "./tokenizer.js";
 
 const FRAME = 40; // ms that the page may be busy without a pause
@@ -47,21 +49,24 @@ export class Encoder {
    * @param {(share: number) => void} progress receives the share of the bytes that are there
    */
   static async load(config, progress = () => {}) {
-    const { files, runtime } = config;
-    const names = [config.model, config.tokenizer, runtime.binary];
-    if (config.entities) names.push(config.entities);
-    const total = names.reduce((sum, name) => sum + files[name], 0);
+    const { files, runtime } = config; // without layers there is none
+    const names = [config.model, config.tokenizer, runtime?.binary, config.entities];
+    const total = names.reduce((sum, name) => sum + (name ? files[name] : 0), 0);
     let count = 0;
     const advance = (bytes) => progress((count += bytes) / total);
-    const fetched = names.map((name) => fetchFile(name, files[name], advance));
-    const [ort, model, tokenizer, binary, entities] = await Promise.all([
-      import(new URL(runtime.module, import.meta.url)).catch(() => {
-        throw new Error(`${runtime.module} cannot be loaded. Is the whole folder there?`);
-      }),
+    const fetched = names.map((name) => name && fetchFile(name, files[name], advance));
+    const module = runtime && new URL(runtime.module, import.meta.url);
+    const [ort, bytes, tokenizer, binary, entities] = await Promise.all([
+      module &&
+        import(module).catch(() => {
+          throw new Error(`${runtime.module} cannot be loaded. Is the whole folder there?`);
+        }),
       ...fetched,
     ]);
-    const session = await start(ort, binary, model);
-    const encoder = new Encoder(config, new Tokenizer(tokenizer), session, ort.Tensor);
+    const model = runtime
+      ? await Graph.start(ort, binary, bytes, config.dimension)
+      : new Bag(bytes, config);
+    const encoder = new Encoder(config, new Tokenizer(tokenizer), model);
     if (entities) {
       const named = JSON.parse(new TextDecoder().decode(entities));
       encoder.entities = new Map(Object.entries(named));
@@ -69,13 +74,12 @@ export class Encoder {
     return encoder;
   }
 
-  constructor(config, tokenizer, session, Tensor) {
+  constructor(config, tokenizer, model) {
     this.dimension = config.dimension;
     this.maxLength = config.max_length;
     this.tokenizer = tokenizer;
-    this.session = session;
+    this.model = model;
     this.entities = null; // by name; without them, entities stay
-    this.Tensor = Tensor;
     this.turn = Promise.resolve();
     this.tokens = TOKENS.first;
     this.paused = performance.now();
@@ -117,7 +121,7 @@ export class Encoder {
     }
   }
 
-  /** Vectors of lists of ids, which are padded to the longest. One batch at a time is computed. */
+  /** Vectors of lists of ids, of length 1. One batch at a time is computed. */
   batch(ids) {
     const found = this.turn.then(() => this.compute(ids));
     this.turn = found.catch(() => {});
@@ -126,29 +130,11 @@ export class Encoder {
 
   async compute(ids) {
     const longest = Math.max(...ids.map((row) => row.length));
-    const vectors = ids.map(() => new Float32Array(this.dimension));
-    if (!longest) return vectors;
+    if (!longest) return ids.map(() => new Float32Array(this.dimension));
     await this.pause();
     const start = performance.now();
-    const tokens = new BigInt64Array(ids.length * longest);
-    const mask = new BigInt64Array(ids.length * longest);
-    ids.forEach((row, i) =>
-      row.forEach((id, j) => {
-        tokens[i * longest + j] = BigInt(id);
-        mask[i * longest + j] = 1n;
-      }),
-    );
-    const shape = [ids.length, longest];
-    const inputs = {
-      input_ids: new this.Tensor("int64", tokens, shape),
-      attention_mask: new this.Tensor("int64", mask, shape),
-    };
-    const { sentence_embedding: output } = await this.session.run(inputs, ["sentence_embedding"]);
-    vectors.forEach((vector, i) => {
-      vector.set(output.data.subarray(i * this.dimension, (i + 1) * this.dimension));
-      normalize(vector);
-    });
-    output.dispose();
+    const vectors = await this.model.run(ids);
+    vectors.forEach(normalize);
     const took = performance.now() - start;
     const full = ids.length * longest > this.tokens / 2;
     if (took > FRAME) this.tokens = Math.max(TOKENS.least, this.tokens / 2);
@@ -167,19 +153,6 @@ export class Encoder {
       port2.postMessage(null);
     });
     this.paused = performance.now();
-  }
-}
-
-async function start(ort, binary, model) {
-  ort.env.logLevel = "error";
-  ort.env.wasm.numThreads = 1; // more need response headers that a plain server does not send
-  ort.env.wasm.wasmBinary = binary.buffer;
-  try {
-    return await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-  } catch (error) {
-    throw new Error(
-      `${error.message || error} (Current versions of Firefox, Chrome, Edge and Safari run it.)`,
-    );
   }
 }
 
