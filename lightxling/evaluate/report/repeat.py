@@ -1,4 +1,4 @@
-"""The command that repeats a run, from its settings."""
+"""The command that repeats a run, from its settings, and those that come after it."""
 
 import shlex
 from collections.abc import Iterator
@@ -7,9 +7,14 @@ from typing import Any
 
 from lightxling import config as configs
 from lightxling.base.errors import UserError
+from lightxling.base.places import locate, name_in_package
 from lightxling.base.tree import flatten
 from lightxling.config.files import to_dict
 from lightxling.config.schema import Config
+from lightxling.config.settings import change
+
+MOST = 4
+"""Files that a command to be typed names."""
 
 
 def changed(config: Config, before: Config) -> dict[str, Any]:
@@ -63,3 +68,24 @@ def command(config: Config, workdir: Path | str) -> str:
         together = " ".join([flag, *words])
         lines += [together] if len(together) <= 100 else [flag, *(f"  {word}" for word in words)]
     return " \\\n  ".join(lines)
+
+
+def next_commands(config: Config, workdir: Path) -> Iterator[str]:
+    """What one does next: evaluate, beside the encoder that it started from; export; go on."""
+    run, data = shlex.quote(str(workdir)), "TEST.tsv"
+    if config.corpus.dev:
+        data = " ".join(map(shlex.quote, config.corpus.dev[:MOST]))
+        data += " ..." if config.corpus.dev[MOST:] else ""
+    elif config.corpus.sources:
+        languages = config.corpus.sources[0].partition("=")[0].partition("@")[0]
+        data = f"{languages}={data}"
+    start = config.train.init_from
+    named = name_in_package(locate(start)) if start else None
+    yield f"lightxling evaluate {run} --task retrieval --data {data}"
+    if named:
+        yield f"lightxling evaluate {named} --task retrieval --data {data}"
+        yield f"lightxling compare {named} {run}"
+    yield f"lightxling export {run} --dtype int8"
+    if len(config.corpus.sources) <= MOST and not (config.tasks or config.stages):
+        longer = change(config, train__init_from=str(workdir))
+        yield command(longer, f"{workdir}-longer")
