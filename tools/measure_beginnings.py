@@ -46,7 +46,7 @@ def read(data: Path, corpora: tuple[str, ...], language: str) -> list[str]:
     for name in corpora:
         path = data / f"{name}.en-{language}.tsv.gz"
         if path.exists():
-            rows.update(gzip.open(path, "rt", encoding="utf-8").read().splitlines())
+            rows.update(gzip.decompress(path.read_bytes()).decode().splitlines())
     return sorted(rows, key=lambda row: hashlib.sha256(row.encode()).digest())
 
 

@@ -8,6 +8,7 @@ from lightxling.evaluate.report.repeat import next_commands
 from lightxling.saved.curve import best_point, dev_curve, verdict
 from lightxling.saved.run import read_metrics
 
+
 def closing(config: Config, workdir: Path) -> Iterator[str]:
     """Lines about a run that is at its end, from its metrics.jsonl; none without a measurement."""
     curve = dev_curve(read_metrics(workdir / "metrics.jsonl")[0])

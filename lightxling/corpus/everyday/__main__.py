@@ -1,6 +1,6 @@
 """Writes files as people have them, to follow the tutorials with.
 
-    python -m lightxling.corpus.everyday sample
+python -m lightxling.corpus.everyday sample
 """
 
 import sys

@@ -48,8 +48,7 @@ def losses(shown: Sequence[Shown]) -> Markup:
         )
     told = "Means between two log lines; terms before they are weighted."
     meanings = [
-        h("li", h("b", name), f": {meaning}")
-        for name, meaning in _meanings(shown, names).items()
+        h("li", h("b", name), f": {meaning}") for name, meaning in _meanings(shown, names).items()
     ]
     return join_markup(
         h("p", told, class_="note"),
