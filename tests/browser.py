@@ -135,7 +135,8 @@ class Browser:
           forget: what was kept of an earlier visit is gone.
         """
         if forget and address.startswith("http"):
-            self.call("Storage.clearDataForOrigin", origin=address, storageTypes="all")
+            origin = "/".join(address.split("/")[:3])
+            self.call("Storage.clearDataForOrigin", origin=origin, storageTypes="all")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
