@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import piece_use
 import tyro
 
 from lightxling.base.files import PACKAGE, atomic
@@ -272,6 +273,7 @@ def main(
         speed = rate(boxed, sentences, passes)
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(made.folder, place)
+    piece_use.write(place, config.corpus.sources, limit=20_000, least=2)
     means = np.mean(list(scores.values()), axis=0)
     rows = [
         f"| {language} | {by_language[language]:,} | {len(sets[language][0]):,} | "
