@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import inspect
-import shutil
 import signal
 import sys
 import threading
