@@ -6,10 +6,11 @@
 The options are those of the tables that the commands themselves read. Each gets, one at a time, an
 empty value, negative, huge and infinite numbers, words where a number is asked for, and a path that
 does not exist, that is a folder, that is a file of random bytes. Training ends where its first step
-would be compiled, the server where it would answer. A command line may be refused (exit code 2 and one message) or be taken, where
-the value does mean something. Prints how many were; with `--all`, each that was taken. Wrong are a
-traceback, another exit code, a message without a word of the option or its value, more than a
-minute, and files that a refused command left behind. With any, the exit code is 1.
+would be compiled, the server where it would answer. A command line may be refused (exit code 2 and
+a message) or be taken, where the value does mean something. Prints how many were, and with `--all`
+what each was told. Wrong are a traceback, another exit code, a refusal without a message, a minute of
+computing, and files that a refused command leaves, or a taken one under a name that nobody gave.
+With any, the exit code is 1.
 """
 
 import argparse
