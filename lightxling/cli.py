@@ -39,7 +39,7 @@ from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
 from lightxling.shell import note
 
-TRAINING = ("jax", "flax", "optax", "orbax", "grain")
+TRAINING = ("jax", "flax", "optax", "orbax", "grain", "rich")
 """What training is not begun without."""
 
 

@@ -21,6 +21,7 @@ import tyro
 
 from lightxling.base.errors import UserError, at_least
 from lightxling.base.places import other_names, packaged
+from lightxling.base.screen import definitions, fold
 from lightxling.config.files import load, recipes
 from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
@@ -325,10 +326,7 @@ def show_recipe_help(
         stages that have no weight; otherwise the usual ones and those that the recipe sets, a
         sentence each.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    name, screen = command.__name__, Console(highlight=False, markup=False, emoji=False)
+    name = command.__name__
     own = [setting for table in tables for setting in settings_of(table)]
     settings = list(settings_of(recipe))
     shown = [one for one in settings if (_is_in_use(one, recipe) if is_whole else _is_usual(one))]
@@ -341,17 +339,16 @@ def show_recipe_help(
             "package that has its languages, or else it is light or many."
         )
     print(f"usage: lightxling {name} [CONFIG] [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
-    screen.print(values)
+    print(fold(values))
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
         text = " ".join((inspect.getdoc(table) or "").split())
-        screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")
-        grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
-        grid.add_column(max_width=screen.width * 3 // 5, overflow="fold")
+        print("\n" + fold((f"{place}: " if place else "") + (text if is_whole else _first(text))))
+        rows = []
         for one in group:
             text = describe_setting(one)
-            flag = f"--{one.name.replace('_', '-')} {_example(one)}"
-            grid.add_row(flag, text if is_whole else _first(text))
-        screen.print(grid)
+            flag = f"  --{one.name.replace('_', '-')} {_example(one)}"
+            rows.append((flag, text if is_whole else _first(text)))
+        print(definitions(rows))
     if more := len(settings) - len(shown):
         every = f"lightxling {name} {recipe.name or 'CONFIG'} --help-all"
         every = "tasks.N.objectives has all that objectives has" if is_whole else every

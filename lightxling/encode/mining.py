@@ -141,12 +141,16 @@ def f1_score(right: Bool[np.ndarray, " M"], gold: int) -> dict[str, float]:
 
 
 def unique_texts(texts: Iterable[str]) -> tuple[list[str], Int[np.ndarray, " U"]]:
-    """The different texts in order of occurrence and the row of each; blank ones are left out."""
-    first: dict[str, int] = {}
+    """The different texts in order of occurrence and the row of each; blank ones are left out.
+
+    Texts that the encoder reads as one, because they differ only in what nobody sees, are one.
+    """
+    first: dict[str, tuple[str, int]] = {}
     for row, text in enumerate(texts):
-        if clean(text):  # an invisible character alone is blank too
-            first.setdefault(text, row)
-    return list(first), np.fromiter(first.values(), np.int64, len(first))
+        if read := clean(text):
+            first.setdefault(read, (text, row))
+    rows = np.fromiter((row for _, row in first.values()), np.int64, len(first))
+    return [text for text, _ in first.values()], rows
 
 
 @dataclasses.dataclass(frozen=True)

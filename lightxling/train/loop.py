@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from lightxling.base import allocator, interrupts, processes
 from lightxling.base.errors import UserError
 from lightxling.base.files import write_bytes, write_json
 from lightxling.base.streams import Lasting
+from lightxling.config.objective import meaning_of
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import describe_dev
@@ -250,9 +250,8 @@ def losses(plan: Plan) -> Iterator[str]:
     """What the names of the losses stand for, a line each."""
     for task in plan.tasks:
         for name in task.terms:
-            kind = type(getattr(task.config.objectives, name))
-            first = " ".join(inspect.getdoc(kind).split("\n\n")[0].split()).split(". ")[0]
-            yield f"loss {task.prefix}{name}: {first[0].lower() + first[1:].removesuffix('.')}"
+            if meaning := meaning_of(getattr(task.config.objectives, name)):
+                yield f"loss {task.prefix}{name}: {meaning}"
 
 
 class Shapes:
