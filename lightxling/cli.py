@@ -88,10 +88,12 @@ def train(args: list[str]) -> None:
     require("lightxling train", *TRAINING)
     validate(config)
     from lightxling.base import processes
+    from lightxling.train.closing import what_next
     from lightxling.train.loop import train as run
 
     processes.join_processes(launch.coordinator_address, launch.num_processes, launch.process_id)
-    run(config, launch.workdir)
+    if run(config, launch.workdir) is not None and processes.is_first():
+        print(what_next(config, launch.workdir))
 
 
 def plan(args: list[str]) -> None:

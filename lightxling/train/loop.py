@@ -23,7 +23,7 @@ from lightxling.model import build as models
 from lightxling.saved import checkpoint
 from lightxling.saved.workdir import alone_in, as_begun, as_fitted, description
 from lightxling.train import freeze
-from lightxling.train.closing import closing
+from lightxling.train.closing import outcome
 from lightxling.train.dev import Dev
 from lightxling.train.plan import Plan, check_settings
 from lightxling.train.profile import Trace
@@ -130,9 +130,8 @@ def _train(
             if due.stop:
                 progress.say(f"stopped at step {step:,}; the same command goes on from there")
                 return None
-    if processes.is_first():
-        for line in closing(config, workdir):
-            say(line)
+    if processes.is_first() and (told := outcome(config, workdir)):
+        say(told)
     return dev.scores
 
 
