@@ -7,10 +7,10 @@ The options are those of the tables that the commands themselves read. Each gets
 empty value, negative, huge and infinite numbers, words where a number is asked for, and a path that
 does not exist, that is a folder, that is a file of random bytes. Training ends where its first step
 would be compiled, the server where it would answer. A command line may be refused (exit code 2 and
-one message) or be taken, where the value does mean something. Prints how many were; with `--all`,
-each that was taken. Wrong are a traceback, another exit code, a message without a word of the
-option or its value, more than a minute, and files that a refused command left behind. With any, the
-exit code is 1.
+a message) or be taken, where the value does mean something. Prints how many were, and with `--all`
+what each was told. Wrong are a traceback, another exit code, a refusal without a message, a minute
+of computing, and files that a refused command leaves, or a taken one under a name that nobody gave.
+With any, the exit code is 1.
 """
 
 import argparse
@@ -256,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
             whole = Path(place, "whole")
             write_place(whole)
             for option, value, words in lines(command):
-                if args.options and option not in args.options:
+                if args.options and option.strip("-") not in args.options:
                     continue
                 if command in ("train", "prepare") and (said := refusal(words)):
                     code, left, seconds = 2, [], 0.0
