@@ -88,10 +88,12 @@ def train(args: list[str]) -> None:
     require("lightxling train", *TRAINING)
     validate(config)
     from lightxling.base import processes
+    from lightxling.train.closing import what_next
     from lightxling.train.loop import train as run
 
     processes.join_processes(launch.coordinator_address, launch.num_processes, launch.process_id)
-    run(config, launch.workdir)
+    if run(config, launch.workdir) is not None and processes.is_first():
+        print(what_next(config, launch.workdir))
 
 
 def plan(args: list[str]) -> None:
@@ -159,8 +161,6 @@ def encode(args: list[str]) -> None:
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
     """
     asked, engine = parse_tables(encode, args, Encoding, Engine)
-    if asked.batch_size < 1:
-        raise UserError(f"--batch-size {asked.batch_size} should be at least 1")
     model, files = model_first(asked.inputs, rest=None)
     files = files or ["-"]
     if engine.engine == "here" and len(files) != 1:
@@ -202,6 +202,8 @@ def search(
     """
     if k < 1:
         raise UserError(f"--k {k} should be at least 1")
+    if query and not any(text.strip() for text in query):
+        raise UserError("--query is empty; say what to look for")
     from lightxling.encode import search as searching
     from lightxling.encode.encoder import Encoder
 
@@ -209,8 +211,6 @@ def search(
     opened = searching.Index.open(Encoder.load(model), Path(corpus), index=index, progress=note)
     if not len(opened):
         raise UserError(f"{corpus} has no sentence to find")
-    if query and not any(text.strip() for text in query):
-        raise UserError("--query is empty; say what to look for")
     asked = list(query) or searching.prompt()
     for text, hits in searching.answers(opened, asked, k):
         if query:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lightxling.base.errors import UserError
+from lightxling.base.errors import UserError, at_least
 from lightxling.base.places import other_names, packaged
 from lightxling.base.screen import definitions, fold
 from lightxling.config.files import load, recipes
@@ -100,6 +100,10 @@ class Engine:
     workers: int = 0
     worker_cpus: int = 1
 
+    def __post_init__(self) -> None:
+        at_least(self, "workers", 0)
+        at_least(self, "worker_cpus", 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
@@ -124,6 +128,10 @@ class Encoding:
     normalize: bool = True
     worker_gpus: int = 0
     dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        at_least(self, "batch_size", 1)
+        at_least(self, "worker_gpus", 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +182,38 @@ def call(target: Any, args: Sequence[str], command: Callable, name: str = "") ->
         prog=f"lightxling {name or command.__name__}",
         description=inspect.getdoc(command).split("\n\nArgs:")[0],
         config=(tyro.conf.FlagConversionOff,),
+        registry=_registry(),
     )
+
+
+@functools.cache
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Reads a path that is given as nothing, as by a variable of the shell that is not set, as a
+    mistake: `Path("")` is the folder that one is in."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def path(
+        told: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        return _PATH if told.type is Path else None
+
+    return registry
+
+
+def _path_from(words: list[str]) -> Path:
+    if not words[0].strip():
+        raise ValueError(f"the path {words[0]!r} is empty; give a name")
+    return Path(words[0])
+
+
+_PATH = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PATH",
+    instance_from_str=_path_from,
+    is_instance=lambda value: isinstance(value, Path),
+    str_from_instance=lambda value: [str(value)],
+)
 
 
 def parse_tables(command: Callable, args: Sequence[str], *tables: type) -> tuple:

@@ -120,8 +120,23 @@ class Browser:
         elif event == "Runtime.exceptionThrown":
             self.console.append(str(params["exceptionDetails"]))
 
-    def open(self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False):
-        """Opens an address in a window of this size."""
+    def open(
+        self,
+        address: str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        forget: bool = True,
+    ):
+        """Opens an address in a window of this size.
+
+        Args:
+          forget: what was kept of an earlier visit is gone.
+        """
+        if forget and address.startswith("http"):
+            origin = "/".join(address.split("/")[:3])
+            self.call("Storage.clearDataForOrigin", origin=origin, storageTypes="all")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

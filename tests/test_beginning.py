@@ -19,7 +19,7 @@ from lightxling.config.settings import change
 from lightxling.corpus.store import describe_dev
 from lightxling.saved.curve import is_rising, verdict
 from lightxling.train import beginning, loop
-from lightxling.train.closing import closing
+from lightxling.train.closing import outcome, what_next
 
 
 @pytest.fixture
@@ -110,12 +110,11 @@ def test_the_end_says_what_came_of_it_and_what_is_next(tmp_path):
     config = change(
         Config(), corpus__sources=("en-de=my text.tsv",), train__init_from="static", train__pairs=99
     )
-    told = list(closing(config, run))
-    assert told[0] == (
+    assert outcome(config, run) == (
         "dev P@1 91.2, 9.4 better than the start (81.8), rising no more; the best is of step 150, "
         f"in {run}/best"
     )
-    commands = "\n".join(told[1:])
+    commands = what_next(config, run)
     assert f"lightxling evaluate {run} --task retrieval --data en-de=TEST.tsv" in commands
     assert f"lightxling compare static {run}" in commands
     assert f"lightxling export {run}" in commands

@@ -27,11 +27,11 @@ def slowly(rows, sides, threshold):
     return gone
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 2), st.integers(1, 40))
-def test_it_drops_what_the_definition_drops(seed, count, size):
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 2), st.integers(1, 60), st.integers(2, 5))
+def test_it_drops_what_the_definition_drops(seed, count, size, width):
     rng = np.random.default_rng(seed)
-    sides = [rng.normal(size=(size, 2)).astype(np.float32) for _ in range(count)]
+    sides = [rng.normal(size=(size, width)).astype(np.float32) for _ in range(count)]
     sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
     rows = [(f"a {rng.integers(3)}",) * count for _ in range(size)]
     before, dedup.BLOCK = dedup.BLOCK, 7  # several blocks
@@ -73,7 +73,7 @@ def test_in_a_text_a_translation_is_a_duplicate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = ["Where is the station?", "The dog is sleeping.", "Wo ist der Bahnhof?", ""]
     (tmp_path / "mixed.txt").write_text("\n".join(lines), "utf-8")
-    code, said = run(capsys, "dedup", "mixed.txt", "-o", "out.txt", "--threshold", 0.8)
+    code, said = run(capsys, "dedup", "mixed.txt", "-o", "out.txt", "--threshold", 0.7)
     assert code == 0, said
     assert (tmp_path / "out.txt").read_text("utf-8").splitlines() == lines[:2]
 

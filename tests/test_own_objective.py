@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from lightxling.config.objective import is_stand_in
 from lightxling.config.schema import ModelConfig
 from lightxling.corpus.batch import Batch
 from lightxling.encode.encoder import Encoder
+from lightxling.evaluate.report.repeat import command
 from lightxling.model import build as models
 from lightxling.objectives.combine import heads_of
 from lightxling.saved.workdir import refuse_another_run
@@ -222,3 +224,12 @@ def test_text_types_and_taken_names_are_refused(folder):
 def test_damaged_files_of_settings_make_no_classes(mine):
     with pytest.raises(UserError):
         from_dict(Config, {"objectives": {"mine": mine}})
+
+
+def test_the_command_that_repeats_a_run_names_the_file(folder):
+    """Typed again, it gives the same settings."""
+    config = change(load("sigmoid.py"), train__pairs=640, objectives__sigmoid__scale=5.0)
+    words = shlex.split(command(config, "runs/again").replace("\\\n", ""))
+    assert words[:3] == ["lightxling", "train", "sigmoid.py"]
+    (_, again) = cli.parse_recipe(cli.train, words[2:], cli.Launch)
+    assert again == config

@@ -163,6 +163,41 @@ def test_the_page_has_the_numbers_of_the_files(run):
     assert "192 pairs seen, finished" in text_of(page)
 
 
+def test_losses_are_explained_and_the_next_commands_stand_there(run):
+    page = page_of(run)
+    assert "align: contrastive task: a sentence finds its translation" in text_of(
+        section(page, "curves")
+    )
+    told = text_of(section(page, "next"))
+    assert f"lightxling evaluate {run} --task retrieval" in told
+    assert f"lightxling export {run} --dtype int8" in told
+
+
+def test_the_score_of_the_start_stands_beside_where_text_and_settings_are_the_same(run, tmp_path):
+    """Of the units, one is of other text and one the start does not have."""
+    about = json.loads((run / "config.json").read_text())
+    about["config"]["train"]["init_from"] = str(tmp_path / "start")
+    (run / "config.json").write_text(json.dumps(about))
+
+    def unit(accuracy, sha256):
+        scores = {"accuracy": accuracy, "forward": accuracy, "backward": accuracy}
+        return {"scores": scores, "candidates": 7, "data": [{"path": "x", "sha256": sha256}]}
+
+    (tmp_path / "start").mkdir()
+    names = ("aa-bb", "aa-cc", "aa-dd")
+    write_results(run, "retrieval", "dev", {name: unit(90.0, "1") for name in names})
+    start = {"aa-bb": unit(41.5, "1"), "aa-cc": unit(42.5, "2"), "aa-ee": unit(43.5, "1")}
+    write_results(tmp_path / "start", "retrieval", "dev", start)
+    told = text_of(section(page_of(run), "scores"))
+    assert "P@1 of the start" in told
+    assert "41.5" in told
+    assert not {"42.5", "43.5"} & set(told.split())
+    (tmp_path / "start/evaluation/retrieval.dev.json").unlink()
+    told = text_of(section(page_of(run), "scores"))
+    assert "P@1 of the start" not in told
+    assert f"lightxling evaluate {tmp_path / 'start'} --task retrieval --data FILE" in told
+
+
 def test_hostile_sentences_and_names_stay_text(run, tmp_path):
     evil = tmp_path / "<b>run&"
     run.rename(evil)

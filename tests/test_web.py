@@ -507,6 +507,79 @@ def test_a_page_without_layers_searches_with_its_own_files_alone(browser, tmp_pa
         assert "The model does not run. " in browser.run("problem.innerText")
 
 
+def test_the_list_is_there_at_the_next_visit(browser, site):
+    _, address = site
+    browser.open(address)
+    browser.until(READY)
+    browser.paste("#list", "le chat\nla maison")
+    browser.paste("#query", "the house")
+    browser.press("Enter", 13)
+    browser.until("document.querySelectorAll('#found li').length === 2")
+    browser.open("about:blank", forget=False)
+    browser.open(address, forget=False)
+    browser.until("document.querySelectorAll('#found li').length === 2")
+    assert browser.run("document.querySelector('#list').value") == "le chat\nla maison"
+    assert found(browser)[0][2] == "la maison"
+
+
+def test_languages_have_names_in_the_language_of_the_visitor(browser, site):
+    _, address = site
+    script = "Object.defineProperty(navigator, 'languages', {get: () => ['de']})"
+    added = browser.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+    try:
+        browser.open(address)
+        browser.until(READY)
+    finally:
+        browser.call("Page.removeScriptToEvaluateOnNewDocument", **added)
+    assert browser.run("document.querySelector('#languages').textContent") == (
+        "Englisch, Französisch"
+    )
+    assert browser.run("document.querySelector('summary').textContent") == "2 languages"
+
+
+@pytest.mark.parametrize(
+    ("content", "state"),
+    [("le chat\noù est la gare\n".encode(), "2 sentences ready."), (b"caf\xe9", "is not text in")],
+    ids=["UTF-8", "Latin-1"],
+)
+def test_a_file_gives_the_list(browser, site, tmp_path, content, state):
+    _, address = site
+    (tmp_path / "texts.txt").write_bytes(content)
+    browser.open(address)
+    browser.until(READY)
+    node = browser.call("Runtime.evaluate", expression="document.querySelector('#file')")
+    files = [str(tmp_path / "texts.txt")]
+    browser.call("DOM.setFileInputFiles", files=files, objectId=node["result"]["objectId"])
+    browser.until(f"document.querySelector('#state').textContent.includes({json.dumps(state)})")
+
+
+@pytest.mark.parametrize(("width", "is_above"), [(390, True), (1280, False)])
+def test_on_a_phone_the_answers_stand_above_the_list(browser, site, width, is_above):
+    _, address = site
+    browser.open(address, width=width)
+    browser.until(READY)
+    below = "document.querySelector('#found').getBoundingClientRect().bottom"
+    top = browser.run("document.querySelector('#list').getBoundingClientRect().top")
+    assert (browser.run(below) <= top) == is_above
+
+
+def test_after_the_first_visit_it_works_without_a_network(browser, tmp_path):
+    (tmp_path / "site").mkdir()
+    write_format(translator(0), tmp_path / "site", "web")
+    with served(tmp_path / "site") as address:
+        browser.open(address)
+        browser.until(READY)
+        browser.run("navigator.serviceWorker.ready.then(() => true)")
+        browser.until("!!navigator.serviceWorker.controller")
+    browser.open(address, forget=False)  # nobody serves it any more
+    browser.until(READY)
+    browser.paste("#list", "le chat\nla maison")
+    browser.paste("#query", "the house")
+    browser.press("Enter", 13)
+    browser.until("document.querySelectorAll('#found li').length === 2")
+    assert found(browser)[0][2] == "la maison"
+
+
 # The command
 
 

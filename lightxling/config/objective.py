@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -190,3 +191,14 @@ def _stand_in(name: str, described: str) -> type[Objective]:
 def is_stand_in(objective: Objective) -> bool:
     """Whether its file was not read: there is nothing to train with."""
     return objective.source is not None and objective.term is None
+
+
+def meaning_of(objective: Objective) -> str:
+    """The first sentence of what is written under an objective's name, without its full stop;
+    nothing of one without a text."""
+    kind = type(objective)
+    text = inspect.getdoc(kind) or ""
+    if text.startswith(f"{kind.__name__}("):  # what dataclasses write themselves
+        return ""
+    first = " ".join(text.split("\n\n")[0].split()).split(". ")[0].removesuffix(".")
+    return first[:1].lower() + first[1:]

@@ -17,12 +17,14 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import Lines, Problems
 from lightxling.base.shapes import Float
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
 
 _END = re.compile(r"(?<=\w)\W+$")  # what follows the last letter or digit
-BLOCK = 1024  # rows that are compared with all kept ones at once
+BLOCK = 4096  # rows that are looked up at once
+CELLS = 6  # of the space, for each unit of the square root of the rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,7 @@ def read_rows(text: str) -> list[tuple[str, ...]]:
             found = [(line,) for line in lines]
     for number, row in enumerate(found, 1):
         sides = tuple(" ".join(side.split()) for side in row)
-        if all(sides):
+        if all(map(clean, sides)):
             rows.append(sides)
         else:
             problems.add("blank side", f"{text}, row {number}")
@@ -111,48 +113,97 @@ def duplicates(
     """
     digits = [re.sub(r"\D", "", " ".join(row)) for row in rows]
     codes = np.unique(digits, return_inverse=True)[1]
-    kept, found = np.zeros(0, np.int64), []
+    kept, found = _Kept(sides, codes, threshold), []
     for start in range(0, len(rows), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(rows)))
-        is_gone = np.zeros(len(block), bool)
-        if len(kept):
-            best, score = _nearest_kept(block, kept, sides, codes)
-            is_gone = score >= threshold
-            found += [
-                Duplicate(int(block[i]), int(best[i]), float(score[i]))
-                for i in np.flatnonzero(is_gone)
-            ]
+        best, score = kept.nearest(block)
+        is_gone = score >= threshold
         # within the block, a row is compared with those before it that stay
-        score = _scores(block, block, sides, codes)
-        for i in np.flatnonzero(np.tril(score >= threshold, -1).any(axis=1)):
-            before = np.where(is_gone[:i], -1, score[i, :i])
-            if not is_gone[i] and before.max() >= threshold:
-                is_gone[i] = True
-                j = int(before.argmax())
-                found.append(Duplicate(int(block[i]), int(block[j]), float(before[j])))
-        kept = np.append(kept, block[~is_gone])
+        inside = kept.scores(block, block)
+        for i in np.flatnonzero(np.tril(inside >= threshold, -1).any(axis=1)):
+            before = np.where(is_gone[:i], -1, inside[i, :i])
+            if before.max() > score[i]:
+                best[i], score[i] = block[before.argmax()], before.max()
+                is_gone[i] = score[i] >= threshold
+        gone = np.flatnonzero(is_gone)
+        found += [Duplicate(int(block[i]), int(best[i]), float(score[i])) for i in gone]
+        kept.add(block[~is_gone])
         if start and start % (32 * BLOCK) == 0:
             say(f"compared {start:,} of {len(rows):,} rows")
-    return sorted(found, key=lambda one: one.row)
+    return found
 
 
-def _scores(rows: np.ndarray, others: np.ndarray, sides, codes: np.ndarray) -> np.ndarray:
-    """[R, O] least cosine of the sides; -1 where the digits differ."""
-    score = np.minimum.reduce([side[rows] @ side[others].T for side in sides])
-    score[codes[rows][:, None] != codes[others]] = -1
-    return score
+class _Kept:
+    """Rows that stay, in cells of the space of their first sides, so that few are compared.
 
+    A row belongs to the cell of the centre c that it is nearest to; centres are rows drawn at
+    random. All vectors have length 1, so the plane between two centres has the distance
 
-def _nearest_kept(
-    rows: np.ndarray, kept: np.ndarray, sides, codes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The row among `kept` that is most like each of `rows`, and how much."""
-    best, top = np.zeros(len(rows), np.int64), np.full(len(rows), -1, np.float32)
-    for start in range(0, len(kept), 8 * BLOCK):
-        part = kept[start : start + 8 * BLOCK]
-        score = _scores(rows, part, sides, codes)
-        column = score.argmax(axis=1)
-        value = score[np.arange(len(rows)), column]
-        better = value > top
-        best[better], top[better] = part[column[better]], value[better]
-    return best, top
+        d(x, c') = x (c - c') / |c - c'|
+
+    from a row x of cell c. Rows x of cell c and y of cell c' are on two sides of it, and
+
+        |x - y| >= d(x, c') + d(y, c)
+
+    If their cosine reaches the threshold t, |x - y| <= r = sqrt(2 - 2 t), and one of the two
+    distances is at most r / 2. So x stands also in every cell whose plane is as near as that, and y
+    looks into every such cell for those that belong there, and into its own for all that stand
+    there: nothing is missed.
+    """
+
+    def __init__(self, sides: Sequence[np.ndarray], codes: np.ndarray, threshold: float):
+        self.sides, self.codes, self.threshold = sides, codes, threshold
+        count = min(int(CELLS * len(codes) ** 0.5), len(codes))
+        drawn = np.random.default_rng(0).choice(len(codes), count, replace=False)
+        self.centres = sides[0][np.sort(drawn)]  # [C, D]
+        self.reach = np.sqrt(max(2 - 2 * threshold, 0)) / 2 + 1e-4
+        self.own: list[list[int]] = [[] for _ in self.centres]
+        self.guests: list[list[int]] = [[] for _ in self.centres]
+
+    def cells(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cell [R] of each row, and whether its plane to each cell is within reach [R, C]."""
+        cosines = self.sides[0][rows] @ self.centres.T
+        own = cosines.argmax(axis=1)
+        lead = cosines[np.arange(len(rows)), own][:, None] - cosines  # x (c - c')
+        apart = np.sqrt(np.maximum(2 - 2 * self.centres @ self.centres.T, 0))  # |c - c'|
+        near = lead <= self.reach * apart[own]
+        near[np.arange(len(rows)), own] = False
+        near[~self.sides[0][rows].any(axis=1)] = False  # without tokens: like nothing
+        return own, near
+
+    def add(self, rows: np.ndarray) -> None:
+        own, near = self.cells(rows)
+        for row, cell in zip(rows.tolist(), own.tolist(), strict=True):
+            self.own[cell].append(row)
+        for i, cell in zip(*(axis.tolist() for axis in np.nonzero(near)), strict=True):
+            self.guests[cell].append(int(rows[i]))
+
+    def nearest(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row that stays and is most like each of `rows`, and how much; -1 where none is."""
+        best, top = np.full(len(rows), -1), np.full(len(rows), -1, np.float32)
+        own, near = self.cells(rows)
+        for cell in range(len(self.centres)):
+            here = own == cell
+            for who, others in ((here | near[:, cell], self.own), (here, self.guests)):
+                if not others[cell] or not who.any():
+                    continue
+                asking, kept = np.flatnonzero(who), np.array(others[cell])
+                score = self.scores(rows[asking], kept)
+                column = score.argmax(axis=1)
+                value = score[np.arange(len(asking)), column]
+                better = value > top[asking]
+                best[asking[better]], top[asking[better]] = kept[column[better]], value[better]
+        return best, top
+
+    def scores(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """[R, O] least cosine of the sides; -1 where it is below the threshold or digits differ."""
+        score = self.sides[0][rows] @ self.sides[0][others].T
+        places = np.nonzero(score >= self.threshold)
+        a, b = rows[places[0]], others[places[1]]
+        least = score[places]
+        for side in self.sides[1:]:
+            least = np.minimum(least, np.einsum("pd,pd->p", side[a], side[b]))
+        least[(self.codes[a] != self.codes[b]) | (least < self.threshold)] = -1
+        score = np.full_like(score, -1)
+        score[places] = least
+        return score

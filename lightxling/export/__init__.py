@@ -22,6 +22,7 @@ from lightxling.export.settings import ExportSettings
 from lightxling.export.trim import (
     Sentence,
     corpus_sentences,
+    keep_pieces,
     reduce_dimensions,
     shorten,
     thin_out,
@@ -30,6 +31,7 @@ from lightxling.export.trim import (
 from lightxling.saved import bundle as bundles
 from lightxling.saved.adapters import merge_adapters, with_adapters
 from lightxling.saved.bundle import Bundle
+from lightxling.saved.piece_use import read_piece_use
 
 Sides = tuple[list[str], list[str]]
 """Sentences, and their translations in the same order."""
@@ -134,7 +136,12 @@ def _smaller(bundle: Bundle, model: Path, settings: ExportSettings) -> Bundle:
         small = thin_out(small, settings.spread)
     if settings.layers is not None or settings.leading is not None:
         small = shorten(small, layers=settings.layers, leading=settings.leading)
-    if settings.fewer:
+    used = None
+    if languages and not (settings.text or settings.pieces or settings.min_count > 1):
+        used = read_piece_use(model, bundle.tokenizer, languages, bundle.vocab_size)
+    if used is not None:
+        small = keep_pieces(small, used)
+    elif settings.fewer:
         small = trim_vocabulary(
             small,
             _sentences(model, settings.text, languages),

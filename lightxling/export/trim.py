@@ -10,6 +10,7 @@ import numpy as np
 
 from lightxling.base.errors import UserError
 from lightxling.base.lines import Problems, slabs
+from lightxling.base.shapes import Bool, Int
 from lightxling.corpus import foreign_pieces
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.pieces import read_model
@@ -44,7 +45,7 @@ def trim_vocabulary(
     names, scores = vocabulary.names, vocabulary.scores
     if bundle.cleans:
         text = ((code, clean(sentence, unescape=bundle.unescape)) for code, sentence in text)
-    by_language = _count_pieces(bundle.tokenizer, text, len(names))
+    _, by_language = count_pieces(bundle.tokenizer, text, len(names))
     counts = by_language.sum(axis=0)
     shares = (by_language / by_language.sum(axis=1, keepdims=True)).max(axis=0)
     kept = {name for name in names if name not in scores}
@@ -67,7 +68,24 @@ def trim_vocabulary(
             kept |= wanted
             room -= len(wanted)
 
-    rows = np.array([i for i, name in enumerate(names) if name in kept])
+    return _with_pieces(bundle, vocabulary, kept)
+
+
+def keep_pieces(bundle: Bundle, used: Bool[np.ndarray, " V"]) -> Bundle:
+    """Keeps the pieces that are in use, and what is kept with them in `trim_vocabulary`."""
+    vocabulary = _Vocabulary.of(bundle.tokenizer)
+    names, scores = vocabulary.names, vocabulary.scores
+    wanted = {names[i] for i in np.flatnonzero(used)}
+    letters = {char for name in wanted for char in name}
+    kept = {name for name in names if name not in scores} | wanted | {"▁"} & scores.keys()
+    kept |= {name for name in scores if name.removeprefix("##") in letters}
+    if vocabulary.is_bpe:
+        kept = kept.union(*(merged_from(name, scores) for name in wanted & scores.keys()))
+    return _with_pieces(bundle, vocabulary, kept)
+
+
+def _with_pieces(bundle: Bundle, vocabulary: "_Vocabulary", kept: set[str]) -> Bundle:
+    rows = np.array([i for i, name in enumerate(vocabulary.names) if name in kept])
     params = dict(bundle.params)
     for name in ("words", "words.scales", "piece_weights"):
         if name in params:
@@ -123,8 +141,10 @@ class _Vocabulary:
         return cls(names, {name: ranks.get(name, 0.0) for name in free}, is_bpe, keep)
 
 
-def _count_pieces(tokenizer: bytes, text: Iterable[Sentence], size: int) -> np.ndarray:
-    """How often each piece occurs in each language of a text that has a piece at all, [L, V]."""
+def count_pieces(
+    tokenizer: bytes, text: Iterable[Sentence], size: int
+) -> tuple[list[str], Int[np.ndarray, "L V"]]:
+    """Languages of a text that have a piece at all, and how often each piece occurs in them."""
     encode = read_tokenizer(tokenizer).encode
     rows: dict[str, int] = {}
     counts = np.zeros((0, size), np.int64)
@@ -135,10 +155,10 @@ def _count_pieces(tokenizer: bytes, text: Iterable[Sentence], size: int) -> np.n
         found = np.bincount(places, minlength=len(rows) * size).reshape(-1, size)
         found[: len(counts)] += counts
         counts = found
-    counts = counts[counts.any(axis=1)]
-    if not len(counts):
+    has_some = counts.any(axis=1)
+    if not has_some.any():
         raise UserError("the text that the vocabulary is trimmed to is empty")
-    return counts
+    return [code for code, row in rows.items() if has_some[row]], counts[has_some]
 
 
 def merged_from(piece: str, scores: Mapping[str, float]) -> set[str]:

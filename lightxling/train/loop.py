@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import inspect
-import shutil
 import signal
 import sys
 import threading
@@ -15,8 +13,9 @@ from rich.console import Console
 
 from lightxling.base import allocator, interrupts, processes
 from lightxling.base.errors import UserError
-from lightxling.base.files import write_json
+from lightxling.base.files import write_bytes, write_json
 from lightxling.base.streams import Lasting
+from lightxling.config.objective import meaning_of
 from lightxling.config.schema import Config
 from lightxling.corpus.batch import Batch
 from lightxling.corpus.store import describe_dev
@@ -24,7 +23,7 @@ from lightxling.model import build as models
 from lightxling.saved import checkpoint
 from lightxling.saved.workdir import alone_in, as_begun, as_fitted, description
 from lightxling.train import freeze
-from lightxling.train.closing import closing
+from lightxling.train.closing import outcome
 from lightxling.train.dev import Dev
 from lightxling.train.plan import Plan, check_settings
 from lightxling.train.profile import Trace
@@ -131,9 +130,8 @@ def _train(
             if due.stop:
                 progress.say(f"stopped at step {step:,}; the same command goes on from there")
                 return None
-    if processes.is_first():
-        for line in closing(config, workdir):
-            say(line)
+    if processes.is_first() and (told := outcome(config, workdir)):
+        say(told)
     return dev.scores
 
 
@@ -212,7 +210,7 @@ def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[st
         about["miners"] = plan.digests["miners"]
         about["data"] = {task.name: task.store.content for task in plan.tasks}
         write_json(workdir / "config.json", about)
-        shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
+        write_bytes(workdir / "tokenizer.model", store.tokenizer_path.read_bytes())
     processes.wait("workdir")
     if not (workdir / "config.json").exists():
         raise UserError(
@@ -251,9 +249,8 @@ def losses(plan: Plan) -> Iterator[str]:
     """What the names of the losses stand for, a line each."""
     for task in plan.tasks:
         for name in task.terms:
-            kind = type(getattr(task.config.objectives, name))
-            first = " ".join(inspect.getdoc(kind).split("\n\n")[0].split()).split(". ")[0]
-            yield f"loss {task.prefix}{name}: {first[0].lower() + first[1:].removesuffix('.')}"
+            if meaning := meaning_of(getattr(task.config.objectives, name)):
+                yield f"loss {task.prefix}{name}: {meaning}"
 
 
 class Shapes:

@@ -16,7 +16,7 @@ from lightxling.evaluate.compare import summary
 from lightxling.evaluate.report import pieces
 from lightxling.evaluate.report.markup import Markup, h, join_markup
 from lightxling.evaluate.report.pieces import Shown, html_table
-from lightxling.evaluate.report.repeat import changed, command
+from lightxling.evaluate.report.repeat import changed, command, next_commands
 from lightxling.evaluate.report.runs import DEV, TrainedRun
 from lightxling.saved.curve import dev_curve, verdict
 
@@ -234,6 +234,13 @@ def differing(shown: Sequence[Shown]) -> Markup:
         return h("p", "All settings are the same.")
     head, told = ["setting", *(one.full_name for one in shown)], "settings that differ"
     return html_table(told.capitalize(), head, rows, numeric=(), long=True, things=told)
+
+
+def following(run: TrainedRun) -> Markup:
+    """What one types next."""
+    code = "\n".join(next_commands(run.config, run.path))
+    name = "The next commands"
+    return h("pre", h("code", code), tabindex=0, role="region", aria_label=name)
 
 
 def repeat(run: TrainedRun) -> Markup:

@@ -1,10 +1,11 @@
 """Sections of curves: losses, dev P@1, speed and memory."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from lightxling.config.objective import meaning_of
 from lightxling.evaluate.report import charts, pieces
 from lightxling.evaluate.report.charts import Series, line_chart
 from lightxling.evaluate.report.markup import Markup, h, join_markup
@@ -46,7 +47,26 @@ def losses(shown: Sequence[Shown]) -> Markup:
             line_chart(_curves_of(shown, name), title=title, name=f"loss-{i}", form=number)
         )
     told = "Means between two log lines; terms before they are weighted."
-    return join_markup(h("p", told, class_="note"), h("div", drawn, class_="charts"))
+    meanings = [
+        h("li", h("b", name), f": {meaning}") for name, meaning in _meanings(shown, names).items()
+    ]
+    return join_markup(
+        h("p", told, class_="note"),
+        h("ul", meanings, class_="note") if meanings else None,
+        h("div", drawn, class_="charts"),
+    )
+
+
+def _meanings(shown: Sequence[Shown], names: Iterable[str]) -> dict[str, str]:
+    """What the terms of the losses stand for, whatever their task."""
+    terms = dict.fromkeys(name.rpartition("/")[2] for name in names)
+    found = {}
+    for one in shown:
+        for part in (one.run.config, *one.run.config.tasks, *one.run.config.stages):
+            for term in terms:
+                if objective := getattr(part.objectives, term, None):
+                    found.setdefault(term, meaning_of(objective))
+    return {term: found[term] for term in terms if found.get(term)}
 
 
 def dev(shown: Sequence[Shown], level: int) -> Markup:

@@ -67,6 +67,7 @@ def _one(one: Shown) -> tuple[list[Markup | None], Sections]:
         "cost": ("Speed and memory", curves.costs([one])),
         "scores": ("Scores", scores.all_of(one, 3)),
         "sentences": ("Sentences", examples.section(one, 3)),
+        "next": ("What comes next", about.following(run)),
         "repeat": ("Repeat it", about.repeat(run)),
     }
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from lightxling.base.errors import UserError
+from lightxling.base.places import locate, results_of
 from lightxling.base.shapes import Float
 from lightxling.config.plan import MAIN
 from lightxling.config.schema import Config
 from lightxling.corpus.store import Store
 from lightxling.saved import bundle
+from lightxling.saved.results import Results, load_folder
 from lightxling.saved.run import RunFolder, read_folder
 
 DEV = "dev_p@1"
@@ -65,6 +67,16 @@ class TrainedRun(RunFolder):
     @property
     def last(self) -> dict[str, int | float]:
         return self.records[-1] if self.records else {}
+
+    @functools.cached_property
+    def start_results(self) -> dict[str, Results]:
+        """Scores of the encoder that it started from, where they are kept; by the name of the file
+        without `.json`."""
+        start = self.config.train.init_from
+        try:
+            return load_folder(results_of(locate(start))) if start else {}
+        except UserError:  # it is gone, or its folder has scores of several
+            return {}
 
     @functools.cached_property
     def dev_candidates(self) -> dict[str, int]:

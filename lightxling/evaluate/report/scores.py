@@ -1,6 +1,7 @@
 """Sections of scores, of one run and side by side."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightxling.evaluate import compare
 from lightxling.evaluate.report import pieces
@@ -24,11 +25,43 @@ def all_of(one: Shown, level: int) -> Markup:
     if not one.run.results:
         words = f"lightxling evaluate {one.run.path} --task retrieval --data FILE"
         return pieces.missing("Nothing is in the folder evaluation yet: ", h("code", words))
-    return join_markup([_benchmark(results, level) for results in one.run.results.values()])
+    start, told = one.run.config.train.init_from, None
+    drawn = []
+    for name, results in one.run.results.items():
+        beside = scores_of_start(results, one.run.start_results.get(name, {}))
+        drawn.append(_benchmark(results, level, beside))
+        if start and not beside and not told and results["task"] == "retrieval":
+            words = f"lightxling evaluate {start} --task retrieval --data FILE"
+            told = h("p", f"To see {start} beside these: ", h("code", words), class_="note")
+    return join_markup(drawn, told)
 
 
-def _benchmark(results: Results, level: int) -> Markup:
-    """A table: languages, scores (with their deviation beside them), candidates."""
+def scores_of_start(results: Results, start: Results) -> dict[str, Mapping[str, float]]:
+    """What the encoder that a run started from has in the same units of the same text."""
+    if not start or start["settings"] != results["settings"]:
+        return {}
+
+    def text(unit: Mapping[str, Any]) -> object:
+        data = unit.get("data")
+        return [one.get("sha256") for one in data] if data else None
+
+    return {
+        name: start["results"][name]["scores"]
+        for name, unit in results["results"].items()
+        if name in start["results"]
+        and text(unit) is not None
+        and text(unit) == text(start["results"][name])
+    }
+
+
+def _benchmark(
+    results: Results, level: int, start: Mapping[str, Mapping[str, float]] | None = None
+) -> Markup:
+    """A table: languages, scores (with their deviation beside them), candidates.
+
+    Args:
+      start: scores by unit of the encoder that the run started from.
+    """
     units = results["results"]
     known, about = columns_of(results)
     scores = [name for name in known if not (name.endswith("_sd") and name[:-3] in known)]
@@ -36,14 +69,18 @@ def _benchmark(results: Results, level: int) -> Markup:
     rows = []
     for name, unit in units.items():
         cells = [_score(unit["scores"], score, score == first) for score in scores]
+        if start:
+            cells.append(_score(start.get(name, {}), first, False))
         rows.append((name, [*cells, *(described(unit.get(key), key) for key in about)]))
     if len(units) > 1:
         kept = {k: v for k, v in mean_scores(results).items() if not k.endswith("_sd")}
-        cells = [_score(kept, score, score == first) for score in scores] + [""] * len(about)
+        cells = [_score(kept, score, score == first) for score in scores]
+        cells += [""] * (len(about) + bool(start))
         rows.append((f"mean of {len(units.keys() - {POOLED})}", cells))
     head = [
         "",
         *(_score_name(results, score) for score in scores),
+        *([f"{_score_name(results, first)} of the start"] if start else []),
         *(name.replace("_", " ") for name in about),
     ]
     options = {"mean": len(units) > 1, "strong": 1 + scores.index(first), "things": "languages"}

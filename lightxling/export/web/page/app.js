@@ -6,6 +6,8 @@ const SHOWN = 10; // results at first, and more with every "Show more"
 const TYPING = 300; // ms without a key, after which a text counts as typed
 const LANGUAGE = /^([a-z]{2,3}(?:_[A-Za-z0-9]+)*)\t(.*)$/s; // as in `lightxling search`
 
+const KEPT = `lightxling ${location.pathname}`; // list and question, in this browser
+
 const element = (id) => document.getElementById(id);
 const vectors = new Map(); // of sentences, by their text
 const long = new Set(); // sentences of which only the beginning was read
@@ -22,6 +24,7 @@ start();
 
 async function start() {
   element("list").addEventListener("input", afterTyping(index));
+  element("file").addEventListener("change", open);
   element("query").addEventListener("input", afterTyping(() => {
     if (element("query").value !== asked) ask(); // Enter may have come first
   }));
@@ -43,33 +46,70 @@ async function start() {
     fail(error);
     return;
   }
+  navigator.serviceWorker?.register("sw.js").catch(() => {}); // then it works without a network
   await index();
 }
 
-/** Fills in the examples, where a browser has not kept what the person typed before a reload. */
+/** Names the languages, and fills in what was there at the last visit, or the examples. */
 function prepare(config) {
-  if (config.languages.length) {
-    const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
-    const known = config.languages.map((code) => {
-      try {
-        return names.of(code);
-      } catch {
-        return code; // not a code of BCP 47
-      }
-    });
-    const few = known.length > 12 ? [...known.slice(0, 11), `${known.length - 11} more`] : known;
-    element("languages").textContent = `: ${few.join(", ")}`;
-  }
-  if (element("list").value || element("query").value) return;
+  const known = config.languages.map(nameOf).sort((a, b) => a.localeCompare(b));
+  element("known").hidden = !known.length;
+  element("known").firstElementChild.textContent = count(known.length, "language");
+  element("languages").textContent = known.join(", ");
+  const kept = remembered();
+  if (element("list").value || element("query").value) return; // the browser has kept it itself
   const lines = config.sentences.map(({ language, text }) => `${language}\t${text}`);
-  element("list").value = lines.join("\n");
-  element("query").value = config.query;
+  element("list").value = kept.list || lines.join("\n");
+  element("query").value = kept.list ? kept.query : config.query;
+}
+
+/** A language by its name, in that of the visitor. */
+function nameOf(code) {
+  try {
+    const how = { type: "language", fallback: "code" };
+    return new Intl.DisplayNames(navigator.languages, how).of(code.replace("_", "-"));
+  } catch {
+    return code; // not a code of BCP 47
+  }
+}
+
+/** List and question of the last visit; a browser may refuse to keep any. */
+function remembered() {
+  try {
+    return { list: "", query: "", ...JSON.parse(localStorage.getItem(KEPT)) };
+  } catch {
+    return { list: "", query: "" };
+  }
+}
+
+function remember() {
+  const now = { list: element("list").value, query: element("query").value };
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(now));
+  } catch {
+    // more than it keeps, or none at all
+  }
+}
+
+/** Takes the lines of a file for the list. */
+async function open() {
+  const [file] = element("file").files;
+  if (!file) return;
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+    element("list").value = text.replace(/\r?\n$/, "");
+  } catch {
+    say("state", `${file.name} is not text in UTF-8.`);
+    return;
+  }
+  await index();
 }
 
 /** Encodes the sentences of the list that have no vectors yet. */
 async function index() {
   if (!encoder) return;
   const turn = ++indexing;
+  remember();
   entries = read(element("list").value);
   const missing = [...new Set(entries.map(({ text }) => text))].filter((text) => !vectors.has(text));
   const total = missing.length;
@@ -118,6 +158,7 @@ async function ask() {
   const turn = ++asking;
   const text = element("query").value;
   asked = text;
+  remember();
   if (!text.trim()) {
     ranked = [];
     show();
