@@ -39,7 +39,7 @@ from lightxling.config.rules import validate
 from lightxling.config.schema import NewPieces
 from lightxling.shell import note
 
-TRAINING = ("jax", "flax", "optax", "orbax", "grain")
+TRAINING = ("jax", "flax", "optax", "orbax", "grain", "rich")
 """What training is not begun without."""
 
 
@@ -159,8 +159,6 @@ def encode(args: list[str]) -> None:
     Example: lightxling encode runs/mine sentences.txt -o vectors.npy
     """
     asked, engine = parse_tables(encode, args, Encoding, Engine)
-    if asked.batch_size < 1:
-        raise UserError(f"--batch-size {asked.batch_size} should be at least 1")
     model, files = model_first(asked.inputs, rest=None)
     files = files or ["-"]
     if engine.engine == "here" and len(files) != 1:
@@ -202,6 +200,8 @@ def search(
     """
     if k < 1:
         raise UserError(f"--k {k} should be at least 1")
+    if query and not any(text.strip() for text in query):
+        raise UserError("--query is empty; say what to look for")
     from lightxling.encode import search as searching
     from lightxling.encode.encoder import Encoder
 
@@ -209,8 +209,6 @@ def search(
     opened = searching.Index.open(Encoder.load(model), Path(corpus), index=index, progress=note)
     if not len(opened):
         raise UserError(f"{corpus} has no sentence to find")
-    if query and not any(text.strip() for text in query):
-        raise UserError("--query is empty; say what to look for")
     asked = list(query) or searching.prompt()
     for text, hits in searching.answers(opened, asked, k):
         if query:

@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lightxling.base.errors import UserError
+from lightxling.base.errors import UserError, at_least
 from lightxling.base.places import other_names, packaged
+from lightxling.base.screen import definitions, fold
 from lightxling.config.files import load, recipes
 from lightxling.config.schema import AdapterConfig, Config, StageConfig, TaskConfig
 from lightxling.config.settings import Setting, change, settings_of
@@ -99,6 +100,10 @@ class Engine:
     workers: int = 0
     worker_cpus: int = 1
 
+    def __post_init__(self) -> None:
+        at_least(self, "workers", 0)
+        at_least(self, "worker_cpus", 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
@@ -123,6 +128,10 @@ class Encoding:
     normalize: bool = True
     worker_gpus: int = 0
     dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        at_least(self, "batch_size", 1)
+        at_least(self, "worker_gpus", 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +182,38 @@ def call(target: Any, args: Sequence[str], command: Callable, name: str = "") ->
         prog=f"lightxling {name or command.__name__}",
         description=inspect.getdoc(command).split("\n\nArgs:")[0],
         config=(tyro.conf.FlagConversionOff,),
+        registry=_registry(),
     )
+
+
+@functools.cache
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Reads a path that is given as nothing, as by a variable of the shell that is not set, as a
+    mistake: `Path("")` is the folder that one is in."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def path(
+        told: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        return _PATH if told.type is Path else None
+
+    return registry
+
+
+def _path_from(words: list[str]) -> Path:
+    if not words[0].strip():
+        raise ValueError(f"the path {words[0]!r} is empty; give a name")
+    return Path(words[0])
+
+
+_PATH = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PATH",
+    instance_from_str=_path_from,
+    is_instance=lambda value: isinstance(value, Path),
+    str_from_instance=lambda value: [str(value)],
+)
 
 
 def parse_tables(command: Callable, args: Sequence[str], *tables: type) -> tuple:
@@ -286,10 +326,7 @@ def show_recipe_help(
         stages that have no weight; otherwise the usual ones and those that the recipe sets, a
         sentence each.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    name, screen = command.__name__, Console(highlight=False, markup=False, emoji=False)
+    name = command.__name__
     own = [setting for table in tables for setting in settings_of(table)]
     settings = list(settings_of(recipe))
     shown = [one for one in settings if (_is_in_use(one, recipe) if is_whole else _is_usual(one))]
@@ -302,17 +339,16 @@ def show_recipe_help(
             "package that has its languages, or else it is light or many."
         )
     print(f"usage: lightxling {name} [CONFIG] [--OPTION VALUE ...]\n\n{inspect.getdoc(command)}\n")
-    screen.print(values)
+    print(fold(values))
     for (table, place), group in itertools.groupby([*own, *shown], lambda s: (s.table, s.place)):
         text = " ".join((inspect.getdoc(table) or "").split())
-        screen.print(f"\n{f'{place}: ' if place else ''}{text if is_whole else _first(text)}")
-        grid = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
-        grid.add_column(max_width=screen.width * 3 // 5, overflow="fold")
+        print("\n" + fold((f"{place}: " if place else "") + (text if is_whole else _first(text))))
+        rows = []
         for one in group:
             text = describe_setting(one)
-            flag = f"--{one.name.replace('_', '-')} {_example(one)}"
-            grid.add_row(flag, text if is_whole else _first(text))
-        screen.print(grid)
+            flag = f"  --{one.name.replace('_', '-')} {_example(one)}"
+            rows.append((flag, text if is_whole else _first(text)))
+        print(definitions(rows))
     if more := len(settings) - len(shown):
         every = f"lightxling {name} {recipe.name or 'CONFIG'} --help-all"
         every = "tasks.N.objectives has all that objectives has" if is_whole else every

@@ -24,6 +24,10 @@ def usage(commands: Commands) -> str:
     lines = ["usage: lightxling COMMAND ...   (lightxling COMMAND --help tells more)", ""]
     for name, function in commands.items():
         lines.append(f"  {name:<12}{function.__doc__.splitlines()[0]}")
+    lines += [
+        "",
+        "lightxling --version; lightxling --completion bash|zsh|fish prints a script for TAB",
+    ]
     return "\n".join(lines)
 
 
@@ -66,6 +70,11 @@ def _run(commands: Commands, argv: list[str]) -> None:
     name, *args = argv
     if name in ("--version", "-V", "version"):
         print(f"lightxling {__version__}")
+        return
+    if name == "--completion":
+        from lightxling.completion import completion
+
+        print(completion(args[0] if args else "", commands))
         return
     if name not in commands:
         near = difflib.get_close_matches(name, commands, n=1)

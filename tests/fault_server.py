@@ -7,6 +7,8 @@ process that does it, and then how it ended, as subprocess.Popen.returncode has 
 import json
 import os
 import random
+import resource
+import shutil
 import sys
 import time
 import traceback
@@ -21,8 +23,14 @@ from lightxling.saved import checkpoint
 from lightxling.train.loop import train
 
 
-def run(workdir: str, config: dict, clock: int = 0) -> None:
-    """`train`; with a clock that jumps by up to a day at every look, of that seed, where given."""
+def run(workdir: str, config: dict, clock: int = 0, memory: int = 0, lose: str = "") -> None:
+    """`train`.
+
+    Args:
+      clock: seed of a clock that jumps by up to a day at every look.
+      memory: bytes that it may have beside those of the process that it is forked from.
+      lose: a folder that is deleted after the fourth step.
+    """
     if clock:
         rng, real = random.Random(clock), time.time_ns
         time.time_ns = lambda: real() + rng.randint(-86_400, 86_400) * 10**9
@@ -30,7 +38,15 @@ def run(workdir: str, config: dict, clock: int = 0) -> None:
     # as `lightxling train` does: only the first process of a test compiles
     jax.config.update("jax_compilation_cache_dir", str(Path(workdir).parent / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    train(from_dict(Config, config), Path(workdir))
+    if memory:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + memory,) * 2)
+
+    def on_record(record: dict) -> None:
+        if lose and record["step"] == 4:
+            shutil.rmtree(lose)
+
+    train(from_dict(Config, config), Path(workdir), on_record=on_record)
 
 
 def content(step: int) -> dict[str, np.ndarray]:

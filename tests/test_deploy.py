@@ -109,6 +109,19 @@ def test_docs_tests_licence_and_card_are_in_it(built):
 
 @pytest.mark.install
 @needs_uv
+@pytest.mark.skipif(sys.platform != "linux", reason="makes packages of Linux")
+def test_the_conda_package_is_built_and_passes_its_tests(tmp_path):
+    run = ["uv", "run", "--quiet", "--no-project", "--python", sys.executable]
+    needs = ["--with", "py-rattler-build", "--with", "packaging"]
+    tool = ROOT / "tools" / "build_conda.py"
+    subprocess.run([*run, *needs, tool, tmp_path], check=True, env=installing.clean())
+    (package,) = tmp_path.glob("*.conda")
+    assert package.name.startswith(f"lightxling-{__version__}-py")
+    assert package.stat().st_size < 25e6
+
+
+@pytest.mark.install
+@needs_uv
 def test_the_wheel_is_small(built):
     (wheel,) = built[0].glob("*.whl")
     assert wheel.stat().st_size < 25e6

@@ -30,7 +30,7 @@ def test_the_card_has_a_row_for_every_language(capsys, name):
     assert sorted({*rows, "en"}) == sorted(Encoder.load(name).languages)
     code, said = run(capsys, "models")  # which reads the card
     assert code == 0, said
-    assert re.search(rf"^ {name} .* {mean} +Apache-2.0 *$", said, re.MULTILINE), said
+    assert re.search(rf"^{name} .* {mean} +Apache-2.0 *$", said, re.MULTILINE), said
 
 
 def test_the_default_has_the_languages_of_quickstart(encoder):

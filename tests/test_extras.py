@@ -167,3 +167,12 @@ def test_help_needs_no_extra(command, without, capsys):
         cli.main([command, "--help"])
     assert ended.value.code == 0
     assert f"lightxling {command}" in capsys.readouterr().out
+
+
+def test_the_page_of_licences_has_every_extra():
+    """As a column of the table, or as one of which only that is said."""
+    page = (ROOT / "docs" / "licences.md").read_text("utf-8")
+    rows = re.findall(r"^\|(?: [^|]+ \|){3} ([^|]+) \|$", page, re.M)
+    cells = {one for row in rows for one in row.split(", ")} - {"---"}
+    named = set(re.findall(r"^- `([\w-]+)` brings", page, re.M))
+    assert set(PROJECT["optional-dependencies"]) - {"test"} == (cells | named) - {"plain", "extras"}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -45,11 +46,27 @@ class Server:
             text=True,
         )
 
-    def run(self, call: str, log: Path, kill_after: float | None = None, **arguments) -> int:
-        """Calls a function; returns how it ended: 0, or -9 for one that was killed in time."""
+    def run(
+        self,
+        call: str,
+        log: Path,
+        kill_after: float | None = None,
+        stops: Sequence[float] = (),
+        **arguments,
+    ) -> int:
+        """Calls a function; returns how it ended: 0, or -9 for one that was killed in time.
+
+        Args:
+          stops: seconds after each of which it is stopped for a tenth of a second (SIGSTOP).
+        """
         print(json.dumps({"call": call, "log": str(log), **arguments}), file=self.process.stdin)
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
+        for seconds in stops:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGSTOP)
+            time.sleep(0.1)
+            os.kill(child, signal.SIGCONT)
         if kill_after is not None:
             time.sleep(kill_after)
             with contextlib.suppress(ProcessLookupError):  # it has ended before
@@ -207,3 +224,56 @@ def test_a_clock_that_jumps_changes_nothing(server, trained):
     for record in records(run):
         assert record["pairs_per_second"] > 1  # 16 pairs took no day
         assert 0 <= record["input_wait"] <= 1
+
+
+def test_a_run_that_is_stopped_and_goes_on_changes_nothing(server, trained):
+    """As by Ctrl-Z and `fg`, or a laptop that sleeps."""
+    settings, straight, duration = trained
+    run, log = straight.with_name("stopped"), straight.with_name("stopped.log")
+    stops = [duration / 20] * 8
+    assert server.run("run", log, workdir=str(run), config=settings, stops=stops) == 0
+    check_same(run, straight)
+
+
+def test_a_link_to_the_folder_of_a_run_is_that_folder(server, trained):
+    settings, straight, duration = trained
+    run, log = straight.with_name("behind"), straight.with_name("behind.log")
+    run.mkdir()
+    link = straight.with_name("link")
+    link.symlink_to(run)
+    server.run("run", log, duration / 2, workdir=str(link), config=settings)
+    assert link.is_symlink()
+    assert server.run("run", log, workdir=str(run), config=settings) == 0, log.read_text()
+    assert server.run("run", log, workdir=str(link), config=settings) == 0, log.read_text()
+    assert link.is_symlink()
+    check_same(run, straight)
+    check_same(link, straight)
+
+
+def test_a_store_that_is_deleted_during_training_is_missed_by_the_next_run_only(server, trained):
+    """What is mapped stays; the next one prepares the same text again."""
+    settings, straight, duration = trained
+    stores = str(straight.with_name("lost-stores"))
+    config = {**settings, "corpus": {**settings["corpus"], "store": stores}}
+    run, log = straight.with_name("lost"), straight.with_name("lost.log")
+    ended = server.run("run", log, workdir=str(run), config=config, lose=stores)
+    assert ended == 0, log.read_text()
+    check_same(run, straight)
+    again, log = straight.with_name("again"), straight.with_name("again.log")
+    server.run("run", log, duration * 0.7, workdir=str(again), config=config, lose=stores)
+    ended = server.run("run", log, workdir=str(again), config=config)
+    assert ended == 0, log.read_text()
+    check_same(again, straight)
+
+
+def test_a_limit_of_memory_costs_the_steps_since_the_last_checkpoint_and_no_more(server, trained):
+    settings, straight, _ = trained
+    run, log = straight.with_name("narrow"), straight.with_name("narrow.log")
+    ends = [
+        server.run("run", log, workdir=str(run), config=settings, memory=megabytes << 20)
+        for megabytes in (8, 64, 256)
+    ]
+    assert ends[0] != 0
+    newest_whole(run / "checkpoints")
+    assert server.run("run", log, workdir=str(run), config=settings) == 0, log.read_text()
+    check_same(run, straight)

@@ -244,4 +244,4 @@ def test_any_benchmark_file(task, tmp_path, data):
 
     found = [str(tmp_path)] if task != "retrieval" else [f"en-fr={tmp_path / FILES[task][0]}"]
     asked = Asked([task], found, tmp_path / "evaluation")
-    message(evaluate, encode, "0", asked, Console(file=io.StringIO()))
+    message(evaluate, encode, "0", asked, io.StringIO())

@@ -136,6 +136,9 @@ def test_a_part_whose_bytes_changed_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"0\.parquet is damaged"):
             about.matrix(0, np.arange(50))
+    path.unlink()
+    with pytest.raises(UserError, match=r"0\.parquet is damaged"):
+        about.matrix(0, np.arange(50))
 
 
 # On a cluster

@@ -11,8 +11,11 @@ from lightxling.base.errors import UserError
 from lightxling.config.schema import TokenizerConfig
 from lightxling.corpus.cleaning import clean
 from lightxling.corpus.normaliser import read_charsmap
+from lightxling.corpus.sources import Source
 from lightxling.corpus.tokenizer import train_tokenizer
 from lightxling.encode.mining import unique_texts
+from lightxling.evaluate.retrieval import precision_by_text, text_labels
+from lightxling.evaluate.tasks.parallel import read_pairs
 from lightxling.train.specialise import tokenizer_settings
 
 TEXT = [f"the cat {i} sees a house, straße ist i ss σ" for i in range(50)]
@@ -74,9 +77,37 @@ def test_the_same_text_gives_the_same_file(model, tmp_path):
     assert (tmp_path / "again").read_bytes() == content
 
 
-def test_invisible_lines_are_blank():
+def test_invisible_lines_are_blank(tmp_path):
     assert not Encoder.load().encode("\u00ad\u200b").any()
     assert unique_texts(["\u00ad", "a", " \u2060 "])[0] == ["a"]
+    (tmp_path / "x.en-fr.tsv").write_text("a\tb\n\u00ad\tb\nc\td\n", "utf-8")
+    with pytest.warns(UserWarning, match="1 left out: blank side"):
+        sides = read_pairs(Source(("en", "fr"), 1.0, str(tmp_path / "x.en-fr.tsv")))
+    assert sides == (["a", "c"], ["b", "d"])
+
+
+def test_texts_that_look_alike_are_one():
+    """What an encoder cannot tell apart is neither a rival in mining nor a wrong answer."""
+    texts = ["a b", "c", "a\u00a0b", "a\u00ad b", "c."]
+    found, rows = unique_texts(texts)
+    assert (found, rows.tolist()) == (["a b", "c", "c."], [0, 1, 4])
+    assert text_labels(texts).tolist() == [0, 1, 0, 0, 2]
+    vectors = np.array([[1, 0], [0, 1], [1, 0], [1, 0], [1, 1]], np.float32)
+    assert precision_by_text(vectors, vectors, (texts, texts)).mean == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("می\u200cخواهم", "▁می▁خواهم"),  # U+200C: a space
+        ("क्\u200dष", "▁क्\u200dष"),  # U+200D: part of the spelling
+    ],
+)
+def test_joiners_are_the_same_in_training_and_in_use(model, text, read):
+    """`clean` leaves them to the tokenizer, which every export has too."""
+    normalize = sentencepiece.SentencePieceProcessor(model_proto=model[1]).normalize
+    assert clean(text) == text
+    assert normalize(text) == read
 
 
 def test_clean_text_stays():

@@ -135,7 +135,7 @@ def test_models_lists_what_the_cards_say(package, capsys):
     code, said = run(capsys, "models")
     assert code == 0
     for name in ("static", "mini"):
-        assert re.search(rf"^ {name} +.* 60\.0 +Apache-2\.0 *$", said, re.MULTILINE)
+        assert re.search(rf"^{name} +.* 60\.0 +Apache-2\.0 *$", said, re.MULTILINE)
         assert str(package / name / "README.md") in said
     code, said = run(capsys, "models", "fr", "xx")
     assert code == 2

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import gzip
 import json
 import sys
 import threading
@@ -320,3 +321,11 @@ def test_tokens_are_counted_as_read():
     pieces = [len(encoder.tokenizer._model.encode(text)) for text in texts]
     assert counts.tolist() == [min(n, 24) for n in pieces]
     np.testing.assert_array_equal(vectors, encoder.encode(texts))
+
+
+def test_a_body_of_many_members_is_not_unpacked_one_by_one():
+    """Each would cost a copy of all that follow it: 200,000 fit into the largest body."""
+    some = b"".join(gzip.compress(b"ab") for _ in range(protocol.MEMBERS))
+    assert protocol.unpack(some, "gzip", 1000) == b"ab" * protocol.MEMBERS
+    with pytest.raises(protocol.Refusal, match="more than 100 members"):
+        protocol.unpack(some + gzip.compress(b""), "gzip", 1000)

@@ -10,6 +10,7 @@ is shipped. Nothing is replaced if the export is larger than 10 MB.
 
 import shutil
 import tempfile
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +75,7 @@ CORPORA = {
 CARD = """\
 # The encoder `{name}`
 
-{use}: {languages} languages, {parameters:.1f} million parameters, {layers} of width
-{width}, {pieces:,} pieces, vectors of {dimension} dimensions, {megabytes:.1f} MB in {dtype}.
+{intro}
 
 ## Scores
 
@@ -135,9 +135,22 @@ the training data: do not report MassiveIntent and MassiveScenario as zero-shot 
 """What is said where a corpus was read."""
 
 USE = {
-    DEFAULT: "`Encoder.load()` without a path, and `lightxling` commands without a MODEL\n"
+    DEFAULT: "`Encoder.load()` without a path, and `lightxling` commands without a MODEL "
     "(`encode`, `search`, `mine`, `evaluate`, `export`, `serve`), use this encoder"
 }
+
+
+def introduction(name: str, run: Encoder, size: int, dtype: str) -> str:
+    """How the encoder is called, and how large it is."""
+    use = USE.get(name, f"`Encoder.load({name!r})`, and `lightxling` commands with {name} as MODEL")
+    config, millions = run.bundle.config, sum(p.size for p in run.bundle.params.values()) / 1e6
+    layers = f"{config.layers} layers" if config.layers else "no layers, a table"
+    text = (
+        f"{use}: {len(run.languages)} languages, {millions:.1f} million parameters, {layers} of "
+        f"width {config.width}, {run.tokenizer.vocab_size:,} pieces, vectors of {run.dimension} "
+        f"dimensions, {size / 1e6:.1f} MB in {dtype}."
+    )
+    return textwrap.fill(text, 100, break_on_hyphens=False)
 
 
 def read_dev(text: str) -> tuple[str, list[list[str]]]:
@@ -273,17 +286,8 @@ def main(
         name=name,
         dtype=dtype,
         recipe=config.name,
-        use=USE.get(
-            name, f"`Encoder.load({name!r})`, and `lightxling` commands with {name} as MODEL"
-        ),
+        intro=introduction(name, parent, made.after, dtype),
         remarks="".join(text for corpus, text in REMARKS.items() if corpus in read),
-        parameters=sum(array.size for array in parent.bundle.params.values()) / 1e6,
-        layers=f"{config.model.layers} layers" if config.model.layers else "no layers, a table",
-        width=config.model.width,
-        pieces=parent.tokenizer.vocab_size,
-        dimension=parent.dimension,
-        languages=1 + len(scores),
-        megabytes=made.after / 1e6,
         mean_run=means[:2].mean(),
         mean=means[2:].mean(),
         rate=speed,

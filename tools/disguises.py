@@ -1,16 +1,21 @@
 """P@1 of sentences as people paste them: the same text, disguised in ten ways.
 
-    python tools/disguises.py FOLDER --languages de ar tr el zh
-    python tools/disguises.py FOLDER --languages de --model runs/en-fr --through onnx
+    python tools/disguises.py FOLDER --languages de ar tr el zh th --model static
+    python tools/disguises.py FOLDER --languages de --model runs/en-fr --through evaluate onnx
 
 FOLDER holds development pairs, `dev.en-xx.tsv.gz`. The sentences of a language are disguised, and
-searched among their English translations as these are. The table has P@1 in per cent.
+searched among their English translations as these are. There is a table for each program that
+encodes, with P@1 in per cent, and below it how far from the plain sentences the disguised ones are.
+A tie misses; the command `evaluate` takes one between equal texts for right. Its files have a
+sentence a line, so there CRLF only ends it.
 """
 
 import dataclasses
 import html.entities
 import itertools
+import json
 import re
+import subprocess
 import sys
 import tempfile
 import unicodedata
@@ -23,10 +28,17 @@ import tyro
 
 from lightxling import Encoder
 from lightxling.base.lines import Problems
+from lightxling.base.places import DEFAULT
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
 from lightxling.evaluate.retrieval import ranks
-from lightxling.export.formats import write_format
+from lightxling.export import export
+from lightxling.export.settings import ExportSettings
+
+Pairs = dict[str, tuple[list[str], list[str]]]
+"""English sentences and their translations, by language."""
+Scores = dict[tuple[str, str], float]
+"""By disguise and language."""
 
 _WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 _INSIDE = re.compile(r"(\w{4})(?=\w{2})")
@@ -62,11 +74,12 @@ def _broken(text: str) -> str:
     return "\r\n".join([" ".join(words[:half]), " ".join(words[half:])]) if half else text
 
 
-def encode_with(model: Encoder, through: str, folder: Path) -> Callable[[list[str]], np.ndarray]:
+def encode_with(model: str, through: str, folder: Path) -> Callable[[list[str]], np.ndarray]:
     """Vectors of texts by the encoder itself, or by one of its exports in the program it is for."""
     if through == "Encoder":
-        return model.encode
-    write_format(model.bundle, folder, through)
+        return Encoder.load(model).encode
+    folder = folder / through
+    export(ExportSettings(model, format=through, output=folder))
     if through == "sentence-transformers":
         from sentence_transformers import SentenceTransformer
 
@@ -93,6 +106,42 @@ def encode_with(model: Encoder, through: str, folder: Path) -> Callable[[list[st
     return encode
 
 
+def by_vectors(encode: Callable[[list[str]], np.ndarray], pairs: Pairs) -> Scores:
+    """P@1 of every disguise and language."""
+    scores = {}
+    for code, (english, other) in pairs.items():
+        candidates = encode(english)
+        for name, disguise in DISGUISES.items():
+            vectors = encode([disguise(text, code) for text in other])
+            scores[name, code] = 100 * float(np.mean(ranks(vectors, candidates) == 1))
+    return scores
+
+
+def by_evaluate(model: str, pairs: Pairs, folder: Path) -> Scores:
+    """P@1 of every disguise and language as the command `evaluate` prints it of files."""
+    names = {f"disguise{i}": name for i, name in enumerate(DISGUISES)}
+    for file, name in names.items():
+        for code, sides in pairs.items():
+            lines = []
+            for english, other in zip(*sides, strict=True):
+                text = DISGUISES[name](other, code)
+                end = "\r\n" if text.endswith("\r\n") else "\n"
+                text = text.removesuffix(end).replace("\r\n", " ")
+                lines.append(f"{english}\t{text}{end}")
+            path = folder / f"{file}.en-{code}.tsv"
+            path.write_text("".join(lines), "utf-8", newline="")
+    command = [sys.executable, "-m", "lightxling", "evaluate", model, "--task", "retrieval"]
+    results = folder / "results"
+    command += ["--data", *map(str, folder.glob("*.tsv")), "--output", str(results)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = [json.loads(file.read_text("utf-8")) for file in results.glob("*.json")]
+    return {
+        (names[one["dataset"]], pair.removeprefix("en-")): result["scores"]["backward"]
+        for one in found
+        for pair, result in one["results"].items()
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Asked:
     """What is measured.
@@ -100,38 +149,50 @@ class Asked:
     Attributes:
       folder: of the development pairs.
       languages: their codes.
-      model: a run or an export; by default the encoder that comes with the package.
-      through: the program that encodes.
+      model: a run, an export or an encoder of the package; by default the one that is used where
+        none is named.
+      through: the programs that encode.
       pairs: of each language, at most.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
     languages: tuple[str, ...]
-    model: Path | None = None
-    through: Literal["Encoder", "sentence-transformers", "onnx"] = "Encoder"
+    model: str = DEFAULT
+    through: tuple[Literal["Encoder", "evaluate", "sentence-transformers", "onnx"], ...] = (
+        "Encoder",
+    )
     pairs: int = 1000
+
+
+def read_pairs(asked: Asked) -> Pairs:
+    """The first development pairs of every language."""
+    pairs = {}
+    for code in asked.languages:
+        source = Source(("en", code), 1.0, str(asked.folder / f"dev.en-{code}.tsv.gz"))
+        rows = list(itertools.islice(read_source(source, Problems()), asked.pairs))
+        english, other = map(list, zip(*rows, strict=True))
+        pairs[code] = english, other
+    return pairs
 
 
 def main() -> None:
     asked = tyro.cli(Asked, description=__doc__)
-    with tempfile.TemporaryDirectory() as folder:
-        encode = encode_with(Encoder.load(asked.model), asked.through, Path(folder))
-        columns = []
-        for code in asked.languages:
-            file = asked.folder / f"dev.en-{code}.tsv.gz"
-            source = Source(("en", code), 1.0, str(file))
-            pairs = list(itertools.islice(read_source(source, Problems()), asked.pairs))
-            english, other = map(list, zip(*pairs, strict=True))
-            candidates, scores = encode(english), []
-            for disguise in DISGUISES.values():
-                vectors = encode([disguise(text, code) for text in other])
-                scores.append(100 * float(np.mean(ranks(vectors, candidates) == 1)))
-            columns.append(scores)
-            print(f"{code}: {len(pairs)} pairs", file=sys.stderr)
-    print(f"| {asked.through} | {' | '.join(asked.languages)} |")
-    print(f"| --- |{' ---: |' * len(asked.languages)}")
-    for name, scores in zip(DISGUISES, zip(*columns, strict=True), strict=True):
-        print(f"| {name} | {' | '.join(f'{score:.1f}' for score in scores)} |")
+    pairs = read_pairs(asked)
+    first = next(iter(DISGUISES))
+    print(f"pairs: {', '.join(f'{code} {len(sides[0]):,}' for code, sides in pairs.items())}")
+    for through in asked.through:
+        with tempfile.TemporaryDirectory() as text:
+            if through == "evaluate":
+                scores = by_evaluate(asked.model, pairs, Path(text))
+            else:
+                scores = by_vectors(encode_with(asked.model, through, Path(text)), pairs)
+        print(f"\n| {through} | {' | '.join(pairs)} |")
+        print(f"| --- |{' ---: |' * len(pairs)}")
+        for name in DISGUISES:
+            print(f"| {name} | {' | '.join(f'{scores[name, code]:.1f}' for code in pairs)} |")
+        far = {key: abs(score - scores[first, key[1]]) for key, score in scores.items()}
+        worst = max(far, key=far.__getitem__)
+        print(f"\nfarthest from plain: {far[worst]:.2f} ({', '.join(worst)})", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ ROOMS = (
     "train",
     "export",
     "cli_options",
+    "completion",
     "shell",
     "cli",
 )

@@ -20,12 +20,14 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 for library in ("OMP", "OPENBLAS", "MKL"):
@@ -74,6 +76,7 @@ COMMANDS = {
     ),
     "paraphrases": Command(("paraphrases", "en-fr=pairs.tsv", "-o", "out"), depth=2),
     "compare": Command(("compare", "start")),
+    "report": Command(("report", "run", "--output", "out.html")),
 }
 
 
@@ -91,10 +94,30 @@ def write_text(folder: Path, lines: int, seed: int) -> None:
     about = json.loads((folder / "start" / "config.json").read_text())
     about["scores"] = {"seed": seed}
     (folder / "start" / "config.json").write_text(json.dumps(about))
+    write_run(folder / "run", seed)
+
+
+def write_run(folder: Path, seed: int) -> None:
+    """What a report reads of a run."""
+    from lightxling.config.files import to_dict
+    from lightxling.config.schema import Config
+
+    folder.mkdir()
+    about = {"config": to_dict(Config()), "languages": ["en", "fr"], "vocab_size": 300}
+    (folder / "config.json").write_text(json.dumps(about))
+    steps = [{"step": n, "pairs": 16 * n, "loss": seed + 9 / n} for n in range(1, 20_000)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
 
 def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def left_behind(folder: Path) -> int:
+    """Hidden files and folders in a folder, without the locks of runs and stores, which stay: who
+    removed one could let in two."""
+    names = (path.name for path in folder.rglob(".*"))
+    return sum(not re.fullmatch(r"(\.[0-9a-f]{12})?\.lock", name) for name in names)
 
 
 def digests(path: Path, name: str) -> dict[str, str]:
@@ -127,6 +150,26 @@ def content(folder: Path, depth: int) -> dict[str, dict[str, str]]:
     return dict(found)
 
 
+def fork(folder: Path, work: Callable[[], int]) -> int:
+    """Forks a process that does some work in a folder and prints to the file `log` there; returns
+    its number."""
+    if child := os.fork():
+        return child
+    status = 1
+    try:
+        os.chdir(folder)
+        with open("log", "w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        status = work()
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def start(folder: Path, arguments: Sequence[str], at_call: int = 0) -> int:
     """Forks a process that runs a command; returns its number.
 
@@ -134,9 +177,7 @@ def start(folder: Path, arguments: Sequence[str], at_call: int = 0) -> int:
       at_call: it kills itself before so manieth of `CALLS`; 0: not. How many there were stands in
         the file `calls`, if it comes to its end.
     """
-    if child := os.fork():
-        return child
-    status, calls = 1, 0
+    calls = 0
 
     def counted(real):
         def call(*args, **kwargs):
@@ -148,20 +189,16 @@ def start(folder: Path, arguments: Sequence[str], at_call: int = 0) -> int:
 
         return call
 
-    try:
-        os.setsid()
-        os.chdir(folder)
-        with open("log", "w") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-        for name in CALLS:
-            setattr(os, name, counted(getattr(os, name)))
+    def work() -> int:
         from lightxling.cli import main
 
+        for name in CALLS:
+            setattr(os, name, counted(getattr(os, name)))
         status = main(list(arguments))
         Path("calls").write_text(str(calls))
-    finally:
-        os._exit(status)
+        return status
+
+    return fork(folder, work)
 
 
 def run(folder: Path, arguments: Sequence[str]) -> tuple[float, int]:
@@ -227,23 +264,41 @@ def torture(name: str, kills: int) -> bool:
             )
             if kill(folder, command.arguments, *aim):
                 counts[judge(content(folder, command.depth), before, expected)] += 1
-        left = sum(path.name.startswith(".") for path in folder.rglob("*"))
+        left = left_behind(folder)
         clear(folder)
         run(folder, command.arguments)
         is_same = content(folder, command.depth) == expected
-        after = sum(path.name.startswith(".") for path in folder.rglob("*"))
+        after = left_behind(folder)
     kinds = ("as before", "some new", "new", "lost", "wrong")
     cells = [name, f"{hit} of {tries}", *(counts[kind] for kind in kinds)]
     print("|", " | ".join(map(str, cells)), f"| {'equal' if is_same else 'DIFFERS'}", end=" ")
-    print(f"| {left}, {after} |", flush=True)
+    print(f"| {left} | {after} |", flush=True)
     return is_same and hit == kills and not counts["lost"] and not counts["wrong"]
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def campaign(
+    about: str,
+    torture: Callable[[str, int], bool],
+    commands: Iterable[str],
+    columns: str,
+    argv: Sequence[str] | None,
+) -> int:
+    """The table of the commands that are asked for, a row each; 1 if not all was well.
+
+    Args:
+      torture: kills a command so often, prints its row, and says whether all was well.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--commands", nargs="+", choices=commands, default=list(commands))
     args = parser.parse_args(argv)
+    titles = columns.split(", ")
+    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}", flush=True)
+    wells = [torture(name, args.kills) for name in args.commands]
+    return int(not all(wells))
+
+
+def main(argv: list[str] | None = None) -> int:
     import lightxling.corpus.prepare
     import lightxling.encode.mine_files
     import lightxling.encode.search
@@ -254,13 +309,8 @@ def main(argv: list[str] | None = None) -> int:
     import lightxling.train.frozen
     import lightxling.train.specialise  # noqa: F401
 
-    print(
-        "| command | hit, of tries | as before | some new | new | lost | wrong | last run ", end=""
-    )
-    print("| hidden left, after the end |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |", flush=True)
-    wells = [torture(name, args.kills) for name in args.commands]
-    return int(not all(wells))
+    columns = "command, hit of tries, as before, some new, new, lost, wrong, last run, hidden left"
+    return campaign(__doc__, torture, COMMANDS, f"{columns}, after the end", argv)
 
 
 if __name__ == "__main__":

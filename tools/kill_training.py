@@ -1,7 +1,7 @@
 """Kills commands that go on where they were, again and again: do they end in the same numbers?
 
     python tools/kill_training.py
-    python tools/kill_training.py --kills 50 --commands train modular
+    python tools/kill_training.py --kills 10 --commands train modular quickstart
 
 Every command is killed (kill -9) at random moments, started again, and so on until it ends; then
 its encoders must have the same parameters, bit for bit, as those of a command that was left alone.
@@ -10,7 +10,6 @@ gone without a newer one, or damaged under the name of a whole one, and steps th
 before a checkpoint, count as lost. With anything lost or different the exit code is 1.
 """
 
-import argparse
 import json
 import os
 import random
@@ -19,9 +18,10 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+from kill_commands import campaign, fork, left_behind
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -39,7 +39,29 @@ COMMANDS = {
         *("modular", "base", "--workdir", "out", "--sources", "en-fr=pairs.tsv", "--pivot", "en"),
         *("--vocab-size", "70", "--epochs", "0.5", "0.5", "0.5"),
     ),
+    "quickstart": ("quickstart", "--workdir", "out"),
 }
+
+
+def shorten_quickstart() -> None:
+    """Its model and its text are made as small as those of the others."""
+    from lightxling.config.settings import change
+    from lightxling.train import quickstart
+
+    recipe = quickstart.load("quickstart")
+    sizes = {"layers": 1, "width": 16, "heads": 2, "feedforward": 16, "max_length": 24}
+    small = change(
+        recipe,
+        **{f"model__{name}": value for name, value in sizes.items()},
+        tokenizer__vocab_size=400,
+        train__pairs=16 * 12,
+        train__batch_size=16,
+        train__buckets=(24,),
+        train__log_every=1,
+        train__checkpoint_every=3,
+        train__dev_every=4,
+    )
+    quickstart.load, quickstart.COMPOSED_SENTENCES = (lambda name: small), 300
 
 
 def write_text(folder: Path) -> None:
@@ -66,27 +88,17 @@ def write_text(folder: Path) -> None:
 
 
 def start(folder: Path, work: Callable[[], int]) -> int:
-    """Forks a process that does some work in a folder; returns its number. The first process never
-    computes with jax, whose threads a fork would leave behind."""
-    if child := os.fork():
-        return child
-    status = 1
-    try:
-        os.chdir(folder)
-        with open("log", "w") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+    """Forks a process that computes with jax; returns its number. The first process never does:
+    a fork would leave its threads behind."""
+
+    def compute() -> int:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        status = work()
-    except Exception:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        return work()
+
+    return fork(folder, compute)
 
 
 def wait(folder: Path, child: int) -> int:
@@ -142,6 +154,7 @@ def torture(name: str, kills: int) -> bool:
     def work() -> int:
         from lightxling.cli import main
 
+        shorten_quickstart()
         return main(list(COMMANDS[name]))
 
     draw, done, runs, lost, different = random.Random(name), 0, 0, 0, 0
@@ -167,26 +180,21 @@ def torture(name: str, kills: int) -> bool:
                 after = newest(folder / "out")
                 lost += sum(after.get(run, -1) < step for run, step in before.items())
                 before = after
+                print(f"{name}: {done} kills, run {runs}, {lost} lost", file=sys.stderr, flush=True)
             different += encoders(folder) != expected
-        hidden = (path for path in (folder / "out").rglob(".*") if path.suffix != ".lock")
-        left = len(list(hidden))
+        left = left_behind(folder / "out")
     print(f"| {name} | {done} | {runs} | {lost} | {different} | {left} |", flush=True)
     return not lost and not different
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    args = parser.parse_args(argv)
     import lightxling.train.loop
     import lightxling.train.modular
+    import lightxling.train.quickstart
     import lightxling.train.specialise  # noqa: F401
 
-    print("| command | kills | whole runs | lost | different ends | hidden left |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
-    wells = [torture(name, args.kills) for name in args.commands]
-    return int(not all(wells))
+    columns = "command, kills, whole runs, lost, different ends, hidden left"
+    return campaign(__doc__, torture, COMMANDS, columns, argv)
 
 
 if __name__ == "__main__":

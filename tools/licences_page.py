@@ -10,14 +10,20 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import measure_install as installing
 
 from lightxling.base.places import packaged
 
-NAMED = ("sentence-transformers", "mteb")
-"""Extras that bring PyTorch and some hundred packages with it: only named."""
+NAMED = {
+    "sentence-transformers": "PyTorch and what it needs",
+    "mteb": "PyTorch and what it needs",
+    "cuda": "NVIDIA's libraries, under its own licence",
+    "tpu": "libtpu, under Google's terms",
+}
+"""Extras of which the page says only what they bring."""
 
 LICENCE = "Apache-2.0; who passes one on credits its corpora"
 CONTENTS = f"""
@@ -31,6 +37,23 @@ CONTENTS = f"""
 onnxruntime-web (MIT) is not in the wheel: `export --format web` fetches it from npm's registry, and
 writes its licence beside it.
 """
+
+
+def extras() -> list[str]:
+    """Those of the package, but for its developers'; the plain installation first."""
+    project = tomllib.loads((installing.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return ["", *sorted(set(project["optional-dependencies"]) - {"test"})]
+
+
+def install(folder: Path, wheel: Path, extra: str) -> installing.Installed:
+    """An empty environment that receives the wheel; nothing is compiled, as nothing is run."""
+    where, what = installing.Installed(folder, 0.0), f"{wheel}[{extra}]" if extra else str(wheel)
+    for command in (
+        ["venv", "--no-python-downloads", "--python", sys.executable, folder],
+        ["pip", "install", "--python", where.python, what],
+    ):
+        subprocess.run(["uv", "--quiet", *command], check=True, env=installing.clean())
+    return where
 
 
 def licences(where: installing.Installed) -> dict[str, tuple[str, str]]:
@@ -67,18 +90,23 @@ def main() -> None:
     brought: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as text:
         wheel = installing.build(installing.ROOT, Path(text))
-        for extras in [one for one in installing.EXTRAS if one not in NAMED]:
-            where = installing.install(Path(text) / f"env-{extras}", wheel, extras)
+        for extra in [one for one in extras() if one not in NAMED]:
+            where = install(Path(text) / f"env-{extra}", wheel, extra)
             found = licences(where)
             known |= found
             for name in found:
-                brought.setdefault(name, []).append(extras or "plain")
-            if extras == "train":
+                brought.setdefault(name, []).append(extra or "plain")
+            if extra == "train":
                 audit = advisories(where)
     rows = [
         f"| {name} | {known[name][1]} | {known[name][0]} | "
         f"{'plain' if 'plain' in brought[name] else ', '.join(brought[name])} |"
         for name in sorted(known, key=str.lower)
+    ]
+    strict = [
+        f"{name} (extra {', '.join(brought[name])})"
+        for name in sorted(known)
+        if "GPL" in known[name][0]
     ]
     lines = [
         "# Licences",
@@ -89,9 +117,13 @@ def main() -> None:
         CONTENTS,
         "## What an installation brings",
         "",
-        "The newest versions on Linux, and the extras that bring them; `plain` comes always. The",
-        f"extras {' and '.join(f'`{name}`' for name in NAMED)} bring PyTorch and what it needs, "
-        "which is not listed.",
+        "The newest versions on Linux, and the extras that bring them; `plain` comes always. Of",
+        "these extras only this is said:",
+        "",
+        *(f"- `{name}` brings {what}." for name, what in NAMED.items()),
+        "",
+        "Under the GPL, which holds for whoever passes it on together with a program that uses it:",
+        f"{', '.join(strict) or 'none'}. What a package calls UNKNOWN, its own pages say.",
         "",
         f"Advisories for the extra `train`: {audit}.",
         "",

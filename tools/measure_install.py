@@ -1,12 +1,12 @@
 """Installs the wheel into empty environments, walks through the commands there, and measures.
 
-    python tools/measure_install.py [--write docs/install.md] [--extras "" serve] [--sizes]
+    python tools/measure_install.py [--write docs/install.md] [--extras "" serve] [--sizes serve]
 
 Needs uv. Every environment is made in a temporary folder and removed again. A command of the walk
 works, or says in one line which extra it needs; anything else is an error. `--extras` are those to
-measure, by default all; `--sizes` leaves out the walk. Beside them stands model2vec, the lightest
-other program that encodes sentences. Seconds are those of the processor, which are much the same
-on a busy machine. `--source` takes another checkout and prints its table only.
+measure, by default all; those of `--sizes` are not walked through. Beside them stands model2vec,
+the lightest other program that encodes sentences. Seconds are those of the processor, which are
+much the same on a busy machine. `--source` takes another checkout and prints its table only.
 """
 
 import argparse
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("", "export", "serve", "faiss", "ray", "tfds", "train", "sentence-transformers", "mteb")
 LARGE = ("sentence-transformers", "mteb")
-"""Bring PyTorch; nothing is walked through there."""
+"""Bring PyTorch; nothing is walked through there by default."""
 RIVAL = "model2vec"
 
 TINY = (
@@ -142,6 +142,8 @@ def install(
     python: str = sys.executable,
     resolution: str = "highest",
     beside: Sequence[str] = (),
+    *,
+    compiles: bool = True,
 ) -> Installed:
     """An empty environment that receives the wheel, or what a requirement names.
 
@@ -150,6 +152,7 @@ def install(
       python: the interpreter.
       resolution: of uv: highest, lowest-direct or lowest.
       beside: further packages.
+      compiles: to bytecode, all modules and not only those that are imported one day.
     """
     venv = ["uv", "venv", "--quiet", "--no-python-downloads", "--python", python, folder]
     subprocess.run(venv, check=True, env=clean())
@@ -161,7 +164,8 @@ def install(
     before = os.times()
     subprocess.run(
         [
-            *("uv", "pip", "install", "--quiet", "--compile-bytecode", "--resolution", resolution),
+            *("uv", "pip", "install", "--quiet", "--resolution", resolution),
+            *(["--compile-bytecode"] if compiles else []),
             *("--python", new.python, *what, *beside),
         ],
         check=True,
@@ -301,7 +305,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument("--source", type=Path, default=ROOT)
     parser.add_argument("--extras", nargs="+", default=EXTRAS, choices=EXTRAS)
-    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--sizes", nargs="+", default=LARGE, choices=EXTRAS)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         wheel = build(asked.source, Path(text))
@@ -311,7 +315,7 @@ def main() -> None:
             return
         lines = []
         for extras in asked.extras:
-            lines.append(row(wheel, extras, walked=not asked.sizes and extras not in LARGE))
+            lines.append(row(wheel, extras, walked=extras not in asked.sizes))
             print(lines[-1], flush=True)
         lines.append(rival_row())
         print(lines[-1])

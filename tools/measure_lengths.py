@@ -1,11 +1,12 @@
 """Latin characters that a character of another script stands for, and what length rules keep.
 
-    python tools/measure_lengths.py FOLDER
+    python tools/measure_lengths.py FOLDER [EXAMPLES]
 
 FOLDER holds `NAME.en-xx.tsv.gz`. The first table has, by script, English characters per character
 of text in which that script makes up nine tenths of the letters (kana: what the Chinese characters
-beside them do not explain). The second has, by language, pairs and those that the rules drop, with
-lengths in characters and by script.
+beside them do not explain); long files give 4,000 pairs. The second has, by language, all pairs and
+those that the length rules keep, with lengths in characters and by script. EXAMPLES is the number
+of pairs to show, drawn at random, of every script and judgement.
 """
 
 import collections
@@ -13,6 +14,7 @@ import random
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from lightxling.base.lines import Problems
@@ -29,11 +31,16 @@ def script(character: str) -> str:
     return unicodedata.name(character, "?").split()[0].split("-")[0]
 
 
+def files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files of pairs, with the language beside English."""
+    for file in sorted(folder.glob("*.en-*.tsv.gz")):
+        yield re.search(r"\.en-(\w+)\.tsv", file.name)[1], file
+
+
 def sample(folder: Path) -> dict[str, list[list[str]]]:
     """Cleaned pairs by language; long files give `_SAMPLE` of theirs."""
     pairs = collections.defaultdict(list)
-    for file in sorted(folder.glob("*.en-*.tsv.gz")):
-        code = re.search(r"\.en-(\w+)\.tsv", file.name)[1]
+    for code, file in files(folder):
         rows = list(read_source(Source(("en", code), 1.0, str(file)), Problems()))
         rows = random.Random(0).sample(rows, min(_SAMPLE, len(rows)))
         pairs[code] += [[clean(side) for side in row] for row in rows]
@@ -61,19 +68,55 @@ def latin_per_character(pairs: dict[str, list[list[str]]]) -> dict[str, float]:
     return found
 
 
+def kept(folder: Path, examples: int) -> Iterator[str]:
+    """Pairs of every language that the length rules keep; and pairs that they judge differently, by
+    the script of the other side."""
+    rules = {unit: CorpusConfig(length_unit=unit) for unit in ("characters", "latin")}
+    totals, counts = collections.Counter(), collections.Counter()
+    differing: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    draw, seen = random.Random(0), collections.Counter()
+    for code, file in files(folder):
+        for row in read_source(Source(("en", code), 1.0, str(file)), Problems()):
+            sides = [clean(side) for side in row]
+            contents = list(map(content, sides))
+            found = {unit: flaw(sides, contents, rule) or "" for unit, rule in rules.items()}
+            is_out = {unit: why.startswith(("length", "longer")) for unit, why in found.items()}
+            totals[code] += 1
+            counts.update((code, unit) for unit, out in is_out.items() if not out)
+            if is_out["latin"] or is_out["characters"]:
+                letters = collections.Counter(map(script, filter(str.isalpha, sides[1])))
+                key = _judged(is_out), letters.most_common(1)[0][0] if letters else "no letters"
+                seen[key] += 1
+                line = f"{code}: {sides[0]} | {sides[1]}"
+                if len(differing[key]) < examples:
+                    differing[key].append(line)
+                elif (place := draw.randrange(seen[key])) < examples:
+                    differing[key][place] = line
+    for code, total in sorted(totals.items()):
+        shown = (f"{counts[code, u]:,} | {1 - counts[code, u] / total:.2%}" for u in rules)
+        yield f"| {code} | {total:,} | {' | '.join(shown)} |"
+    sums = (f"{sum(counts[code, u] for code in totals):,} | " for u in rules)
+    yield f"| all | {totals.total():,} | {'| '.join(sums)}|"
+    for key, lines in sorted(differing.items()):
+        yield f"\n{' in '.join(key)}: {seen[key]:,} pairs"
+        yield from (f"  {line}" for line in lines)
+
+
+def _judged(is_out: dict[str, bool]) -> str:
+    if all(is_out.values()):
+        return "dropped by both"
+    return "kept now" if is_out["characters"] else "dropped now"
+
+
 def main() -> None:
-    pairs = sample(Path(sys.argv[1]))
+    folder, examples = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    pairs = sample(folder)
     for name, value in sorted(latin_per_character(pairs).items(), key=lambda item: -item[1]):
         print(f"{name:>12} {value:.2f}")
-    print("language  pairs  too long or too uneven: in characters, by script")
-    for code, rows in sorted(pairs.items()):
-        dropped = []
-        for unit in ("characters", "latin"):
-            config = CorpusConfig(length_unit=unit)
-            reasons = (flaw(row, list(map(content, row)), config) or "" for row in rows)
-            dropped.append(sum(reason.startswith(("length", "longer")) for reason in reasons))
-        shares = "  ".join(f"{n:>6,} ({n / len(rows):.2%})" for n in dropped)
-        print(f"{code:>8}  {len(rows):>9,}  {shares}")
+    print("| language | pairs | kept by characters | dropped | kept by script | dropped |")
+    print("| --- |" + " ---: |" * 5)
+    for line in kept(folder, examples):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,4 +16,5 @@ def at_least(settings: Any, name: str, least: int) -> None:
     """Refuses a setting below `least`, by the name of its flag."""
     value = getattr(settings, name)
     if value < least:
-        raise UserError(f"--{name} {value} is too few; use {least} or more")
+        flag = name.replace("_", "-")
+        raise UserError(f"--{flag} {value} is too few; use {least} or more")

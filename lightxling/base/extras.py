@@ -27,6 +27,7 @@ EXTRAS = {
     "py3langid": "lid",
     "pyarrow": "ray",
     "ray": "ray",
+    "rich": "train",
     "scipy": "train",
     "sentence_transformers": "sentence-transformers",
     "starlette": "serve",

@@ -125,7 +125,7 @@ def _temporary(target: Path) -> Iterator[Path]:
     if parent not in _swept:
         _swept.add(parent)
         _sweep(parent)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_WRITING}")
+    temporary = _new_temporary(target)
     held = temporary.with_name(f"{temporary.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
@@ -139,6 +139,10 @@ def _temporary(target: Path) -> Iterator[Path]:
         finally:
             _settle(temporary, target)
             _remove(held)
+
+
+def _new_temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{_WRITING}")
 
 
 def _take_place(temporary: Path, target: Path) -> bool:
@@ -247,11 +251,17 @@ def check_output(path: Path) -> None:
     """Finds out early whether `atomic` could write a file.
 
     Raises:
-      UserError: there is no folder to write it in, or a folder in its place.
+      UserError: there is no folder to write it in, a folder in its place, or the name is too long.
     """
     if os.path.isdir(path):
         raise UserError(f"--output {path} is a folder; give the name of a file")
     check_parent(path)
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            os.lstat(_new_temporary(path))
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _cannot_write(path, error) from None
 
 
 def check_parent(path: Path) -> None:
@@ -311,6 +321,15 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); export or copy it again") from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, atomically. One that holds the same already stays, with its time."""
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, values: dict | list) -> None:

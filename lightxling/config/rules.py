@@ -1,6 +1,7 @@
 """Rules between settings: what cannot work is refused before anything is read or compiled."""
 
 import dataclasses
+import math
 import re
 
 from lightxling.base.errors import UserError
@@ -8,6 +9,9 @@ from lightxling.config.objectives import ObjectivesConfig, RankingConfig, SoftCo
 from lightxling.config.plan import MAIN, rows_of, task_alone
 from lightxling.config.schema import MAX_TOKENS, Config
 from lightxling.config.settings import settings_of
+
+LARGEST = 1 << 53
+"""What an integer may be."""
 
 
 def validate(config: Config) -> None:
@@ -91,8 +95,17 @@ def _check_run(config: Config) -> None:
 
 def _check_bounds(config: Config) -> None:
     for setting in settings_of(config):
-        if setting.bound and not setting.bound.holds(setting.value):
-            raise UserError(f"{setting.name}={setting.value} should be {setting.bound.told}")
+        name, value = setting.name, setting.value
+        if setting.bound and not setting.bound.holds(value):
+            raise UserError(f"{name}={value} should be {setting.bound.told}")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise UserError(f"{name}={value} is too large; {LARGEST:,} is the most")
+        if isinstance(value, float) and math.isnan(value):
+            raise UserError(f"{name}={value} is not a number; leave it out for the default")
+    if not config.corpus.store.strip():
+        raise UserError(
+            f"corpus.store={config.corpus.store!r} is empty; name a folder, such as stores"
+        )
 
 
 def _check_sizes(config: Config) -> None:

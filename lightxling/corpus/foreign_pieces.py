@@ -6,6 +6,7 @@ table go the same way. What the tokenizer puts around a text (`[CLS]` and `[SEP]
 it still does.
 """
 
+import contextlib
 import copy
 import hashlib
 import itertools
@@ -35,6 +36,25 @@ def is_foreign(tokenizer: bytes) -> bool:
     return tokenizer.startswith(_OPENING)
 
 
+@contextlib.contextmanager
+def _panics_told(what: str, *others: type[Exception]) -> Iterator[None]:
+    """Makes a message of a panic of the library, whose class cannot be imported and is no
+    `Exception`: of a regular expression, for one, that goes back and forth ten million times.
+
+    Args:
+      others: exceptions that get the same message.
+
+    Raises:
+      UserError: with the library's reason.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, others) or type(error).__name__ == "PanicException":
+            raise UserError(f"{what} ({error!s:.200}); export it again") from None
+        raise
+
+
 class ForeignTokenizer(Tokenizer):
     """A tokenizer.json that `renumbered` wrote.
 
@@ -46,29 +66,28 @@ class ForeignTokenizer(Tokenizer):
         require(f"{name}, which is a {TOKENIZER_JSON},", "tokenizers")
         import tokenizers
 
-        try:
+        with _panics_told(f"{name} is damaged", Exception):  # the library raises Exception itself
             self._content = parse_json(model)
             self._model = tokenizers.Tokenizer.from_str(model.decode())
-        except Exception as error:  # the library raises Exception itself
-            raise UserError(f"{name} is damaged ({error!s:.200}); export it again") from None
+            around = self._model.encode("a").special_tokens_mask
+            self.tail = len(list(itertools.takewhile(bool, reversed(around))))
+            self._around = len(self._model.encode("").ids)
+            upper, lower = (self._model.encode(text).ids for text in "Aa")
+        self.lowercase = upper == lower
         self.vocab_size = self._model.get_vocab_size()
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         self.sha256 = hashlib.sha256(model).hexdigest()
-        around = self._model.encode("a").special_tokens_mask
-        self.tail = len(list(itertools.takewhile(bool, reversed(around))))
-        self._around = len(self._model.encode("").ids)
-        upper, lower = (self._model.encode(text).ids for text in "Aa")
-        self.lowercase = upper == lower
 
     def encode(
         self, sentences: Sequence[str], max_length: int, lexicon: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids with those around a text; a text without pieces has none of these either."""
-        try:
-            found = self._model.encode_batch_fast(list(sentences))
-        except (TypeError, UnicodeEncodeError):  # lone surrogates
-            sentences = [text.encode("utf-8", "replace").decode() for text in sentences]
-            found = self._model.encode_batch_fast(sentences)
+        with _panics_told("a text is more than the rules of the tokenizer bear"):
+            try:
+                found = self._model.encode_batch_fast(list(sentences))
+            except (TypeError, UnicodeEncodeError):  # lone surrogates
+                sentences = [text.encode("utf-8", "replace").decode() for text in sentences]
+                found = self._model.encode_batch_fast(sentences)
         rows = [self._cut(text.ids, max_length) for text in found]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         ids = np.fromiter(itertools.chain.from_iterable(rows), self.dtype, lengths.sum())

@@ -36,6 +36,7 @@ class Tokenizer:
                 raise RuntimeError("empty file")
             self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
             first = [self._model.id_to_piece(i) for i in range(len(SPECIAL))]
+            self.lowercase = self._model.normalize("A").endswith("a")
         except (RuntimeError, IndexError, UnicodeDecodeError):
             raise UserError(
                 f"{name} is damaged or not a sentencepiece model; run `lightxling prepare` again"
@@ -46,7 +47,6 @@ class Tokenizer:
                 " leave tokenizer.file empty to train a model"
             )
         self.vocab_size = self._model.get_piece_size()
-        self.lowercase = self._model.normalize("A").endswith("a")
         self.dtype = np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
         self.sha256 = hashlib.sha256(model).hexdigest()
 

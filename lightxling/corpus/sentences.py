@@ -7,7 +7,7 @@ import re
 _END = re.compile(  # begins where a row of marks begins: time is linear in the text
     r"(?<![.!?…])[.!?…]++(?:[\"'”’“»)\]]|\s»)*\s+|[。！？।]+[」』”）]*\s*"
 )
-_LAST_WORD = re.compile(r"[\w.]*$")
+_LAST_WORD = re.compile(r"(?<![\w.])[\w.]*$")
 _WORD_LIMIT = 64  # characters looked at before a mark; longer than any abbreviation
 _ABBREVIATED = """
 approx art bd bsp bspw bzw ca cap cf chap co corp dipl dott dr ed eds ee eg env evtl excl fig ggf

@@ -325,7 +325,8 @@ class StoreWriter:
         manifest = json.loads(json.dumps(manifest))  # as it will be read: the checksum covers that
         manifest["checksum"] = _checksum(manifest)
         path = self.folder / "manifest.json"
-        path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8", newline="\n")
+        # ASCII: the name of a file may be no text (lone surrogates)
+        path.write_text(json.dumps(manifest, indent=1), "utf-8", newline="\n")
         sync(path)
         for folder in (*(self.folder / name for name in ("train", "dev")), self.folder):
             sync_folder(folder)

@@ -17,6 +17,7 @@ from lightxling.corpus import foreign_pieces, words
 from lightxling.corpus.normaliser import OWN, normalisation_rules
 from lightxling.corpus.pieces import MASK, PAD, SPECIAL, UNK, Tokenizer
 
+_MOST = 1 << 24  # pieces, more than any text supports; with many more, sentencepiece hangs
 _LARGEST = re.compile(r"value <= (\d+)")  # what sentencepiece says of too large a vocabulary
 
 
@@ -83,7 +84,7 @@ def _train_pieces(
         sentence_iterator=iter(sentences),
         model_writer=model,
         model_type=config.model,
-        vocab_size=config.vocab_size,
+        vocab_size=min(config.vocab_size, _MOST),
         normalization_rule_tsv=str(rules),
         character_coverage=config.character_coverage,
         byte_fallback=config.byte_fallback,

@@ -127,6 +127,8 @@ class WordTokenizer(Tokenizer):
                 raise ValueError(content["format"])
             if type(self.lowercase) is not bool or type(self._buckets) is not int:
                 raise ValueError("settings")
+            if not 0 < self._buckets < 1 << 31:
+                raise ValueError(f"hash_buckets {self._buckets}")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{name} is damaged or not a vocabulary of words ({error}); run "

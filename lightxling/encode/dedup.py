@@ -17,6 +17,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import Lines, Problems
 from lightxling.base.shapes import Float
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.readers import read_source
 from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
@@ -90,7 +91,7 @@ def read_rows(text: str) -> list[tuple[str, ...]]:
             found = [(line,) for line in lines]
     for number, row in enumerate(found, 1):
         sides = tuple(" ".join(side.split()) for side in row)
-        if all(sides):
+        if all(map(clean, sides)):
             rows.append(sides)
         else:
             problems.add("blank side", f"{text}, row {number}")

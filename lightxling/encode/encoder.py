@@ -8,7 +8,6 @@ On CPUs the encoder runs in numpy, which starts at once and pads nothing; on acc
 over a few padded shapes that are compiled once.
 """
 
-import contextlib
 import functools
 import io
 import json
@@ -26,6 +25,7 @@ from lightxling.base.errors import UserError
 from lightxling.base.extras import needed_by
 from lightxling.base.files import atomic, check_output
 from lightxling.base.lines import LINE_LIMIT, SLAB, Lines, slabs
+from lightxling.base.screen import Bar
 from lightxling.base.shapes import Float, Int, Real
 from lightxling.base.tree import nest
 from lightxling.base.vectors import NotFinite, check_finite
@@ -200,14 +200,14 @@ class Encoder(OtherNames):
         prompt = prompt_of(self.bundle, {}) if prompt is None else prompt
         vectors = np.zeros((len(sentences), self.dimension), np.float32)
         counts = np.zeros(len(sentences), np.int64)
-        with _progress(len(sentences) if show_progress else 0) as (advance, say):
+        with Bar("encoding", len(sentences) if show_progress else 0) as bar:
             for start in range(0, len(sentences), SLAB):
                 tokens = self._tokenize(sentences[start : start + SLAB], prompt)
                 part = vectors[start : start + SLAB]
                 counts[start : start + SLAB] = np.diff(tokens.offsets)
-                for rows, found in self._run(tokens, batch_size, say):
+                for rows, found in self._run(tokens, batch_size, bar.say):
                     part[rows] = found
-                    advance(len(rows))
+                    bar.advance(len(rows))
         if normalize:
             check_finite(vectors, "sentence")
             vectors = unit(vectors)
@@ -329,22 +329,6 @@ class _JaxBackend:
                     ngrams = words.buckets(padded_ids, self.ngrams) if self.ngrams else None
                     inputs = words.rows[padded_ids], ngrams
                 yield batch, np.asarray(self.encode(self.params, *inputs))[: len(batch)]
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]:
-    """Yields `advance(n)` and `say(text)`: a bar on standard error, or nothing for a total of 0."""
-    if not total:
-        yield lambda n: None, lambda text: None
-        return
-    from rich import progress
-    from rich.console import Console
-
-    counts = progress.MofNCompleteColumn(), progress.TimeRemainingColumn()
-    columns = progress.TextColumn("encoding"), progress.BarColumn(), *counts
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("encoding", total=total)
-        yield lambda n: bar.advance(task, n), bar.console.print
 
 
 def encode_file(

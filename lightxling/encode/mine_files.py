@@ -1,6 +1,7 @@
 """`lightxling mine`: translations in two collections of sentences, from two files of text."""
 
 import dataclasses
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,8 @@ class MineSettings:
       threshold: lowest score that is written; 1.06 is a usual choice for ratio. By default all
         pairs are.
       search: exact: every sentence with every other; faiss: an approximate index; auto: by size.
-      index: faiss factory string, such as IVF4096,SQ8; by default chosen by size.
+      index: faiss factory string, such as IVF4096,SQ8, which asks for faiss; by default chosen by
+        size.
       probes: lists of the index that are searched per sentence.
     """
 
@@ -48,6 +50,13 @@ class MineSettings:
 
     def __post_init__(self) -> None:
         at_least(self, "neighbours", 1)
+        at_least(self, "probes", 1)
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UserError(f"--threshold {self.threshold} is no score; 1.06 is a usual choice")
+        if self.index and self.search == "exact":
+            raise UserError(
+                f"--index {self.index} is for --search faiss, not exact; leave one of them out"
+            )
 
 
 def mine_files(
@@ -80,7 +89,8 @@ def mine_files(
         texts.append(unique)
     name = settings.search
     if name == "auto":
-        name = "exact" if len(texts[0]) * len(texts[1]) <= EXACT_LIMIT else "faiss"
+        is_small = len(texts[0]) * len(texts[1]) <= EXACT_LIMIT
+        name = "exact" if is_small and not settings.index else "faiss"
     search = nearest if name == "exact" else mining.faiss_search(settings.index, settings.probes)
     # /dev holds no vectors
     place = Path(tempfile.gettempdir()) if is_device(output) else output.absolute().parent

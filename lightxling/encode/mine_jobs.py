@@ -90,8 +90,8 @@ class Side:
         for number in range(len(vectors.parts)):
             texts = vectors.column(number, "text").to_pylist()
             keys += [
-                hashlib.blake2b(text.encode(), digest_size=16).digest() if clean(text) else b""
-                for text in texts
+                hashlib.blake2b(read.encode(), digest_size=16).digest() if read else b""
+                for read in map(clean, texts)  # as `mining.unique_texts`
             ]
             if len(keys) != bounds[number + 1]:
                 name = vectors.parts[number].name

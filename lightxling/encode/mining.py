@@ -141,12 +141,16 @@ def f1_score(right: Bool[np.ndarray, " M"], gold: int) -> dict[str, float]:
 
 
 def unique_texts(texts: Iterable[str]) -> tuple[list[str], Int[np.ndarray, " U"]]:
-    """The different texts in order of occurrence and the row of each; blank ones are left out."""
-    first: dict[str, int] = {}
+    """The different texts in order of occurrence and the row of each; blank ones are left out.
+
+    Texts that the encoder reads as one, because they differ only in what nobody sees, are one.
+    """
+    first: dict[str, tuple[str, int]] = {}
     for row, text in enumerate(texts):
-        if clean(text):  # an invisible character alone is blank too
-            first.setdefault(text, row)
-    return list(first), np.fromiter(first.values(), np.int64, len(first))
+        if read := clean(text):
+            first.setdefault(read, (text, row))
+    rows = np.fromiter((row for _, row in first.values()), np.int64, len(first))
+    return [text for text, _ in first.values()], rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +237,13 @@ def faiss_search(index: str = "", probes: int = 32, chunk: int = 65_536) -> Sear
     def search(queries, candidates, k):
         k, rows, width = min(k, len(candidates)), *candidates.shape
         spec = index or ("Flat" if rows <= 100_000 else f"IVF{int(4 * rows**0.5)},SQ8")
-        table = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
+        try:
+            table = faiss.index_factory(width, spec, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError:
+            raise UserError(
+                f"--index {spec!r} is no index that faiss makes for {width} dimensions; give one "
+                "such as IVF4096,SQ8, or leave it out"
+            ) from None
         if not table.is_trained:
             lists = getattr(faiss.try_extract_index_ivf(table), "nlist", 256)
             sample = np.random.default_rng(0).choice(rows, min(rows, 64 * lists), replace=False)

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from lightxling.base import limits
+from lightxling.base import limits, screen
 from lightxling.base.errors import UserError
 from lightxling.base.places import PARAMETERS
 from lightxling.evaluate.pairwise import rows_by_pair
-from lightxling.evaluate.tables import fill, print_whole, shared_units
+from lightxling.evaluate.tables import shared_units
 from lightxling.evaluate.tasks import DETAILS
 from lightxling.saved.results import POOLED, Results, mean_scores
 from lightxling.saved.run import RunFolder, read_folder
@@ -105,14 +103,11 @@ def show(paths: Sequence[Path], form: TableFormat, *, everything: bool = False) 
     by_pair = rows_by_pair([read_folder(path) for path in unique_runs(paths)])
     tables = [render(columns, rows, form)]
     if by_pair and form != "csv":
-        tables.append(_markdown(by_pair) if form == "markdown" else _screen(by_pair))
+        tables.append(_as_text(by_pair, form))
     for i, table in enumerate(tables):
         if i and form == "markdown":
             print()
-        if isinstance(table, str):
-            print(table)
-        else:
-            print_whole(Console(), table)
+        print(table)
 
 
 def table_of(
@@ -146,19 +141,16 @@ def table_of(
     return list(columns), rows
 
 
-def render(columns: list[str], rows: list[dict[str, Any]], form: TableFormat) -> str | Table:
+def render(columns: list[str], rows: list[dict[str, Any]], form: TableFormat) -> str:
     """The table for the screen, as Markdown, or as CSV (deviations in columns of their own, and
     how many runs have the number)."""
     if form == "csv":
         return _csv(columns, rows)
-    lines = _lines(columns, rows)
-    return _markdown(lines) if form == "markdown" else _screen(lines)
+    return _as_text(_lines(columns, rows), form)
 
 
-def _screen(lines: list[list[str]]) -> Table:
-    table = Table()
-    fill(table, lines[0], lines[1:])
-    return table
+def _as_text(lines: list[list[str]], form: TableFormat) -> str:
+    return _markdown(lines) if form == "markdown" else screen.table(lines[0], lines[1:])
 
 
 def _lines(columns: list[str], rows: list[dict[str, Any]]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from lightxling.base.vectors import (
     normalize,
     ratio_margin,
 )
+from lightxling.corpus.cleaning import clean
 
 Scoring = Literal["cosine", "csls", "margin", "distance", "absolute"]
 
@@ -221,9 +222,11 @@ def weighted_f1(gold: Int[np.ndarray, " Q"], predicted: Int[np.ndarray, " Q"]) -
 
 
 def text_labels(texts: Sequence[Hashable]) -> Int[np.ndarray, " N"]:
-    """[N] numbers that are equal where the texts are."""
+    """[N] numbers that are equal where the texts are; sentences as the encoder reads them, where
+    characters that nobody sees tell none apart."""
     seen: dict[Hashable, int] = {}
-    return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
+    read = (clean(text) if isinstance(text, str) else text for text in texts)
+    return np.array([seen.setdefault(text, len(seen)) for text in read], np.int64)
 
 
 def _margin_ranks(queries, candidates, gold, same, scoring, block):

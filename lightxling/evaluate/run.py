@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import functools
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from lightxling.base.errors import UserError
+from lightxling.base.screen import Bar
 from lightxling.base.vectors import Encode
 from lightxling.base.version import __version__
 from lightxling.config.identity import counting, first_defaults
 from lightxling.evaluate.report.pictures import draw_pictures
-from lightxling.evaluate.tables import print_whole, screen_table
+from lightxling.evaluate.tables import screen_table
 from lightxling.evaluate.tasks import TASKS, ScoringSettings, select_units
 from lightxling.evaluate.tasks.units import Unit
 from lightxling.saved.results import Results, load_results, save_results
@@ -63,29 +63,30 @@ class Asked:
 
 
 def evaluate(
-    encode: Encode, fingerprint: str, asked: Asked, console: Console | None = None
+    encode: Encode, fingerprint: str, asked: Asked, screen: io.TextIOBase | None = None
 ) -> list[Results]:
     """Runs the tasks on the data, keeps the results in a folder and prints a table for each.
 
     Args:
       encode: sentences to vectors, not normalised.
       fingerprint: hash of everything that a vector depends on.
+      screen: where tables go; None: to standard output.
 
     Raises:
       UserError: unknown task, missing files or languages, files that contradict each other, a
         folder that cannot be made.
     """
-    console, folder = console or Console(), asked.folder
+    folder = asked.folder
     encode = Stopwatch(encode)
     plan = _plan(asked)
     make_folder(folder)
     done: dict[Path, Results] = {}
     before: dict[Path, Results] = {}
     dropped: dict[Path, set[str]] = {}
-    with _bar(console) as bar:
-        shown = bar.add_task("", total=len(plan))
+    with Bar("evaluating", len(plan)) as bar:
         for task, unit in plan:
-            bar.update(shown, description=f"{task} {unit.dataset} {unit.name}")
+            bar.label = f"{task} {unit.dataset} {unit.name}"
+            bar.advance(0)
             used = task_settings(task, asked.settings)
             path = folder / results_name(task, unit.dataset, used)
             asks = fingerprint
@@ -106,21 +107,16 @@ def evaluate(
             done[path]["results"][unit.name] = result = {**result, "encoder": fingerprint}
             if result != kept:  # after every unit: a run that is stopped loses none
                 dropped[path] |= save_results(path, done[path], fingerprint)
-            bar.advance(shown)
+            bar.advance(1)
     for path, results in done.items():
-        print_whole(console, screen_table(results, asked.everything))
+        print(screen_table(results, asked.everything), file=screen)
         if others := sorted(dropped[path] - results["results"].keys()):
-            say(console, f"{path}: left out {', '.join(others)}, scores of another encoder")
-    say(console, f"kept in {folder}")
+            print(f"{path}: left out {', '.join(others)}, scores of another encoder", file=screen)
+    print(f"kept in {folder}", file=screen)
     if asked.plot:
         for picture in draw_pictures(encode, done, [unit for _, unit in plan], folder):
-            say(console, f"drew {picture}")
+            print(f"drew {picture}", file=screen)
     return list(done.values())
-
-
-def say(console: Console, line: str) -> None:
-    """Prints a line that may hold the names of files."""
-    console.print(line, markup=False, highlight=False)
 
 
 def _plan(asked: Asked) -> list[tuple[str, Unit]]:
@@ -158,11 +154,6 @@ def _tell_unread(folder: str, found: Mapping[str, Sequence[Unit]]) -> None:
             f"{len(others):,} files of {folder} are not read by {', '.join(found)}: {shown}",
             stacklevel=2,
         )
-
-
-def _bar(console: Console) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Stopwatch:

@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
+from lightxling.base import screen
 from lightxling.base.files import atomic
 from lightxling.evaluate import compare
 from lightxling.evaluate.paired import Difference, Shares, difference, shares_of, stacked
@@ -14,9 +12,7 @@ from lightxling.evaluate.report.sweep import described, write_sweep
 from lightxling.saved.run import RunFolder, read_folder
 
 
-def conclude(
-    folders: Sequence[Path], labels: Mapping[str, str], workdir: Path
-) -> Iterator[Table | str]:
+def conclude(folders: Sequence[Path], labels: Mapping[str, str], workdir: Path) -> Iterator[str]:
     """Writes sweep.csv and sweep.html into the folder of a sweep; yields what the screen shows.
 
     Args:
@@ -39,7 +35,7 @@ def conclude(
     known = {label: one for label, one in pairs.items() if one is not None}
     with atomic(workdir / "sweep.csv") as temporary:
         table = compare.render(columns, rows, "csv")
-        temporary.write_text(str(table), "utf-8", newline="\n")
+        temporary.write_text(table, "utf-8", newline="\n")
     write_sweep(workdir / "sweep.html", columns, rows, known)
     yield compare.render(columns, rows, "table")
     if known:
@@ -60,11 +56,7 @@ def found_by(runs: Sequence[RunFolder]) -> Shares:
     return stacked(each)
 
 
-def _difference_table(first: str, differences: Mapping[str, Difference]) -> Table:
-    title = Text(f"accuracy less that of {first}: paired bootstrap of sentences and seeds")
-    table = Table("", title=title, title_justify="left")
-    for name in ("difference", "95% interval", "p"):
-        table.add_column(name, justify="right")
-    for label, one in differences.items():
-        table.add_row(Text(label), *described(one))
-    return table
+def _difference_table(first: str, differences: Mapping[str, Difference]) -> str:
+    title = f"accuracy less that of {first}: paired bootstrap of sentences and seeds"
+    rows = [[label, *described(one)] for label, one in differences.items()]
+    return screen.table(["", "difference", "95% interval", "p"], rows, title=title)

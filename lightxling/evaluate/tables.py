@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from lightxling.base import screen
 from lightxling.evaluate.tasks import COUNTS, DETAILS
 from lightxling.saved.cards import Card, cards
 from lightxling.saved.results import POOLED, Results, mean_scores
@@ -36,12 +33,12 @@ def columns_of(results: Results, everything: bool = False) -> tuple[list[str], l
     return [name for name in scores if name not in DETAILS], counts
 
 
-def screen_table(results: Results, everything: bool = False) -> Table:
+def screen_table(results: Results, everything: bool = False) -> str:
     """The units of a benchmark, one in a row, with their mean; see `columns_of`."""
     units = results["results"]
     scores, counts = columns_of(results, everything)
     settings = ", ".join(f"{k} {v}" for k, v in results["settings"].items() if v)
-    title = Text(f"{results['task']} {results['dataset']} ({settings})", "table.title")
+    title = f"{results['task']} {results['dataset']} ({settings})"
     heads = ["", *(name.replace("_", " ") for name in (*scores, *counts))]
 
     def row(name: str, found: dict[str, float], unit: dict[str, Any]) -> list[str]:
@@ -51,27 +48,7 @@ def screen_table(results: Results, everything: bool = False) -> Table:
     rows = [row(name, unit["scores"], unit) for name, unit in units.items()]
     if len(units) > 1:
         rows.append(row(f"mean of {len(units.keys() - {POOLED})}", mean_scores(results), {}))
-    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-    fill(out, heads, rows)
-    return out
-
-
-def fill(table: Table, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Puts columns and rows into a table: names left, numbers right, and none of either cut."""
-    for i, head in enumerate(heads):
-        longest = max((len(row[i]) for row in rows), default=0)
-        side = "right" if i else "left"
-        table.add_column(
-            Text(head), justify=side, min_width=longest, overflow="fold"
-        )  # Text: no name is markup
-    for row in rows:
-        table.add_row(*map(Text, row))
-
-
-def print_whole(console: Console, table: Table) -> None:
-    """Prints a table without cutting a number, beyond the edge of a narrow screen if need be."""
-    width = max(console.width, console.measure(table).minimum)
-    console.print(table, width=width, crop=False)
+    return screen.table(heads, rows, title=title)
 
 
 def described(value: Any, name: str = "") -> str:
@@ -84,25 +61,23 @@ def described(value: Any, name: str = "") -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def models_table(found: Sequence[Card], languages: Sequence[str] = ()) -> Table:
+def models_table(found: Sequence[Card], languages: Sequence[str] = ()) -> str:
     """Encoders of the package in numbers, with P@1 in these languages, or in the mean of all."""
     scored = [code for code in languages if any(code in card.scores for card in found)]
-    out = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    out.add_column("name", no_wrap=True)
-    for name in ("languages", "MB", "dimensions", "layers", *(scored or ["dev P@1"])):
-        out.add_column(name, justify="right", no_wrap=True)
-    out.add_column("licence", no_wrap=True)
+    numbered = ["languages", "MB", "dimensions", "layers", *(scored or ["dev P@1"])]
+    rows = []
     for card in found:
         scores = [card.scores.get(code, math.nan) for code in scored] or [card.mean]
         numbers = [len(card.languages), f"{card.nbytes / 1e6:.1f}", card.dimension, card.layers]
         numbers += ["" if math.isnan(score) else f"{score:.1f}" for score in scores]
-        out.add_row(card.name, *map(str, numbers), card.licence)
-    return out
+        rows.append([card.name, *map(str, numbers), card.licence])
+    heads = ["name", *numbered, "licence"]
+    return screen.table(heads, rows, left=(0, len(heads) - 1))
 
 
 def print_models(languages: Sequence[str]) -> None:
     """Shows the encoders of the package that have these languages, and where each is told of."""
     found = cards(languages)
-    Console(highlight=False).print(models_table(found, languages))
+    print(models_table(found, languages))
     print("P@1 is in per cent, both directions with English, among the dev sentences of the card.")
     print("\n".join(map(str, found)))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lightxling.base.errors import UserError
+from lightxling.base.errors import UserError, at_least
 from lightxling.base.places import locate, name_in_package
 from lightxling.export.formats import EXPORT_FORMATS, ExportFormat
 from lightxling.export.quantize import Dtype
@@ -97,6 +97,7 @@ class ExportSettings:
         Raises:
           UserError: names the options and the rule.
         """
+        at_least(self, "min_count", 1)
         if self.text and not self.fewer and self.dimensions is None:
             raise UserError(
                 f"--text {self.text[0]} would not be read; say what it is for: --trim True, "

@@ -6,7 +6,7 @@ everything but attention runs over all tokens of a batch at once. On a CPU this 
 compiled code over padded batches, and importing it takes no time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class Forward:
         assert all(scale_axis(name) == 0 for name in tables)
         if config.pooling == "weighted":
             self.weights = weights_of_pieces(self.params["piece_weights"])
+        is_bag = not (config.layers or config.positions or config.ngrams)
+        is_worth_it = config.embedding_norm or "word_projection" in params
+        table, _ = self.tables["words"]
+        self.kept = PieceStates(self.embed, len(table)) if is_bag and is_worth_it else None
 
     def __call__(
         self, groups: Sequence[Integer[np.ndarray, "_ _"]], words: WordTable | None = None
@@ -78,18 +82,10 @@ class Forward:
         """
         config, p = self.config, self.params
         ids = np.concatenate([group.ravel() for group in groups])
-        x = self.embed(ids, words)  # [tokens, E]
-        if "word_projection" in p:
-            x = x @ p["word_projection"]
-        if config.positions:
-            start = 0
-            table = self.rows("positions", np.arange(1, 1 + max(g.shape[1] for g in groups)))
-            for group in groups:
-                here = x[start : start + group.size].reshape(*group.shape, -1)
-                here += table[: group.shape[1]]
-                start += group.size
-        if config.embedding_norm:
-            self.norm(x, "embedding_norm")
+        if self.kept is not None and words is None:
+            x = self.kept(ids)
+        else:
+            x = self.embed(ids, words, groups)  # [tokens, D]
         known = {"swish": swish, "relu": relu, "gelu": gelu, "gelu_new": gelu_new}
         activate = known[config.activation]
         for i in range(config.layers):
@@ -109,6 +105,27 @@ class Forward:
         return vectors @ p["projection"] if "projection" in p else vectors
 
     def embed(
+        self,
+        ids: Integer[np.ndarray, " T"],
+        words: WordTable | None = None,
+        groups: Sequence[np.ndarray] = (),
+    ) -> Float[np.ndarray, "T D"]:
+        """What the first block reads; `groups` say where sentences begin."""
+        x = self.look_up(ids, words)  # [T, E]
+        if "word_projection" in self.params:
+            x = x @ self.params["word_projection"]
+        if self.config.positions:
+            start = 0
+            table = self.rows("positions", np.arange(1, 1 + max(g.shape[1] for g in groups)))
+            for group in groups:
+                here = x[start : start + group.size].reshape(*group.shape, -1)
+                here += table[: group.shape[1]]
+                start += group.size
+        if self.config.embedding_norm:
+            self.norm(x, "embedding_norm")
+        return x
+
+    def look_up(
         self, ids: Integer[np.ndarray, " T"], words: WordTable | None
     ) -> Float[np.ndarray, "T E"]:
         if words is None:
@@ -184,6 +201,26 @@ class Forward:
                 pooled.append(((weight / total)[:, None] @ hidden)[:, 0])
             start += group.size
         return np.concatenate(pooled)
+
+
+class PieceStates:
+    """States of the pieces of a bag, each computed when it is met first.
+
+    Without blocks and positions they depend on the piece alone. Memory grows with the pieces met.
+    """
+
+    def __init__(self, compute: Callable[[np.ndarray], np.ndarray], vocab_size: int):
+        self.compute = compute
+        width = compute(np.zeros(1, np.int64)).shape[1]
+        self.states = np.zeros((vocab_size, width), np.float32)
+        self.is_known = np.zeros(vocab_size, bool)
+
+    def __call__(self, ids: Integer[np.ndarray, " T"]) -> Float[np.ndarray, "T D"]:
+        new = np.unique(ids[~self.is_known[ids]])
+        if len(new):
+            self.states[new] = self.compute(new)
+            self.is_known[new] = True  # last, for other threads
+        return self.states[ids]
 
 
 def weights_of_pieces(c: Float[np.ndarray, " V"]) -> Float[np.ndarray, " V"]:

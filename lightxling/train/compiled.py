@@ -71,7 +71,7 @@ class Work(NamedTuple):
 def bytes_of(shape: str, *, on_chip: bool = False) -> int:
     """Bytes of the arrays of a shape; `on_chip`: also of those that are never in main memory."""
     total = 0
-    for kind, sizes, layout in re.findall(r"(\w+)\[([\d,]*)\](\{[^}]*\})?", shape):
+    for kind, sizes, layout in re.findall(r"(?<!\w)(\w+)\[([\d,]*)\](\{[^}]*\})?", shape):
         if "S(1)" in layout and not on_chip:
             continue
         bits = BITS.get(kind) if kind in BITS else int(re.search(r"\d+", kind)[0])

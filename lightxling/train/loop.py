@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import shutil
 import signal
 import sys
 import threading
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from lightxling.base import allocator, interrupts, processes
 from lightxling.base.errors import UserError
-from lightxling.base.files import write_json
+from lightxling.base.files import write_bytes, write_json
 from lightxling.base.streams import Lasting
 from lightxling.config.objective import meaning_of
 from lightxling.config.schema import Config
@@ -212,7 +211,7 @@ def describe_run(plan: Plan, state: TrainState, workdir: Path, say: Callable[[st
         about["miners"] = plan.digests["miners"]
         about["data"] = {task.name: task.store.content for task in plan.tasks}
         write_json(workdir / "config.json", about)
-        shutil.copyfile(store.tokenizer_path, workdir / "tokenizer.model")
+        write_bytes(workdir / "tokenizer.model", store.tokenizer_path.read_bytes())
     processes.wait("workdir")
     if not (workdir / "config.json").exists():
         raise UserError(

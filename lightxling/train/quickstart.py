@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from lightxling.base.files import write_bytes
 from lightxling.base.streams import Lasting
 from lightxling.config.files import load
 from lightxling.config.schema import Config
@@ -37,9 +38,9 @@ def write_corpus(folder: Path) -> tuple[Config, list[everyday.Row], int]:
     for a, b in itertools.combinations(everyday.LANGUAGES, 2):
         for split, part in (("train", rows), ("dev", held_out)):
             path = folder / f"{split}.{a}-{b}.tsv"
-            path.parent.mkdir(parents=True, exist_ok=True)
             lines = ["\t".join(pair) + "\n" for pair in everyday.text_pairs(part, a, b)]
-            path.write_text("".join(lines), encoding="utf-8", newline="\n")
+            # where it holds the same already, the store that was made of it serves
+            write_bytes(path, "".join(lines).encode())
             sources[split].append(f"{a}-{b}={path}")
     recipe = change(
         load("quickstart"),
@@ -138,7 +139,7 @@ def quickstart(workdir: Path, console: Console | None = None) -> None:
         say("\n" + "\n".join([question, *answers]))
     source = workdir / "corpus" / "held-out.txt"
     rows = [f"{code}\t{text}\n" for code, lines in texts.items() for text in lines]
-    source.write_text("".join(rows), encoding="utf-8", newline="\n")
+    write_bytes(source, "".join(rows).encode())
     say(
         "\nNext:\n"
         f"  lightxling search {workdir} {source}   ask in one language, find in another\n"

@@ -29,6 +29,7 @@ import numpy as np
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import atomic_folder
+from lightxling.base.languages import is_code
 from lightxling.base.lines import Problems, sound_lines
 from lightxling.base.shapes import Float, Int
 from lightxling.base.vectors import normalize
@@ -76,8 +77,12 @@ def specialise(
       new_pieces: what those start as that are new to the encoder.
 
     Raises:
-      UserError: the encoder has a vocabulary of words.
+      UserError: the encoder has a vocabulary of words, or no language has that code.
     """
+    if not is_code(language):
+        raise UserError(f"--language {language!r} should be a code, such as de or zh_Hant")
+    if vocab_size < 0:
+        raise UserError(f"--vocab-size {vocab_size} should be 0 or more")
     if bundle.tokenizer.startswith(b"{"):
         raise UserError(
             "the encoder has a vocabulary of words or the tokenizer of another program, and "

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-
 from lightxling.base import limits
 from lightxling.base.errors import UserError
 from lightxling.base.files import lock, parse_json
@@ -86,9 +84,8 @@ def sweep(
     outcome = train_all(runs, asked, score, say)
     if outcome.done:
         labels = {run.name: run.label for run, _ in runs}
-        screen = Console(highlight=False)
         for shown in conclude(outcome.done, labels, asked.workdir):
-            screen.print(shown, soft_wrap=isinstance(shown, str), markup=False)
+            print(shown)
     if outcome.failed:
         raise UserError(
             f"{len(outcome.failed)} of {len(runs)} runs have failed, for the reasons above: "

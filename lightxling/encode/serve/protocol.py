@@ -25,6 +25,8 @@ from lightxling.encode.serve.settings import ServeSettings
 
 _POWERS = np.array([10**n for n in range(23)], np.float64)
 KNOWN = ("model", "input", "encoding_format", "dimensions", "user")
+MEMBERS = 100
+"""Of gzip in the body of a request; what programs write has one."""
 
 
 class Refusal(Exception):
@@ -141,6 +143,10 @@ def unpack(body: bytes, packing: str, limit: int) -> bytes:
         )
     parts = []
     while body or not parts:  # a file of gzip may have several members
+        if len(parts) == MEMBERS:  # what is left is copied with each
+            raise Refusal(
+                400, f"the body has more than {MEMBERS} members of gzip", code="invalid_encoding"
+            )
         reader = zlib.decompressobj(wbits=31)
         try:
             part = reader.decompress(body, limit + 1)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lightxling.base.errors import UserError, at_least
-from lightxling.base.languages import CODE
+from lightxling.base.languages import CODE, is_code
 from lightxling.base.shapes import Int
 from lightxling.base.unpacking import plain_name
 from lightxling.base.vectors import Encode, normalize
@@ -50,6 +50,8 @@ class HeadSettings(TaskSettings):
     def __post_init__(self):
         at_least(self, "seeds", 1)
         at_least(self, "epochs", 0)
+        if not is_code(self.train_language):
+            raise UserError(f"--train-language {self.train_language!r} should be a code such as en")
         if not 0 <= self.few_shot <= 1:
             raise UserError(f"--few-shot {self.few_shot} should be a share, from 0 to 1")
         super().__post_init__()

@@ -15,6 +15,7 @@ from lightxling.base.lines import Problems
 from lightxling.base.unpacking import PACKED, plain_name
 from lightxling.base.vectors import Encode, nearest
 from lightxling.corpus import readers
+from lightxling.corpus.cleaning import clean
 from lightxling.corpus.sources import Source
 from lightxling.encode import mining
 from lightxling.evaluate import retrieval, similarity
@@ -94,7 +95,7 @@ def read_pairs(source: Source, keep_blank: bool = False) -> tuple[list[str], lis
     problems, rows = Problems(), []
     for number, row in enumerate(readers.read_source(source, problems), 1):
         sides = tuple(text.strip() for text in row)
-        if keep_blank or all(sides):
+        if keep_blank or all(map(clean, sides)):
             rows.append(sides)
         else:
             problems.add("blank side", f"{source.path}, pair {number}")
