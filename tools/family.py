@@ -21,10 +21,8 @@ import numpy as np
 from box import rate
 
 from lightxling.base.files import PACKAGE
-from lightxling.base.lines import Problems
-from lightxling.corpus.readers import read_source
-from lightxling.corpus.sources import Source
 from lightxling.encode.encoder import Encoder
+from lightxling.evaluate.tasks.parallel import parallel, read_pairs
 from lightxling.saved.cards import Card, cards
 
 START, END = "<!-- measured -->\n", "<!-- end -->"
@@ -134,8 +132,8 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=5, help="to measure the speed")
     parser.add_argument("--write", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
-    pairs = [row for path in arguments.retrieval for row in _first(path, 500)]
-    sample = [side for pair in pairs for side in pair[:2]]
+    read = [read_pairs(source) for _, source in parallel(arguments.retrieval)]
+    sample = [text for sides in read for side in sides for text in side[:500]]
     found = [measure(card, arguments, sample) for card in cards()]
     found.sort(key=lambda one: one.card.nbytes)
     table = HEAD + "".join(map(row, found))
@@ -145,11 +143,6 @@ def main() -> None:
     after = rest.partition(END)[2]
     arguments.write.write_text(f"{before}{START}{table}{END}{after}", "utf-8", newline="\n")
     arguments.write.with_suffix(".svg").write_text(picture(found), "utf-8", newline="\n")
-
-
-def _first(path: str, count: int) -> list[tuple[str, ...]]:
-    rows = read_source(Source.parse(path), Problems())
-    return [tuple(row) for row, _ in zip(rows, range(count), strict=False)]
 
 
 if __name__ == "__main__":
