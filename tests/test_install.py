@@ -30,6 +30,8 @@ ASKED = {
     "serve": "serve",
     "encode --engine ray": "ray",
     "train": "train",
+    "plan": "train",
+    "sweep": "train",
     "encode of a run": "train",
     "quickstart": "train",
     "modular": "train",

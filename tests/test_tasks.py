@@ -20,6 +20,7 @@ from lightxling.evaluate.tasks import TASKS, ScoringSettings, labelled, parallel
 from lightxling.evaluate.tasks.units import TaskKind, TaskSettings, Unit
 from lightxling.evaluate.trained_head import Head
 from lightxling.saved import results
+from lightxling.saved.results import save_results
 
 
 def encode(texts):
@@ -832,3 +833,15 @@ def test_few_shots_in_the_tested_language_help(data, out, has_training_file):
     assert home["documents"] == 30
     with pytest.raises(UserError, match=r"--few-shot 1\.5 should be a share"):
         evaluate("classification", data, out, settings=ScoringSettings(few_shot=1.5))
+
+
+def test_means_are_kept_beside_the_units(tmp_path):
+    """Of all units of the file, also those of an earlier evaluation; the pooled one apart."""
+
+    def save(**scores):
+        units = {name: {"scores": {"a": x}, "encoder": "e"} for name, x in scores.items()}
+        save_results(tmp_path / "r.json", {"task": "sts", "results": units}, "e")
+
+    save(first=1.0)
+    save(second=4.0, pooled=9.0)
+    assert json.loads((tmp_path / "r.json").read_text("utf-8"))["means"] == {"a": 2.5}

@@ -511,15 +511,15 @@ def test_the_list_is_there_at_the_next_visit(browser, site):
     _, address = site
     browser.open(address)
     browser.until(READY)
-    browser.paste("#list", "le chat\nla maison")
-    browser.paste("#query", "the house")
+    browser.paste("#list", "la maison\nle chat")
+    browser.paste("#query", "the cat")
     browser.press("Enter", 13)
     browser.until("document.querySelectorAll('#found li').length === 2")
     browser.open("about:blank", forget=False)
     browser.open(address, forget=False)
     browser.until("document.querySelectorAll('#found li').length === 2")
-    assert browser.run("document.querySelector('#list').value") == "le chat\nla maison"
-    assert found(browser)[0][2] == "la maison"
+    assert browser.run("document.querySelector('#list').value") == "la maison\nle chat"
+    assert found(browser)[0][2] == "le chat"
 
 
 def test_languages_have_names_in_the_language_of_the_visitor(browser, site):
@@ -573,11 +573,11 @@ def test_after_the_first_visit_it_works_without_a_network(browser, tmp_path):
         browser.until("!!navigator.serviceWorker.controller")
     browser.open(address, forget=False)  # nobody serves it any more
     browser.until(READY)
-    browser.paste("#list", "le chat\nla maison")
-    browser.paste("#query", "the house")
+    browser.paste("#list", "la maison\nle chat")
+    browser.paste("#query", "the cat")
     browser.press("Enter", 13)
     browser.until("document.querySelectorAll('#found li').length === 2")
-    assert found(browser)[0][2] == "la maison"
+    assert found(browser)[0][2] == "le chat"
 
 
 # The command

@@ -42,7 +42,7 @@ writes its licence beside it.
 def extras() -> list[str]:
     """Those of the package, but for its developers'; the plain installation first."""
     project = tomllib.loads((installing.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    return ["", *sorted(set(project["optional-dependencies"]) - {"test"})]
+    return ["", *sorted(set(project["optional-dependencies"]) - {"test", "docs"})]
 
 
 def install(folder: Path, wheel: Path, extra: str) -> installing.Installed:

@@ -59,12 +59,16 @@ WALK = {
     "train": f"train light --workdir run {TINY}",
     "encode of a run": "encode run texts.txt -o run.npy",
     "report": "report run -o report.html",
+    "models": "models",
+    "dedup": "dedup pairs.tsv",
+    "plan": f"plan light {TINY}",
+    "sweep": "sweep light --workdir swept -- --corpus.sources en-de=pairs.tsv",
     "quickstart": "quickstart --workdir quick",
     "modular": "modular BOXED --workdir modules --sources en-de=pairs.tsv",
 }
 """What is typed; BOXED stands for the folder of the encoder in the package."""
 
-MINUTES = ("quickstart", "modular")
+MINUTES = ("quickstart", "modular", "sweep")
 """Take minutes where they work, so that they are asked for only where they should not."""
 
 FIND = "import importlib.util; print(importlib.util.find_spec('jax') is not None)"
@@ -234,7 +238,7 @@ def _trains(where: Installed) -> bool:
 
 def _ended(command: list, folder: Path) -> str:
     done = subprocess.run(
-        command, cwd=folder, env=clean(), capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=clean(), capture_output=True, text=True, timeout=900
     )
     return _outcome(command, done.returncode, done.stdout + done.stderr)
 

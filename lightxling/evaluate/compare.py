@@ -19,10 +19,9 @@ from lightxling.base import limits, screen
 from lightxling.base.errors import UserError
 from lightxling.base.places import PARAMETERS
 from lightxling.evaluate.pairwise import rows_by_pair
-from lightxling.evaluate.tables import mean_scores, shared_units
+from lightxling.evaluate.tables import shared_units
 from lightxling.evaluate.tasks import DETAILS
-from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.saved.results import Results
+from lightxling.saved.results import POOLED, Results, mean_scores
 from lightxling.saved.run import RunFolder, read_folder
 
 TableFormat = Literal["table", "markdown", "csv"]

@@ -1,16 +1,15 @@
 """Scores of a benchmark as a table on the screen, and their means."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lightxling.base import screen
 from lightxling.evaluate.tasks import COUNTS, DETAILS
-from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.saved.cards import Card, cards
-from lightxling.saved.results import Results
+from lightxling.saved.results import POOLED, Results, mean_scores
 
 
 def shared_units(benchmarks: Sequence[Results]) -> list[str]:
@@ -32,21 +31,6 @@ def columns_of(results: Results, everything: bool = False) -> tuple[list[str], l
         return list(scores), counts
     counts = [name for name in counts if any(np.any(unit.get(name, 0)) for unit in units)]
     return [name for name in scores if name not in DETAILS], counts
-
-
-def mean_scores(results: Results, among: Collection[str] | None = None) -> dict[str, float]:
-    """Mean of every score over the units; the pooled one of STS is not averaged again.
-
-    Args:
-      among: names of the units that are averaged; by default all.
-    """
-    rows = [
-        unit["scores"]
-        for name, unit in results["results"].items()
-        if name != POOLED and (among is None or name in among)
-    ]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def screen_table(results: Results, everything: bool = False) -> str:

@@ -1,7 +1,10 @@
 """Results of evaluations on disk: `evaluation/TASK.DATASET.json`, one file per benchmark."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lightxling.base import limits
 from lightxling.base.errors import UserError
@@ -9,6 +12,9 @@ from lightxling.base.files import parse_json, write_json
 
 Results = dict[str, Any]
 """task, dataset, settings, and per unit its scores in per cent and what describes them."""
+
+POOLED = "pooled"
+"""Name of the unit that scores several language pairs together."""
 
 
 def load_results(path: Path) -> Results:
@@ -63,5 +69,21 @@ def save_results(path: Path, results: Results, fingerprint: str) -> set[str]:
     encoder. Returns the names of the units that it has of others: they are gone."""
     before = load_results(path)["results"]
     kept = {name: unit for name, unit in before.items() if unit.get("encoder") == fingerprint}
-    write_json(path, {**results, "results": {**kept, **results["results"]}})
+    whole = {**results, "results": {**kept, **results["results"]}}
+    write_json(path, {**whole, "means": mean_scores(whole)})
     return before.keys() - kept.keys()
+
+
+def mean_scores(results: Results, among: Collection[str] | None = None) -> dict[str, float]:
+    """Mean of every score over the units; the pooled one of STS is not averaged again.
+
+    Args:
+      among: names of the units that are averaged; by default all.
+    """
+    rows = [
+        unit["scores"]
+        for name, unit in results["results"].items()
+        if name != POOLED and (among is None or name in among)
+    ]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -13,9 +13,8 @@ from lightxling.evaluate.report import charts, sentences
 from lightxling.evaluate.report.markup import Markup, h, quoted
 from lightxling.evaluate.report.page import write_page
 from lightxling.evaluate.tasks import TASKS
-from lightxling.evaluate.tasks.sts import POOLED
 from lightxling.evaluate.tasks.units import Unit, encode_sides
-from lightxling.saved.results import Results
+from lightxling.saved.results import POOLED, Results
 
 SENTENCES = 40
 """Pairs in a similarity matrix: few enough to see a single cell."""

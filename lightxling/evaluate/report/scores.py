@@ -7,10 +7,9 @@ from lightxling.evaluate import compare
 from lightxling.evaluate.report import pieces
 from lightxling.evaluate.report.markup import Markup, h, join_markup
 from lightxling.evaluate.report.pieces import Shown, html_table
-from lightxling.evaluate.tables import columns_of, described, mean_scores, shared_units
+from lightxling.evaluate.tables import columns_of, described, shared_units
 from lightxling.evaluate.tasks import COUNTS, DETAILS, TASKS
-from lightxling.evaluate.tasks.sts import POOLED
-from lightxling.saved.results import Results
+from lightxling.saved.results import POOLED, Results, mean_scores
 
 NAMES = {"accuracy": "P@1", "error": "error", "forward": "P@1 there", "backward": "P@1 back"}
 """Of scores of the tasks that look for translations."""

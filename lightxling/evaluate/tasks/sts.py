@@ -25,9 +25,7 @@ from lightxling.evaluate.tasks.units import (
     is_new,
     tab_rows,
 )
-
-POOLED = "pooled"
-"""Name of the unit that scores several language pairs together."""
+from lightxling.saved.results import POOLED
 
 
 @dataclasses.dataclass(frozen=True)
