@@ -65,7 +65,7 @@ def spans(page: Path) -> list[str]:
 
 @every_page
 def test_commands_exist(page):
-    placeholders = {"--help", "--version", "help", "COMMAND", "RECIPE"}
+    placeholders = {"--help", "--completion", "--version", "help", "COMMAND", "RECIPE"}
     assert {name for name, _ in command_lines(page)} <= {*COMMANDS, *placeholders}
 
 
@@ -113,8 +113,8 @@ def test_options_of_commands_exist(page):
 
 @every_page
 def test_options_in_the_text_exist(page):
-    known = {"--version"}.union(*map(options, COMMANDS))
-    others = re.compile(r"(python3?|npm|pip|sbatch|benchmark\.py)\b")
+    known = {"--version", "--completion"}.union(*map(options, COMMANDS))
+    others = re.compile(r"(python3?|npm|pip|sbatch|benchmark\.py|twine|SOURCE_DATE_EPOCH)\b")
     own = "\n".join(span for span in spans(page) if not others.match(span))
     assert not options_in(own) - known
 
