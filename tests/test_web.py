@@ -642,7 +642,7 @@ def test_export_writes_the_folder_and_says_its_sizes(fake, tmp_path):
     model.mkdir()
     write_format(bundle(), model, "safetensors")
     report = export(ExportSettings(model, format="web", runtime=fake))
-    assert report.folder == tmp_path / "model-web-int8"
+    assert report.folder == tmp_path / "model-web-int4"
     files = {
         file.relative_to(report.folder).as_posix(): file.stat().st_size
         for file in report.folder.rglob("*")

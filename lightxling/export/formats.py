@@ -63,7 +63,7 @@ _ALL = (
         "web",
         web.write_web,
         "a page that searches in the browser",
-        dtype="int8",
+        dtype="int4",
         options=("runtime",),
         check=web.check_web,
         describe=web.describe_web,

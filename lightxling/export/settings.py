@@ -24,7 +24,7 @@ class ExportSettings:
         static.
       output: folder to write; by default MODEL-FORMAT-DTYPE beside the model, or here for one in
         the package.
-      dtype: number format of the weights; by default int8 for web, float32 for the others.
+      dtype: number format of the weights; by default int4 for web, float32 for the others.
       checkpoint: best, last or a step of a run.
       adapters: names and files of the adapters that go along; by default all that the encoder has.
         Low-rank ones are merged into its matrices.
