@@ -196,7 +196,7 @@ def test_a_warning_is_one_line(tmp_path):
         (["encode", "", "sentences.txt"], "the path of the model is empty"),
         (["encode", "n" * 300], "is neither a text nor a model"),
         (["encode", "n" * 300, "sentences.txt"], "no model at"),
-        (["encode", "s.txt", "--batch-size", "0"], "--batch-size 0 should be at least 1"),
+        (["encode", "s.txt", "--batch-size", "0"], "--batch-size 0 is too few; use 1 or more"),
         (["evaluate", "missing", "--task", "retrieval", "--data", "x.tsv"], "missing"),
         (["evaluate", "x", "--task", "bucc", "--data", "x", "--neighbours", "0"], "--neighbours 0"),
         (["evaluate", "x", "--task", "nli", "--data", "x", "--seeds", "-2"], "--seeds -2"),

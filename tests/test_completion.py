@@ -10,6 +10,7 @@ from lightxling.base.places import packaged
 from lightxling.cli import COMMANDS
 from lightxling.completion import SHELLS, described, help_text
 from lightxling.config.files import recipes
+from lightxling.export.quantize import DTYPES
 
 AT_THE_END = """
 COMP_WORDS=("$@")
@@ -67,7 +68,7 @@ def test_values_are_completed_where_they_are_few(completed):
         "sentence-transformers",
         "stablehlo",
     ]
-    assert completed("export", "--dtype", "") == ["float32", "float16", "bfloat16", "int8"]
+    assert completed("export", "--dtype", "") == list(DTYPES)
     assert completed("--completion", "z") == ["zsh"]
 
 

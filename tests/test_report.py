@@ -134,6 +134,7 @@ def test_a_run_becomes_a_page_that_is_complete_and_needs_no_network(run):
         "Speed and memory",
         "Scores",
         "Sentences",
+        "What comes next",
         "Repeat it",
     ]
 
@@ -165,9 +166,8 @@ def test_the_page_has_the_numbers_of_the_files(run):
 
 def test_losses_are_explained_and_the_next_commands_stand_there(run):
     page = page_of(run)
-    assert "align: contrastive task: a sentence finds its translation" in text_of(
-        section(page, "curves")
-    )
+    curves = text_of(section(page, "curves"))
+    assert "align : contrastive task: a sentence finds its translation" in curves
     told = text_of(section(page, "next"))
     assert f"lightxling evaluate {run} --task retrieval" in told
     assert f"lightxling export {run} --dtype int8" in told

@@ -37,7 +37,7 @@ def read_piece_use(
     if not (folder / FILE).is_file():
         return None
     try:
-        with np.load(folder / FILE, allow_pickle=False) as kept:
+        with open(folder / FILE, "rb") as file, np.load(file, allow_pickle=False) as kept:
             if str(kept["tokenizer"]) != hashlib.sha256(tokenizer).hexdigest():
                 return None
             rows = [str(code) for code in kept["languages"]]
