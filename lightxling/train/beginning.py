@@ -1,7 +1,7 @@
 """What a run begins with where no recipe is named: the encoder in the package that knows the
 languages of the text, or nothing; and for how long, by the size of the text.
 
-The lengths are a choice: one size of text was measured (docs/training.md, "How much text does
+The lengths are a choice: three sizes of text were measured (docs/training.md, "How much text does
 what").
 """
 
@@ -20,7 +20,10 @@ from lightxling.corpus.sources import Source
 from lightxling.saved.cards import Card, cards
 
 FEW = 4
-"""Language pairs for which `light` is the recipe from nothing; `many` for more."""
+"""Language pairs that are named; of more, their number is said."""
+
+PIECES = ((5_000, 2_000), (30_000, 8_000), (200_000, 16_000), (600_000, 32_000))
+"""From nothing: below so many pairs, so many pieces; of more text, those of the recipe."""
 
 
 class Beginning(NamedTuple):
@@ -56,7 +59,7 @@ def begin(sources: Sequence[str], *, from_scratch: bool = False) -> Beginning:
             "with nothing)"
         )
     else:
-        config = from_nothing(len(kinds), pairs)
+        config = from_nothing(pairs)
         why = f"the recipe {config.name}, from nothing"
         if not from_scratch:
             known = {code for one in cards() for code in one.languages}
@@ -95,10 +98,17 @@ def go_on(card: Card, pairs: int) -> Config:
     )
 
 
-def from_nothing(kinds: int, pairs: int) -> Config:
-    """A recipe that begins with nothing, for so many language pairs."""
-    recipe = change(load("light" if kinds <= FEW else "many"), corpus__dev_limit=2000)
-    seen = max(min(12 * pairs, 500_000), 2 * pairs, 20 * recipe.train.batch_size)
+def from_nothing(pairs: int) -> Config:
+    """A recipe that begins with nothing: a table with as many pieces as there is text for."""
+    recipe = load(DEFAULT)
+    pieces = next((size for most, size in PIECES if pairs < most), recipe.tokenizer.vocab_size)
+    recipe = change(
+        recipe,
+        corpus__dev_limit=2000,
+        tokenizer__vocab_size=pieces,
+        train__batch_size=512,
+    )
+    seen = max(min(20 * pairs, 720_000), min(4 * pairs, 1_200_000), 2 * pairs, 20 * 512)
     return _measured_often(recipe, seen)
 
 
