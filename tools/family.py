@@ -121,7 +121,7 @@ def picture(found: Sequence[Measured]) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" style="fill: var(--back)"/>\n'
         + "\n".join(marks)
         + f'\n<text x="{across(most / 2):.0f}" y="{HEIGHT - 8}" text-anchor="middle">megabytes'
-        f'</text>\n<text x="8" y="14">P@1</text>\n</svg>\n'
+        f'</text>\n<text x="{LEFT + 4}" y="34">P@1</text>\n</svg>\n'
     )
 
 
