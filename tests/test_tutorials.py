@@ -104,6 +104,7 @@ def test_the_researcher_has_a_table_of_two_losses():
 
 @pytest.mark.export
 def test_the_shipper_has_a_page_that_is_smaller_than_the_encoder():
+    pytest.importorskip("onnx")
     told = run_page("shipper")
     assert re.search(r"^0\.\d\d  \S", told["python"], re.M)
     small, whole = load_bundle("en-fr"), load_bundle("static")
